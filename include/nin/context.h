@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef NIN_CONTEXT_H
+#define NIN_CONTEXT_H
+
+/* The context in which all objects are made: a device, a number of threads, a seed.
+ *
+ * Several threads may use one context at once, and several contexts do not know each other, with
+ * one exception that OpenBLAS forces on us: OpenBLAS keeps its number of threads for the whole
+ * process. libnin runs it on its own workers only, one thread each; so while any plan of the process
+ * runs, the setting of OpenBLAS's pthread build is 1, and it is put back when the last one has
+ * finished. (Under the OpenMP build the setting belongs to each worker and nothing is touched.) */
+
+#include <nin/device.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct nin_context nin_context;
+
+typedef struct {
+    size_t struct_size;
+    nin_device device;    /* NIN_DEVICE_AUTO by default */
+    int32_t device_index; /* among the devices of that kind; 0 is the first */
+    int32_t threads;      /* workers of a CPU plan, 1 to 1024; 0: as many as the process may use
+                             (affinity mask and cgroup quota) */
+    uint32_t seed;        /* of initial weights, shuffling, dropout; 0 is a seed like any other.
+                             The bits of a run follow from it, not from the number of threads. */
+} nin_context_desc;
+
+/* Makes a context.
+ *   out   receives the context, owned by the caller
+ *   desc  copied; NULL for all defaults
+ * Fails with NIN_INVALID_ARGUMENT, NIN_NO_DEVICE (the sentence says why the device cannot be used),
+ * NIN_OUT_OF_MEMORY; *out is then untouched. Since 0.1. */
+NIN_CHECKED nin_status nin_context_create(nin_context **out, const nin_context_desc *desc);
+
+/* What the context ended up with. Since 0.1. */
+NIN_API nin_device nin_context_device(const nin_context *context);
+NIN_API int32_t nin_context_threads(const nin_context *context);
+NIN_API uint32_t nin_context_seed(const nin_context *context);
+
+/* Gives the context back. Objects made in it stay valid: they keep what they need of it. NULL is
+ * fine. Since 0.1. */
+NIN_API void nin_context_destroy(nin_context *context);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef NIN_DEVICE_H
+#define NIN_DEVICE_H
+
+/* Which devices there are, and why one of them cannot be used. */
+
+#include <nin/status.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum {
+    NIN_DEVICE_AUTO = 0, /* a usable GPU if there is one, else the CPU */
+    NIN_DEVICE_CPU = 1,
+    NIN_DEVICE_CUDA = 2,
+    NIN_DEVICE_INT32 = 0x7fffffff
+} nin_device;
+
+typedef struct {
+    size_t struct_size;
+    nin_device device;
+    int32_t index;             /* among the devices of its kind, from 0 */
+    uint64_t memory;           /* bytes; for the CPU what this machine has */
+    char name[64];             /* for people: "CPU, 2 threads" */
+    char unusable_because[192]; /* "" if the device can be used, else one sentence */
+} nin_device_info;
+
+/* How many entries nin_device_describe has: at least 1, the CPU is always there. Since 0.1. */
+NIN_API size_t nin_device_count(void);
+
+/* Describes entry i.
+ *   out  filled up to its struct_size, which the caller sets
+ *   i    0 to nin_device_count() - 1; 0 is the CPU
+ * Fails with NIN_INVALID_ARGUMENT. Since 0.1. */
+NIN_CHECKED nin_status nin_device_describe(nin_device_info *out, size_t i);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

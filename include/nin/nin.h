@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef NIN_NIN_H
+#define NIN_NIN_H
+
+/* libnin: Network In Network (Lin, Chen, Yan 2013) for C programs. This header is the manual's first
+ * page; each header below is a chapter, in the order of use.
+ *
+ * A whole program:
+ *
+ *     nin_context *context = NULL;
+ *     nin_network *network = NULL;
+ *     nin_plan *plan = NULL;
+ *     nin_optimizer *sgd = NULL;
+ *     nin_dataset *digits = NULL;
+ *     nin_trainer *trainer = NULL;
+ *
+ *     if (nin_context_create(&context, NULL) != NIN_OK ||
+ *         nin_network_create_preset(&network, context, "mnist") != NIN_OK ||
+ *         nin_plan_create(&plan, network, NIN_DESC(nin_plan_desc, .mode = NIN_TRAIN)) != NIN_OK ||
+ *         nin_optimizer_create_sgd(&sgd, network, NIN_DESC(nin_sgd_desc, .momentum = 0.9)) != NIN_OK ||
+ *         nin_dataset_create_mnist(&digits, "data/mnist", "train") != NIN_OK ||
+ *         nin_trainer_create(&trainer, plan, sgd, NULL, digits, NULL) != NIN_OK ||
+ *         nin_trainer_fit(NULL, trainer, NIN_DESC(nin_fit_desc, .epochs = 20)) != NIN_OK ||
+ *         nin_network_save(network, "mnist.safetensors") != NIN_OK)
+ *         fprintf(stderr, "%s\n", nin_last_error());
+ *
+ *     nin_trainer_destroy(trainer);
+ *     nin_dataset_destroy(digits);
+ *     nin_optimizer_destroy(sgd);
+ *     nin_plan_destroy(plan);
+ *     nin_network_destroy(network);
+ *     nin_context_destroy(context);
+ *
+ * The parts: a builder describes layers and makes a network (layers and parameters); a plan runs it;
+ * a trainer takes it through a data set with an optimizer and a scheduler.
+ *
+ * Three words say who owns what: owned (free it), borrowed (from whom, until when), copied. Outputs
+ * come first. What cannot fail returns its value; what can returns a nin_status, and nin_last_error
+ * has the sentence. An array argument is host memory unless it is a tensor or its name says device.
+ *
+ * Caveats, in plain words:
+ * - The same seed gives the same bits for any number of threads and after a resume, on one kind of
+ *   processor, with one algorithm and one build of OpenBLAS: OpenBLAS picks its kernels by processor.
+ *   Initial weights, shuffles and dropout masks are the same everywhere.
+ * - Networks and contexts may be used by several threads at once; everything else serves one thread at
+ *   a time.
+ * - A process that forks while a plan exists must not use that plan in the child: its workers do not
+ *   exist there.
+ * - The functions are not made for signal handlers: set a flag there and return NIN_STOP from a
+ *   callback. */
+
+#include <nin/builder.h>
+#include <nin/context.h>
+#include <nin/dataset.h>
+#include <nin/device.h>
+#include <nin/export.h>
+#include <nin/file.h>
+#include <nin/layer.h>
+#include <nin/network.h>
+#include <nin/optimizer.h>
+#include <nin/plan.h>
+#include <nin/scheduler.h>
+#include <nin/status.h>
+#include <nin/tensor.h>
+#include <nin/trainer.h>
+#include <nin/version.h>
+
+#endif

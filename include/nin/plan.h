@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef NIN_PLAN_H
+#define NIN_PLAN_H
+
+/* A plan is one way of running a network: for training or inference, up to a number of images, at an
+ * input size, in a precision, by an algorithm. It owns the program, all memory that a run needs and
+ * the workers; after it is made nothing allocates. A plan serves one thread at a time; another thread
+ * that meets it at work gets NIN_BUSY.
+ *
+ * Activation memory does not grow with the batch: a worker takes a few images through the whole
+ * network, forward and backward, before it takes the next ones.
+ *
+ * What remains of OpenBLAS: it never returns from a matrix product for which it finds no memory. So
+ * making a plan maps a probe per worker and lets all workers run a product together, after which
+ * OpenBLAS has the buffers that it needs. Another library of the process that runs OpenBLAS on more
+ * threads at the same time can still take them. */
+
+#include <nin/network.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct nin_plan nin_plan;
+typedef struct nin_optimizer nin_optimizer;
+
+typedef enum {
+    NIN_INFER = 0, /* forward only: dropout does nothing */
+    NIN_TRAIN = 1, /* forward and backward */
+    NIN_MODE_INT32 = 0x7fffffff
+} nin_mode;
+
+typedef enum { NIN_FP32 = 0, NIN_PRECISION_INT32 = 0x7fffffff } nin_precision;
+
+typedef enum {
+    NIN_ALGORITHM_AUTO = 0, /* what the library finds best for each layer: a fixed rule, no timing */
+    NIN_ALGORITHM_GEMM = 1, /* im2col and matrix products by OpenBLAS */
+    NIN_ALGORITHM_INT32 = 0x7fffffff
+} nin_algorithm;
+
+typedef struct {
+    size_t struct_size;
+    nin_mode mode;
+    int32_t max_batch;        /* images of the largest batch, at least 1; 0 means 128 */
+    int32_t height;           /* of the input; 0: as the network was built */
+    int32_t width;
+    nin_precision precision;
+    nin_algorithm algorithm;
+    const char *const *keep;  /* names of keep_count layers whose output is kept for the whole batch,
+                                 for nin_plan_kept; copied */
+    int32_t keep_count;
+    int32_t input_gradient;   /* 1: backward also computes the gradient of the input */
+    int32_t lanes;            /* partial sums that a step's gradient is added up in, 1 to 64; 0: 8.
+                                 Sets the order of additions, so it is part of the bits */
+    uint64_t lane_bytes;      /* fewer lanes where all together would pass this; 0: 1 GiB */
+} nin_plan_desc;
+
+/* A batch of images, and what the random numbers of its training step are counted by. */
+typedef struct {
+    size_t struct_size;
+    const void *images;       /* host memory, count x channels x height x width, row-major; borrowed
+                                 until backward or the next forward has returned */
+    nin_dtype dtype;          /* of images: NIN_F32 (taken as they are) or NIN_U8 (scaled and shifted
+                                 as the network's input says) */
+    int32_t count;            /* images, 1 to the plan's max_batch */
+    const nin_tensor *tensor; /* in place of images, dtype and count: a tensor of that shape */
+    int64_t step;             /* number of the training step, from 0: another step, other dropout */
+    int64_t first_position;   /* position of the first image in the whole batch: for a batch that is
+                                 split over machines or into parts; 0 to 2^32 - 1 - count */
+} nin_batch_desc;
+
+/* What a forward and backward pass, an epoch or an evaluation found. */
+typedef struct {
+    size_t struct_size;
+    double loss;     /* mean negative log-likelihood per image */
+    int64_t correct; /* images whose largest score is their label's (the first one of equals) */
+    int64_t count;   /* images */
+    int64_t flat;    /* images whose scores are all equal: a sign of dead class maps */
+} nin_result;
+
+/* The gradient to start backward from: exactly one of labels and score_gradient. */
+typedef struct {
+    size_t struct_size;
+    const int32_t *labels;       /* count class numbers from 0, borrowed for the call; needs a
+                                    softmax loss. The gradient is that of the mean over the batch */
+    const float *score_gradient; /* count x scores: the gradient of the scores; borrowed for the
+                                    call */
+    int32_t accumulate;          /* 1: add to the plan's gradient; 0: overwrite it */
+} nin_backward_desc;
+
+/* Makes a plan.
+ *   out      receives the plan, owned by the caller
+ *   network  kept alive by the plan
+ *   desc     copied; NULL for all defaults
+ * Fails with NIN_INVALID_ARGUMENT (a layer that does not fit the input size, a kept name that does not
+ * exist), NIN_UNSUPPORTED (precision, algorithm), NIN_OUT_OF_MEMORY. Since 0.1. */
+NIN_CHECKED nin_status nin_plan_create(nin_plan **out, nin_network *network,
+                                       const nin_plan_desc *desc);
+
+/* Runs the network on a batch. In a training plan dropout is active, and the batch is borrowed until
+ * backward or the next forward.
+ * Fails with NIN_INVALID_ARGUMENT (count above max_batch, shape or dtype of the tensor), NIN_BUSY.
+ * Scores and kept outputs of an earlier run are then gone if the run had begun. Since 0.1. */
+NIN_CHECKED nin_status nin_plan_forward(nin_plan *plan, const nin_batch_desc *batch);
+
+/* Results of the last forward, step or backward.
+ *   target  host memory for `values` floats (classes: `values` integers) of the caller's
+ *   values  scores: images x scores of an image; log-probabilities the same; classes: images
+ * Scores are what the layer before the loss gives (for Network In Network the averaged class maps),
+ * NCHW. Log-probabilities are scores - log(sum(exp(scores))). The class is the first largest score.
+ * Fail with NIN_INVALID_STATE (nothing has run), NIN_INVALID_ARGUMENT (values), NIN_BUSY. Since 0.1. */
+NIN_CHECKED nin_status nin_plan_scores(const nin_plan *plan, float *target, size_t values);
+NIN_CHECKED nin_status nin_plan_log_probabilities(const nin_plan *plan, float *target,
+                                                  size_t values);
+NIN_CHECKED nin_status nin_plan_classes(const nin_plan *plan, int32_t *target, size_t values);
+
+/* The kept output of a layer for the last batch, NCHW: the plan's descriptor must have named the
+ * layer. Arguments and failures as above; NIN_INVALID_ARGUMENT also when it was not kept. Since 0.1. */
+NIN_CHECKED nin_status nin_plan_kept(const nin_plan *plan, const char *layer, float *target,
+                                     size_t values);
+
+/* The gradient of the input for the last backward, NCHW, images x channels x height x width: the
+ * plan's descriptor must have asked for it. Since 0.1. */
+NIN_CHECKED nin_status nin_plan_input_gradient(const nin_plan *plan, float *target, size_t values);
+
+/* Computes the gradient of all parameters for the last forward's batch. It goes forward again, chunk
+ * by chunk, with the same random numbers, so that its memory stays that of a step; its bits are those
+ * of nin_plan_step.
+ *   out   result for labels, all zero for a score gradient; may be NULL
+ *   desc  copied
+ * Fails with NIN_INVALID_ARGUMENT (label out of range), NIN_INVALID_STATE (an inference plan, no
+ * forward before it, parameters changed since forward), NIN_NOT_FINITE (the loss: the sentence
+ * names the step), NIN_BUSY. After NIN_NOT_FINITE the gradient is unusable. Since 0.1. */
+NIN_CHECKED nin_status nin_plan_backward(nin_result *out, nin_plan *plan,
+                                         const nin_backward_desc *desc);
+
+/* One training step: forward, backward and update. Holds the network for the call.
+ *   out        result of the batch before the update; may be NULL
+ *   optimizer  of the same network
+ *   batch      borrowed for the call
+ *   labels     count class numbers, borrowed for the call
+ * Fails as forward, backward and nin_optimizer_update; parameters and momentum are then those before
+ * the step. Since 0.1. */
+NIN_CHECKED nin_status nin_plan_step(nin_result *out, nin_plan *plan, nin_optimizer *optimizer,
+                                     const nin_batch_desc *batch, const int32_t *labels);
+
+/* Runs the network on a batch and compares its scores with labels, without a gradient. For inference
+ * plans of networks with a softmax loss. Arguments and failures as nin_plan_step. Since 0.1. */
+NIN_CHECKED nin_status nin_plan_evaluate(nin_result *out, nin_plan *plan,
+                                         const nin_batch_desc *batch, const int32_t *labels);
+
+/* The gradient, to read and to change (clipping, accumulation, sums over machines).
+ *   out    receives a tensor borrowed from the plan, host memory on a CPU plan
+ *   layer  NULL for the whole arena (one dimension, nin_network_parameter_count elements), or a layer
+ *   which  weights or biases of that layer
+ * Fails with NIN_INVALID_STATE (an inference plan), NIN_INVALID_ARGUMENT (no such parameter).
+ * Since 0.1. */
+NIN_CHECKED nin_status nin_plan_gradient(nin_tensor **out, nin_plan *plan, const nin_layer *layer,
+                                         nin_parameter which);
+
+/* The program as text, a line an op: its kind, layers, shapes, algorithm, segment, bytes.
+ *   text  receives up to size bytes with a final zero; may be NULL if size is 0
+ * Returns the length that the whole text has. Since 0.1. */
+NIN_API size_t nin_plan_describe(const nin_plan *plan, char *text, size_t size);
+
+/* Bytes that the plan holds: workspace, whole-batch buffers, gradient. Prepared weights, shared with
+ * other plans of the network, are not counted. Since 0.1. */
+NIN_API uint64_t nin_plan_bytes(const nin_plan *plan);
+
+/* Stops the workers and frees the plan. NULL is fine. Since 0.1. */
+NIN_API void nin_plan_destroy(nin_plan *plan);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
