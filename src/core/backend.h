@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef NIN__BACKEND_H
+#define NIN__BACKEND_H
+
+/* The seam. Above it no file knows a backend's name, below it no file knows a layer: the core hands a
+ * program over, the backend compiles it and runs it. */
+
+#include "core/program.h"
+
+#include <nin/context.h>
+#include <nin/optimizer.h>
+
+#include <stdbool.h>
+
+#define NIN__BACKEND_ABI 1u
+
+struct nin__device;     /* a backend's own state of a context */
+struct nin__executable; /* a compiled program with its memory and workers */
+
+/* What a plan asks of compile. The last three are for tests: zero in every plan of a user. */
+struct nin__compile_options {
+    int32_t max_batch;
+    int32_t threads;
+    int32_t lanes;
+    uint64_t lane_bytes;
+    nin_precision precision;
+    nin_algorithm algorithm;
+    int32_t unit;          /* images of every segment's unit, in place of the rule's */
+    bool boundaries;       /* a segment boundary after every op */
+    uint32_t jitter;       /* workers sleep at random, seeded by this */
+};
+
+/* The images of a run: image n is images + index[n] * bytes of an image, index NULL for 0, 1, 2, ... */
+struct nin__images {
+    const void *base;
+    const int32_t *index;
+    nin_dtype dtype;
+    int32_t count;
+};
+
+/* One run of an executable. */
+struct nin__run {
+    struct nin__images images;
+    int64_t step;            /* number of the training step, for dropout */
+    uint32_t first_position; /* of image 0 in the whole batch, for dropout */
+    uint32_t seed;
+    bool backward;
+    bool accumulate;             /* add to gradient instead of overwriting it */
+    const int32_t *labels;       /* count, or NULL */
+    const float *score_gradient; /* count x scores NCHW, or NULL; with backward one of the two */
+    const float *parameters;     /* arena */
+    const void *prepared;        /* what prepare made of it */
+    float *gradient;             /* arena */
+    double *losses;              /* count: each image's loss, if labels are given */
+    uint8_t *marks;              /* count: NIN__CORRECT | NIN__FLAT, if labels are given */
+};
+
+enum { NIN__CORRECT = 1, NIN__FLAT = 2 };
+
+/* A contiguous part of the arena with constants of its own, for update. */
+struct nin__update_span {
+    size_t first, count;
+    float rate, decay;
+};
+
+struct nin__update {
+    float *parameters, *momentum;
+    const float *gradient;
+    const struct nin__update_span *spans;
+    int32_t span_count;
+    float momentum_factor;
+    bool nesterov;
+};
+
+struct nin__backend {
+    size_t size;
+    uint32_t abi;
+    nin_device device;
+
+    nin_status (*open)(struct nin__device **out, int32_t index);
+    void (*close)(struct nin__device *device);
+
+    /* Memory: aligned to 64 bytes, zeroed. NULL if there is none. */
+    void *(*allocate)(struct nin__device *device, size_t bytes);
+    void (*release)(struct nin__device *device, void *memory);
+    nin_status (*upload)(struct nin__device *device, void *target, const void *source,
+                         size_t bytes);
+    nin_status (*download)(struct nin__device *device, void *target, const void *source,
+                           size_t bytes);
+
+    /* Compile: picks algorithms, cuts segments, sets chunks, places memory, starts workers. */
+    nin_status (*compile)(struct nin__executable **out, struct nin__device *device,
+                          const struct nin__program *program,
+                          const struct nin__compile_options *options);
+    void (*discard)(struct nin__executable *executable);
+    size_t (*prepared_bytes)(const struct nin__executable *executable);
+    uint64_t (*bytes)(const struct nin__executable *executable);
+    size_t (*describe)(const struct nin__executable *executable, char *text, size_t size);
+
+    /* What the parameters become before they are used: packed, transformed, converted. */
+    nin_status (*prepare)(struct nin__executable *executable, const float *parameters,
+                          void *prepared);
+    nin_status (*run)(struct nin__executable *executable, const struct nin__run *run);
+
+    /* The first `images` images of op's whole-batch output, or of the input's gradient, as NCHW. */
+    nin_status (*fetch)(struct nin__executable *executable, int32_t op, int32_t images,
+                        float *target);
+    nin_status (*fetch_input_gradient)(struct nin__executable *executable, int32_t images,
+                                       float *target);
+
+    /* Sets *bad to the first element of the gradient that is not finite, or to count. */
+    nin_status (*check_finite)(struct nin__device *device, const float *values, size_t count,
+                               size_t *bad);
+    nin_status (*update)(struct nin__device *device, const struct nin__update *update);
+};
+
+extern const struct nin__backend nin__cpu_backend;
+
+#endif

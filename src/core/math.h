@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * exp, log, sin and cos whose bits do not depend on the machine.
+ *
+ * The C library's own differ in the last bit between processors and versions, and one such bit
+ * would give two machines two different networks from one seed. These use + - * / and integer
+ * operations only, so they return the same bits wherever double is IEEE 754 binary64, evaluated
+ * as such and rounded to nearest. The sources must be compiled without contraction
+ * (-ffp-contract=off) and without -ffast-math. Neither errno nor the floating-point flags are
+ * part of the contract.
+ *
+ * An ulp below is one unit in the last place of the exact result.
+ */
+#ifndef NIN_CORE_MATH_H
+#define NIN_CORE_MATH_H
+
+/*
+ * e to the power x; error below 0.55 ulp, below 0.80 ulp where the result is subnormal.
+ * NaN gives NaN, -inf gives 0, +inf gives +inf; too large gives +inf, too small gives 0.
+ */
+double nin__exp(double x);
+
+/*
+ * Natural logarithm of x; error below 0.55 ulp.
+ * NaN and x < 0 give NaN, +0 and -0 give -inf, +inf gives +inf, 1 gives +0.
+ */
+double nin__log(double x);
+
+/*
+ * *s = sin(pi x) and *c = cos(pi x); error of each below 0.65 ulp, for every finite x: the
+ * reduction is exact. Multiples of 1/2 give exact results; a zero sine has the sign of x, a zero
+ * cosine is +0 (as in C23). NaN and infinities give NaN for both.
+ */
+void nin__sincospi(double x, double *s, double *c);
+
+#endif

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef NIN__OPTIMIZER_H
+#define NIN__OPTIMIZER_H
+
+#include "core/network.h"
+
+#include <nin/optimizer.h>
+
+/* Multipliers of one layer's weights [NIN_WEIGHT] and biases [NIN_BIAS]. */
+struct nin__multipliers {
+    double rate[2], decay[2];
+};
+
+struct nin_optimizer {
+    nin_network *network;
+    nin_sgd_desc desc;
+    double rate;                        /* of the next update */
+    struct nin__multipliers *layers;    /* one a layer of the network */
+    struct nin__update_span *spans;     /* room for two a layer */
+    float *momentum;                    /* arena, memory of the network's device */
+    struct nin__views *views;           /* tensors of the momentum */
+};
+
+/* Updates from a plan's gradient; the caller holds the network. */
+nin_status nin__optimizer_apply(nin_optimizer *optimizer, nin_plan *plan);
+
+#endif

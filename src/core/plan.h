@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef NIN__PLAN_H
+#define NIN__PLAN_H
+
+#include "core/network.h"
+
+#include <nin/plan.h>
+
+struct nin_plan {
+    nin_network *network;
+    nin_plan_desc desc;            /* keep list not included; zeros replaced by their meaning */
+    struct nin__shape input;
+    struct nin__shape scores;      /* of one image */
+    struct nin__program *program;
+    struct nin__executable *executable;
+    struct nin__prepared *prepared;
+    float *gradient;               /* arena, memory of the device; NULL in an inference plan */
+    struct nin__views *views;      /* tensors of the gradient */
+    double *losses;                /* max_batch */
+    uint8_t *marks;                /* max_batch */
+    atomic_flag busy;
+    struct nin__run run;           /* the last forward's batch */
+    uint64_t run_version;          /* of the parameters at the last forward; 0: none has run */
+    int32_t images;                /* of the last run whose outputs can be read; 0: none */
+    bool has_gradient;
+};
+
+/* Makes a plan with options that users do not have; NULL for none. */
+nin_status nin__plan_create(nin_plan **out, nin_network *network, const nin_plan_desc *desc,
+                            const struct nin__compile_options *hidden);
+
+/* One step or evaluation on images that may be gathered from a data set: nin_plan_step and
+ * nin_plan_evaluate after their arguments are checked. Fills a whole nin_result. */
+nin_status nin__plan_step(nin_result *out, nin_plan *plan, nin_optimizer *optimizer,
+                          const struct nin__run *run);
+nin_status nin__plan_evaluate(nin_result *out, nin_plan *plan, const struct nin__run *run);
+
+#endif

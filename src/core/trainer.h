@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef NIN__TRAINER_H
+#define NIN__TRAINER_H
+
+#include "core/optimizer.h"
+#include "core/scheduler.h"
+#include "data/dataset.h"
+
+#include <nin/trainer.h>
+
+/* What the running epoch has summed up. */
+struct nin__epoch_sums {
+    double loss;    /* sum over images */
+    double metric;  /* sum over batches of the batch's accuracy */
+    int64_t correct, count, flat;
+    double seconds;
+};
+
+/* Where a run is: what a checkpoint saves and restores, beside parameters and momentum. */
+struct nin__progress {
+    uint32_t seed;
+    int64_t epoch;  /* closed epochs */
+    int64_t batch;  /* done in the running epoch */
+    int64_t step;   /* since the start */
+    int64_t stalled; /* epochs in a row whose loss was at ln(classes) */
+    double rate;    /* of the last step */
+    struct nin__epoch_sums sums;
+};
+
+struct nin_trainer {
+    nin_plan *plan;
+    nin_optimizer *optimizer;
+    nin_scheduler *scheduler; /* may be NULL */
+    const nin_dataset *dataset;
+    bool shuffle;
+    int32_t batch;               /* asked for: images at most */
+    struct nin__batches batches; /* of an epoch */
+    struct nin__progress progress;
+    int32_t *order;         /* dataset count: the running epoch's order of images */
+    int64_t ordered_epoch;  /* the epoch that `order` belongs to; -1: none */
+    int32_t *labels;        /* of the current batch */
+    void *staging;          /* images of the current batch, when a callback gives them */
+    nin_epoch_info *curve;  /* progress.epoch entries */
+    int64_t curve_room;
+};
+
+/* Makes room for `epochs` entries of the curve; on failure nothing has changed. */
+nin_status nin__trainer_reserve(nin_trainer *trainer, int64_t epochs);
+
+#endif
