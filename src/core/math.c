@@ -38,22 +38,29 @@ static const double ln2_tail = 0x1.ef35793c7673p-45;
 static const double pi_head = 0x1.921fb5p+1;
 static const double pi_tail = 0x1.110b4611a6263p-25;
 
-/* Lowest power first, the terms written out in the functions left away. */
-static const double exp_series[] = { /* r^2/2! + r^3/3! + ... */
-    1.0 / 2.0,          1.0 / 6.0,           1.0 / 24.0,          1.0 / 120.0,
-    1.0 / 720.0,        1.0 / 5040.0,        1.0 / 40320.0,       1.0 / 362880.0,
-    1.0 / 3628800.0,    1.0 / 39916800.0,    1.0 / 479001600.0,   1.0 / 6227020800.0,
-    1.0 / 87178291200.0,
+/* Lowest power first, without the leading terms that the functions write out. */
+
+/* r^2/2! + r^3/3! + ... */
+static const double exp_series[] = {
+    1.0 / 2.0,         1.0 / 6.0,          1.0 / 24.0,          1.0 / 120.0,     1.0 / 720.0,
+    1.0 / 5040.0,      1.0 / 40320.0,      1.0 / 362880.0,      1.0 / 3628800.0, 1.0 / 39916800.0,
+    1.0 / 479001600.0, 1.0 / 6227020800.0, 1.0 / 87178291200.0,
 };
-static const double log_series[] = { /* 2 s^3/3 + 2 s^5/5 + ... */
+
+/* 2 s^3/3 + 2 s^5/5 + ... */
+static const double log_series[] = {
     2.0 / 3.0,  2.0 / 5.0,  2.0 / 7.0,  2.0 / 9.0,  2.0 / 11.0,
     2.0 / 13.0, 2.0 / 15.0, 2.0 / 17.0, 2.0 / 19.0, 2.0 / 21.0,
 };
-static const double sin_series[] = { /* -t^3/3! + t^5/5! - ... */
+
+/* -t^3/3! + t^5/5! - ... */
+static const double sin_series[] = {
     -1.0 / 6.0,        1.0 / 120.0,        -1.0 / 5040.0,          1.0 / 362880.0,
     -1.0 / 39916800.0, 1.0 / 6227020800.0, -1.0 / 1307674368000.0, 1.0 / 355687428096000.0,
 };
-static const double cos_series[] = { /* t^4/4! - t^6/6! + ... */
+
+/* t^4/4! - t^6/6! + ... */
+static const double cos_series[] = {
     1.0 / 24.0,        -1.0 / 720.0,         1.0 / 40320.0,          -1.0 / 3628800.0,
     1.0 / 479001600.0, -1.0 / 87178291200.0, 1.0 / 20922789888000.0, -1.0 / 6402373705728000.0,
 };
@@ -167,26 +174,28 @@ double nin__log(double x)
     return log_of_parts(k, m);
 }
 
-/* sin(pi r) and cos(pi r) for |r| <= 1/4, where 2^-500 < |r|. */
+/* sin(pi r) and cos(pi r) for 2^-500 <= |r| <= 1/4. */
 static void sincos_of_parts(double r, double *s, double *c)
 {
-    /* pi r = t_head + t_tail, the head short enough to be squared exactly. */
+    /* pi r = t + t_rest = t_head + t_tail, the head short enough to be squared exactly. */
     const double r_head = head(r);
     const double product = pi_head * r_head;
     const double rest = pi_head * (r - r_head) + pi_tail * r;
     const double t = product + rest;
+    const double t_rest = (product - t) + rest;
     const double t_head = head(t);
-    const double t_tail = (product - t_head) + rest;
+    const double t_tail = (t - t_head) + t_rest;
     const double z = t * t;
 
-    *s = t_head + (t_tail + t * z * polynomial(sin_series, COUNT(sin_series), z));
-
-    /* cos t = 1 - t^2 / 2 + series, and 1 - t_head^2 / 2 = sum + lost, exactly. */
+    /* cos(pi r) = 1 - t_head^2 / 2 - cross + series, and 1 - t_head^2 / 2 = sum + lost, exactly. */
     const double square = 0.5 * t_head * t_head;
     const double sum = 1.0 - square;
     const double lost = (1.0 - sum) - square;
     const double cross = t_tail * (t_head + 0.5 * t_tail);
-    *c = sum + (lost - cross + z * z * polynomial(cos_series, COUNT(cos_series), z));
+    *c = sum + ((lost - cross) + z * z * polynomial(cos_series, COUNT(cos_series), z));
+
+    /* sin(pi r) = t + series + t_rest cos t, and sum is near enough to cos t. */
+    *s = t + (t_rest * sum + t * z * polynomial(sin_series, COUNT(sin_series), z));
 }
 
 /* The same for the r so small that sin t = t and cos t = 1: scaled up, because the products of

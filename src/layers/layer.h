@@ -53,6 +53,9 @@ extern const struct nin__layer_class nin__dropout_class;
 extern const struct nin__layer_class nin__dense_class;
 extern const struct nin__layer_class nin__softmax_loss_class;
 
+/* Reads and checks how parameters start; NULL and DEFAULT become He weights and zero biases. */
+nin_status nin__init_read(nin_init_desc *target, const nin_init_desc *source);
+
 /* floor((size + 2 pad - kernel) / stride) + 1, or its rounded-up form; 0 if nothing fits. */
 int32_t nin__window_count(int32_t size, int32_t kernel, int32_t stride, int32_t pad,
                           int32_t round_up);

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: MIT */
+#include "core/context.h"
+
+#include "core/descriptor.h"
+#include "core/error.h"
+
+#include <stdlib.h>
+
+enum { MAX_THREADS = 1024 };
+
+nin_status nin_context_create(nin_context **out, const nin_context_desc *source)
+{
+    nin_context_desc desc;
+    nin_context *context;
+    nin_status status;
+
+    NIN__NEED(out);
+    NIN__TRY(NIN__DESC_READ(&desc, source, nin_context_desc));
+    if (desc.threads < 0 || desc.threads > MAX_THREADS)
+        return nin__fail(NIN_INVALID_ARGUMENT, "context: threads %d is outside 0 to %d",
+                         desc.threads, MAX_THREADS);
+    context = calloc(1, sizeof *context);
+    if (context == NULL)
+        return nin__no_memory("a context");
+    status = nin__device_backend(&context->backend, desc.device, desc.device_index);
+    if (status == NIN_OK)
+        status = context->backend->open(&context->device, desc.device_index);
+    if (status != NIN_OK) {
+        free(context);
+        return status;
+    }
+    atomic_init(&context->references, 1);
+    context->threads = desc.threads > 0 ? desc.threads : nin__usable_threads();
+    context->seed = desc.seed;
+    *out = context;
+    return NIN_OK;
+}
+
+nin_context *nin__context_retain(nin_context *context)
+{
+    atomic_fetch_add(&context->references, 1);
+    return context;
+}
+
+void nin_context_destroy(nin_context *context)
+{
+    if (context == NULL || atomic_fetch_sub(&context->references, 1) > 1)
+        return;
+    context->backend->close(context->device);
+    free(context);
+}
+
+nin_device nin_context_device(const nin_context *context)
+{
+    return context->backend->device;
+}
+
+int32_t nin_context_threads(const nin_context *context)
+{
+    return context->threads;
+}
+
+uint32_t nin_context_seed(const nin_context *context)
+{
+    return context->seed;
+}

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: MIT */
+#include "core/program.h"
+
+#include "core/error.h"
+#include "core/network.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct nin__op *nin__program_last(const struct nin__lowering *lowering)
+{
+    return &lowering->program->ops[lowering->program->count - 1];
+}
+
+struct nin__op *nin__program_append(struct nin__lowering *lowering, enum nin__op_kind kind,
+                                    struct nin__shape out)
+{
+    struct nin__program *program = lowering->program;
+    struct nin__op *op = &program->ops[program->count];
+
+    *op = (struct nin__op){
+        .kind = kind,
+        .first_layer = lowering->layer,
+        .last_layer = lowering->layer,
+        .in = program->ops[program->count - 1].out,
+        .out = out,
+        .weight = NIN__NO_PARAMETER,
+        .bias = NIN__NO_PARAMETER,
+    };
+    program->count++;
+    return op;
+}
+
+int32_t nin__program_find(const struct nin__program *program, int32_t layer)
+{
+    for (int32_t i = 0; i < program->count; i++)
+        if (program->ops[i].first_layer <= layer && layer <= program->ops[i].last_layer)
+            return i;
+    return 0; /* a layer that vanished at the top of an inference program: its output is the input */
+}
+
+const char *nin__op_name(enum nin__op_kind kind)
+{
+    static const char *const names[NIN__OP_KINDS] = {"input",        "conv",    "relu", "max_pool",
+                                                     "average_pool", "dropout", "loss"};
+
+    return names[kind];
+}
+
+static bool is_kept(const nin_network *network, const nin_plan_desc *desc, int32_t layer)
+{
+    for (int32_t k = 0; layer >= 0 && k < desc->keep_count; k++)
+        if (strcmp(desc->keep[k], network->layers[layer].name) == 0)
+            return true;
+    return false;
+}
+
+static void append_input(struct nin__program *program, const nin_network *network,
+                         const nin_plan_desc *desc)
+{
+    struct nin__shape shape = {network->input.channels, desc->height, desc->width};
+
+    program->ops[0] = (struct nin__op){
+        .kind = NIN__OP_INPUT,
+        .first_layer = -1,
+        .last_layer = -1,
+        .in = shape,
+        .out = shape,
+        .scale = (float)network->input.scale,
+        .shift = (float)network->input.shift,
+        .weight = NIN__NO_PARAMETER,
+        .bias = NIN__NO_PARAMETER,
+    };
+    program->count = 1;
+}
+
+static nin_status lower(struct nin__program *program, const nin_network *network,
+                        const nin_plan_desc *desc)
+{
+    struct nin__lowering lowering = {.program = program};
+
+    append_input(program, network, desc);
+    for (int32_t i = 0; i < network->layer_count; i++) {
+        const struct nin_layer *layer = &network->layers[i];
+
+        lowering.layer = i;
+        lowering.keep_before = is_kept(network, desc, i - 1);
+        NIN__TRY(layer->class->lower(layer, &lowering));
+    }
+    program->scores = program->count - 1 - (program->loss ? 1 : 0);
+    program->ops[program->scores].keep = true;
+    for (int32_t i = 0; i < network->layer_count; i++)
+        if (is_kept(network, desc, i))
+            program->ops[nin__program_find(program, i)].keep = true;
+    return NIN_OK;
+}
+
+nin_status nin__program_create(struct nin__program **out, const nin_network *network,
+                               const nin_plan_desc *desc)
+{
+    struct nin__program *program = calloc(1, sizeof *program);
+    nin_status status;
+
+    if (program == NULL)
+        return nin__no_memory("a program");
+    program->train = desc->mode == NIN_TRAIN;
+    program->input_gradient = desc->input_gradient != 0;
+    program->parameters = network->parameter_count;
+    program->ops = calloc((size_t)network->layer_count + 1, sizeof *program->ops);
+    status = program->ops == NULL ? nin__no_memory("a program") : lower(program, network, desc);
+    if (status != NIN_OK) {
+        nin__program_destroy(program);
+        return status;
+    }
+    *out = program;
+    return NIN_OK;
+}
+
+void nin__program_destroy(struct nin__program *program)
+{
+    if (program == NULL)
+        return;
+    free(program->ops);
+    free(program);
+}
