@@ -25,7 +25,7 @@
 
 #define COUNT(array) ((int)(sizeof(array) / sizeof(array)[0]))
 
-/* 2^52 and the bit pattern of 1.0: the fields of a binary64. */
+/* The fields of a binary64. */
 #define FRACTION_BITS 52
 #define FRACTION_MASK ((UINT64_C(1) << FRACTION_BITS) - 1)
 #define EXPONENT_BIAS 1023

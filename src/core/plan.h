@@ -18,6 +18,7 @@ struct nin_plan {
     struct nin__views *views;      /* tensors of the gradient */
     double *losses;                /* max_batch */
     uint8_t *marks;                /* max_batch */
+    float *score_copy;             /* max_batch x scores, for nin_plan_classes */
     atomic_flag busy;
     struct nin__run run;           /* the last forward's batch */
     uint64_t run_version;          /* of the parameters at the last forward; 0: none has run */
@@ -28,6 +29,10 @@ struct nin_plan {
 /* Makes a plan with options that users do not have; NULL for none. */
 nin_status nin__plan_create(nin_plan **out, nin_network *network, const nin_plan_desc *desc,
                             const struct nin__compile_options *hidden);
+
+/* A plan serves one thread at a time: NIN_BUSY for the others. */
+nin_status nin__plan_enter(const nin_plan *plan);
+void nin__plan_leave(const nin_plan *plan);
 
 /* One step or evaluation on images that may be gathered from a data set: nin_plan_step and
  * nin_plan_evaluate after their arguments are checked. Fills a whole nin_result. */

@@ -47,10 +47,19 @@ const char *nin__op_name(enum nin__op_kind kind)
     return names[kind];
 }
 
-static bool is_kept(const nin_network *network, const nin_plan_desc *desc, int32_t layer)
+static bool is_named(const nin_network *network, const nin_plan_desc *desc, int32_t layer)
 {
-    for (int32_t k = 0; layer >= 0 && k < desc->keep_count; k++)
+    for (int32_t k = 0; k < desc->keep_count; k++)
         if (strcmp(desc->keep[k], network->layers[layer].name) == 0)
+            return true;
+    return false;
+}
+
+/* Whether somebody wants to see what the op computes as it is now. */
+static bool is_kept(const struct nin__program *program, const struct nin__op *op)
+{
+    for (int32_t layer = op->first_layer; layer >= 0 && layer <= op->last_layer; layer++)
+        if (program->kept[layer])
             return true;
     return false;
 }
@@ -80,17 +89,19 @@ static nin_status lower(struct nin__program *program, const nin_network *network
     struct nin__lowering lowering = {.program = program};
 
     append_input(program, network, desc);
+    for (int32_t i = 0; i < network->layer_count; i++)
+        program->kept[i] = is_named(network, desc, i);
     for (int32_t i = 0; i < network->layer_count; i++) {
         const struct nin_layer *layer = &network->layers[i];
 
         lowering.layer = i;
-        lowering.keep_before = is_kept(network, desc, i - 1);
+        lowering.keep_before = is_kept(program, nin__program_last(&lowering));
         NIN__TRY(layer->class->lower(layer, &lowering));
     }
     program->scores = program->count - 1 - (program->loss ? 1 : 0);
     program->ops[program->scores].keep = true;
     for (int32_t i = 0; i < network->layer_count; i++)
-        if (is_kept(network, desc, i))
+        if (program->kept[i])
             program->ops[nin__program_find(program, i)].keep = true;
     return NIN_OK;
 }
@@ -107,7 +118,9 @@ nin_status nin__program_create(struct nin__program **out, const nin_network *net
     program->input_gradient = desc->input_gradient != 0;
     program->parameters = network->parameter_count;
     program->ops = calloc((size_t)network->layer_count + 1, sizeof *program->ops);
-    status = program->ops == NULL ? nin__no_memory("a program") : lower(program, network, desc);
+    program->kept = calloc((size_t)network->layer_count, sizeof *program->kept);
+    status = program->ops == NULL || program->kept == NULL ? nin__no_memory("a program")
+                                                           : lower(program, network, desc);
     if (status != NIN_OK) {
         nin__program_destroy(program);
         return status;
@@ -121,5 +134,6 @@ void nin__program_destroy(struct nin__program *program)
     if (program == NULL)
         return;
     free(program->ops);
+    free(program->kept);
     free(program);
 }

@@ -55,6 +55,7 @@ struct nin__program {
     bool train;
     bool input_gradient;
     size_t parameters;   /* floats in the arena */
+    bool *kept;          /* of each layer: nin_plan_kept may ask for its output */
 };
 
 /* What a layer adds to while it lowers itself: the program so far, and whether the layer's
@@ -63,7 +64,7 @@ struct nin__lowering {
     struct nin__program *program;
     int32_t layer;            /* that is being lowered */
     int32_t dropouts;         /* so far: numbers the streams */
-    bool keep_before;         /* the output of the layer before this one is kept */
+    bool keep_before;         /* the last op's output is kept for a layer before this one */
 };
 
 /* Makes the program of a network for a plan. The keep list of desc must have been checked. */

@@ -42,9 +42,26 @@ struct nin_trainer {
     void *staging;          /* images of the current batch, when a callback gives them */
     nin_epoch_info *curve;  /* progress.epoch entries */
     int64_t curve_room;
+    int64_t stall_epochs;   /* epochs at ln(classes) before the curve says NIN_STALLED */
 };
 
 /* Makes room for `epochs` entries of the curve; on failure nothing has changed. */
 nin_status nin__trainer_reserve(nin_trainer *trainer, int64_t epochs);
+
+/* Whether a plan can be trained or evaluated on a data set: image shape, loss, labels. */
+nin_status nin__check_dataset(const nin_plan *plan, const nin_dataset *dataset);
+
+/* Samples index[0] ... index[count - 1], or with index NULL first ... first + count - 1, as the images of
+ * a run, with their labels. Images that a callback gives go to staging. */
+nin_status nin__gather(struct nin__images *images, const nin_dataset *dataset,
+                       const int32_t *index, int64_t first, int32_t count, void *staging,
+                       int32_t *labels);
+
+/* nin_trainer_step and nin_evaluate after their arguments are checked. */
+nin_status nin__trainer_step(nin_result *result, nin_trainer *trainer);
+nin_status nin__evaluate(nin_result *result, nin_plan *plan, const nin_dataset *dataset);
+
+/* Seconds of a clock that never goes back. */
+double nin__seconds(void);
 
 #endif

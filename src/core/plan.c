@@ -1,0 +1,523 @@
+/* SPDX-License-Identifier: MIT */
+#include "core/plan.h"
+
+#include "core/descriptor.h"
+#include "core/error.h"
+#include "core/optimizer.h"
+#include "core/tensor.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { DEFAULT_BATCH = 128, MAX_BATCH = 1 << 20, DEFAULT_LANES = 8, MAX_LANES = 64 };
+static const uint64_t DEFAULT_LANE_BYTES = (uint64_t)1 << 30;
+
+static const struct nin__backend *backend_of(const nin_plan *plan)
+{
+    return plan->network->context->backend;
+}
+
+/* ---- life --------------------------------------------------------------------------------- */
+
+static nin_status check_range(const char *field, int64_t value, int64_t low, int64_t high)
+{
+    if (value < low || value > high)
+        return nin__fail(NIN_INVALID_ARGUMENT, "plan: %s %lld is outside %lld to %lld", field,
+                         (long long)value, (long long)low, (long long)high);
+    return NIN_OK;
+}
+
+static void set_default(int32_t *field, int32_t value)
+{
+    if (*field == 0)
+        *field = value;
+}
+
+static nin_status check_choices(const nin_plan_desc *desc)
+{
+    if (desc->mode != NIN_INFER && desc->mode != NIN_TRAIN)
+        return nin__fail(NIN_INVALID_ARGUMENT, "plan: %d is no nin_mode", (int)desc->mode);
+    if (desc->precision != NIN_FP32)
+        return nin__fail(NIN_UNSUPPORTED, "plan: precision %d; this version has NIN_FP32 only",
+                         (int)desc->precision);
+    if (desc->algorithm != NIN_ALGORITHM_AUTO && desc->algorithm != NIN_ALGORITHM_GEMM)
+        return nin__fail(NIN_UNSUPPORTED, "plan: algorithm %d; this version has NIN_ALGORITHM_GEMM "
+                                          "only",
+                         (int)desc->algorithm);
+    if (desc->mode == NIN_INFER && desc->input_gradient != 0)
+        return nin__fail(NIN_INVALID_ARGUMENT, "plan: only a training plan has an input gradient");
+    return NIN_OK;
+}
+
+static nin_status check_keep(const nin_plan_desc *desc, nin_network *network)
+{
+    NIN__TRY(check_range("keep_count", desc->keep_count, 0, desc->keep == NULL ? 0 : INT32_MAX));
+    for (int32_t k = 0; k < desc->keep_count; k++) {
+        const nin_layer *layer = nin_network_find(network, desc->keep[k]);
+
+        if (layer == NULL)
+            return nin__fail(NIN_INVALID_ARGUMENT, "plan: keep[%d]: there is no layer '%.80s'", k,
+                             desc->keep[k] == NULL ? "(NULL)" : desc->keep[k]);
+        if (layer->class->kind == NIN_LAYER_SOFTMAX_LOSS)
+            return nin__fail(NIN_INVALID_ARGUMENT,
+                             "plan: keep[%d]: the loss '%s' has no output to keep; see "
+                             "nin_plan_log_probabilities",
+                             k, layer->name);
+    }
+    return NIN_OK;
+}
+
+/* Reads the caller's descriptor and replaces zeros by what they mean. */
+static nin_status read_desc(nin_plan_desc *desc, nin_network *network, const nin_plan_desc *source)
+{
+    NIN__TRY(NIN__DESC_READ(desc, source, nin_plan_desc));
+    set_default(&desc->max_batch, DEFAULT_BATCH);
+    set_default(&desc->height, network->input.height);
+    set_default(&desc->width, network->input.width);
+    set_default(&desc->lanes, DEFAULT_LANES);
+    if (desc->lane_bytes == 0)
+        desc->lane_bytes = DEFAULT_LANE_BYTES;
+    NIN__TRY(check_choices(desc));
+    if (desc->algorithm == NIN_ALGORITHM_AUTO)
+        desc->algorithm = NIN_ALGORITHM_GEMM;
+    NIN__TRY(check_range("max_batch", desc->max_batch, 1, MAX_BATCH));
+    NIN__TRY(check_range("height", desc->height, 1, 1 << 20));
+    NIN__TRY(check_range("width", desc->width, 1, 1 << 20));
+    NIN__TRY(check_range("lanes", desc->lanes, 1, MAX_LANES));
+    NIN__TRY(check_range("input_gradient", desc->input_gradient, 0, 1));
+    return check_keep(desc, network);
+}
+
+static nin_status compile(nin_plan *plan, const struct nin__compile_options *hidden)
+{
+    const struct nin__backend *backend = backend_of(plan);
+    struct nin__compile_options options = {0};
+
+    if (hidden != NULL)
+        options = *hidden;
+    options.max_batch = plan->desc.max_batch;
+    options.threads = plan->network->context->threads;
+    options.lanes = plan->desc.lanes;
+    options.lane_bytes = plan->desc.lane_bytes;
+    options.precision = plan->desc.precision;
+    options.algorithm = plan->desc.algorithm;
+    NIN__TRY(backend->compile(&plan->executable, plan->network->context->device, plan->program,
+                              &options));
+    return nin__prepared_join(&plan->prepared, plan->network,
+                              backend->prepared_bytes(plan->executable), plan->desc.precision,
+                              plan->desc.algorithm);
+}
+
+static nin_status allocate_gradient(nin_plan *plan)
+{
+    nin_network *network = plan->network;
+    size_t bytes = network->parameter_count * sizeof *plan->gradient;
+
+    if (!plan->program->train)
+        return NIN_OK;
+    plan->gradient = backend_of(plan)->allocate(network->context->device, bytes);
+    if (plan->gradient == NULL)
+        return nin__no_memory("a gradient");
+    return nin__views_create(&plan->views, network, plan->gradient);
+}
+
+static nin_status make(nin_plan *plan, const nin_plan_desc *desc,
+                       const struct nin__compile_options *hidden)
+{
+    NIN__TRY(nin__program_create(&plan->program, plan->network, desc));
+    plan->input = plan->program->ops[0].out;
+    plan->scores = plan->program->ops[plan->program->scores].out;
+    plan->losses = calloc((size_t)desc->max_batch, sizeof *plan->losses);
+    plan->marks = calloc((size_t)desc->max_batch, sizeof *plan->marks);
+    plan->score_copy = calloc(nin__shape_size(plan->scores) * (size_t)desc->max_batch,
+                              sizeof *plan->score_copy);
+    if (plan->losses == NULL || plan->marks == NULL || plan->score_copy == NULL)
+        return nin__no_memory("a plan");
+    NIN__TRY(compile(plan, hidden));
+    return allocate_gradient(plan);
+}
+
+nin_status nin__plan_create(nin_plan **out, nin_network *network, const nin_plan_desc *source,
+                            const struct nin__compile_options *hidden)
+{
+    nin_plan_desc desc;
+    nin_status status;
+    nin_plan *plan;
+
+    NIN__NEED(out);
+    NIN__NEED(network);
+    NIN__TRY(read_desc(&desc, network, source));
+    plan = calloc(1, sizeof *plan);
+    if (plan == NULL)
+        return nin__no_memory("a plan");
+    plan->network = nin__network_retain(network);
+    plan->desc = desc;
+    plan->desc.keep = NULL; /* the caller's; the program knows what is kept */
+    atomic_flag_clear(&plan->busy);
+    status = make(plan, &desc, hidden);
+    if (status != NIN_OK) {
+        nin_plan_destroy(plan);
+        return status;
+    }
+    *out = plan;
+    return NIN_OK;
+}
+
+nin_status nin_plan_create(nin_plan **out, nin_network *network, const nin_plan_desc *desc)
+{
+    return nin__plan_create(out, network, desc, NULL);
+}
+
+void nin_plan_destroy(nin_plan *plan)
+{
+    if (plan == NULL)
+        return;
+    if (plan->prepared != NULL)
+        nin__prepared_leave(plan->prepared, plan->network);
+    if (plan->executable != NULL)
+        backend_of(plan)->discard(plan->executable);
+    backend_of(plan)->release(plan->network->context->device, plan->gradient);
+    nin__views_destroy(plan->views);
+    nin__program_destroy(plan->program);
+    nin_network_destroy(plan->network);
+    free(plan->score_copy);
+    free(plan->losses);
+    free(plan->marks);
+    free(plan);
+}
+
+size_t nin_plan_describe(const nin_plan *plan, char *text, size_t size)
+{
+    return backend_of(plan)->describe(plan->executable, text, size);
+}
+
+uint64_t nin_plan_bytes(const nin_plan *plan)
+{
+    uint64_t gradient = plan->gradient == NULL ? 0 : plan->network->parameter_count * sizeof(float);
+
+    return backend_of(plan)->bytes(plan->executable) + gradient +
+           (uint64_t)plan->desc.max_batch * (sizeof *plan->losses + sizeof *plan->marks);
+}
+
+/* ---- a run -------------------------------------------------------------------------------- */
+
+nin_status nin__plan_enter(const nin_plan *plan)
+{
+    if (atomic_flag_test_and_set(&((nin_plan *)plan)->busy))
+        return nin__fail(NIN_BUSY, "the plan is being used by another thread");
+    return NIN_OK;
+}
+
+void nin__plan_leave(const nin_plan *plan)
+{
+    atomic_flag_clear(&((nin_plan *)plan)->busy);
+}
+
+static nin_status read_tensor(struct nin__images *images, const nin_plan *plan,
+                              const nin_tensor *tensor)
+{
+    const nin_tensor_info *info = &tensor->info;
+    const int64_t *shape = info->shape;
+
+    if (info->rank != 4 || shape[1] != plan->input.c || shape[2] != plan->input.h ||
+        shape[3] != plan->input.w)
+        return nin__fail(NIN_INVALID_ARGUMENT, "batch: the tensor is not N x %d x %d x %d",
+                         plan->input.c, plan->input.h, plan->input.w);
+    if (shape[0] > plan->desc.max_batch)
+        return nin__fail(NIN_INVALID_ARGUMENT, "batch: %lld images, the plan takes 1 to %d",
+                         (long long)shape[0], plan->desc.max_batch);
+    images->base = info->data;
+    images->dtype = info->dtype;
+    images->count = (int32_t)shape[0];
+    return NIN_OK;
+}
+
+static nin_status read_images(struct nin__images *images, const nin_plan *plan,
+                              const nin_batch_desc *desc)
+{
+    if (desc->tensor != NULL) {
+        if (desc->images != NULL || desc->count != 0)
+            return nin__fail(NIN_INVALID_ARGUMENT, "batch: images and a tensor, one too many");
+        return read_tensor(images, plan, desc->tensor);
+    }
+    NIN__NEED(desc->images);
+    if (desc->count < 1 || desc->count > plan->desc.max_batch)
+        return nin__fail(NIN_INVALID_ARGUMENT, "batch: %d images, the plan takes 1 to %d",
+                         desc->count, plan->desc.max_batch);
+    images->base = desc->images;
+    images->dtype = desc->dtype;
+    images->count = desc->count;
+    return NIN_OK;
+}
+
+static nin_status read_batch(struct nin__run *run, const nin_plan *plan,
+                             const nin_batch_desc *source)
+{
+    nin_batch_desc desc;
+
+    NIN__NEED(source);
+    NIN__TRY(NIN__DESC_READ(&desc, source, nin_batch_desc));
+    memset(run, 0, sizeof *run);
+    NIN__TRY(read_images(&run->images, plan, &desc));
+    if (run->images.dtype != NIN_F32 && run->images.dtype != NIN_U8)
+        return nin__fail(NIN_INVALID_ARGUMENT, "batch: images of dtype %d; NIN_F32 or NIN_U8",
+                         (int)run->images.dtype);
+    if (desc.step < 0)
+        return nin__fail(NIN_INVALID_ARGUMENT, "batch: step %lld is negative",
+                         (long long)desc.step);
+    if (desc.first_position < 0 || desc.first_position > UINT32_MAX - (int64_t)run->images.count)
+        return nin__fail(NIN_INVALID_ARGUMENT, "batch: first_position %lld is outside 0 to %lld",
+                         (long long)desc.first_position,
+                         (long long)UINT32_MAX - run->images.count);
+    run->step = desc.step;
+    run->first_position = (uint32_t)desc.first_position;
+    run->seed = plan->network->context->seed;
+    return NIN_OK;
+}
+
+static nin_status check_labels(const nin_plan *plan, const int32_t *labels, int32_t count)
+{
+    if (!plan->program->loss)
+        return nin__fail(NIN_INVALID_STATE,
+                         "labels need a softmax loss, and the network has none");
+    for (int32_t n = 0; n < count; n++)
+        if (labels[n] < 0 || labels[n] >= plan->scores.c)
+            return nin__fail(NIN_INVALID_ARGUMENT, "label %d of image %d is outside 0 to %d",
+                             labels[n], n, plan->scores.c - 1);
+    return NIN_OK;
+}
+
+/* Runs the program. The caller has entered the plan, and shares or holds the network. */
+static nin_status execute(nin_plan *plan, struct nin__run *run)
+{
+    plan->images = 0;
+    plan->has_gradient = run->backward ? false : plan->has_gradient;
+    NIN__TRY(nin__prepared_use(plan->prepared, plan->network, plan->executable));
+    run->parameters = plan->network->parameters;
+    run->prepared = plan->prepared->memory;
+    run->gradient = plan->gradient;
+    run->losses = plan->losses;
+    run->marks = plan->marks;
+    NIN__TRY(backend_of(plan)->run(plan->executable, run));
+    plan->images = run->images.count;
+    plan->run_version = atomic_load(&plan->network->version);
+    plan->has_gradient = plan->has_gradient || run->backward;
+    return NIN_OK;
+}
+
+/* Sums in the order of the images, so that no number of threads changes them. */
+static void sum_up(nin_result *result, const nin_plan *plan, const struct nin__run *run)
+{
+    double loss = 0.0;
+
+    memset(result, 0, sizeof *result);
+    result->struct_size = sizeof *result;
+    if (run->labels == NULL)
+        return;
+    for (int32_t n = 0; n < run->images.count; n++) {
+        loss += plan->losses[n];
+        result->correct += (plan->marks[n] & NIN__CORRECT) != 0;
+        result->flat += (plan->marks[n] & NIN__FLAT) != 0;
+    }
+    result->count = run->images.count;
+    result->loss = loss / run->images.count;
+}
+
+static nin_status check_loss(const nin_result *result, int64_t step)
+{
+    if (!isfinite(result->loss))
+        return nin__fail(NIN_NOT_FINITE, "the loss of step %lld is %g", (long long)step,
+                         result->loss);
+    return NIN_OK;
+}
+
+nin_status nin_plan_forward(nin_plan *plan, const nin_batch_desc *batch)
+{
+    struct nin__run run;
+    nin_status status;
+
+    NIN__NEED(plan);
+    NIN__TRY(read_batch(&run, plan, batch));
+    NIN__TRY(nin__plan_enter(plan));
+    status = nin__network_share(plan->network);
+    if (status == NIN_OK) {
+        status = execute(plan, &run);
+        nin__network_unshare(plan->network);
+    }
+    if (status == NIN_OK)
+        plan->run = run;
+    nin__plan_leave(plan);
+    return status;
+}
+
+static nin_status read_backward(struct nin__run *run, const nin_plan *plan,
+                                const nin_backward_desc *source)
+{
+    nin_backward_desc desc;
+
+    NIN__NEED(source);
+    NIN__TRY(NIN__DESC_READ(&desc, source, nin_backward_desc));
+    if ((desc.labels == NULL) == (desc.score_gradient == NULL))
+        return nin__fail(NIN_INVALID_ARGUMENT,
+                         "backward: needs labels or a score gradient, one of the two");
+    if (desc.labels != NULL)
+        NIN__TRY(check_labels(plan, desc.labels, run->images.count));
+    if (desc.accumulate && !plan->has_gradient)
+        return nin__fail(NIN_INVALID_STATE, "backward: there is no gradient to add to yet");
+    run->labels = desc.labels;
+    run->score_gradient = desc.score_gradient;
+    run->accumulate = desc.accumulate != 0;
+    run->backward = true;
+    return NIN_OK;
+}
+
+static nin_status check_forward(const nin_plan *plan)
+{
+    if (!plan->program->train)
+        return nin__fail(NIN_INVALID_STATE, "backward: this is an inference plan");
+    if (plan->run.images.base == NULL || plan->images == 0)
+        return nin__fail(NIN_INVALID_STATE, "backward: no forward has run before it");
+    if (plan->run_version != atomic_load(&plan->network->version))
+        return nin__fail(NIN_INVALID_STATE, "backward: parameters have changed since forward");
+    return NIN_OK;
+}
+
+/* The caller has entered the plan and shares the network. */
+static nin_status backward(nin_result *result, nin_plan *plan, const nin_backward_desc *desc)
+{
+    struct nin__run run = plan->run;
+    nin_status status;
+
+    NIN__TRY(check_forward(plan));
+    NIN__TRY(read_backward(&run, plan, desc));
+    status = execute(plan, &run);
+    if (status == NIN_OK) {
+        sum_up(result, plan, &run);
+        status = check_loss(result, run.step);
+    }
+    if (status != NIN_OK)
+        plan->has_gradient = false;
+    return status;
+}
+
+nin_status nin_plan_backward(nin_result *out, nin_plan *plan, const nin_backward_desc *desc)
+{
+    nin_result result;
+    nin_status status;
+
+    NIN__NEED(plan);
+    if (out != NULL)
+        NIN__TRY(NIN__INFO_CHECK(out, nin_result));
+    NIN__TRY(nin__plan_enter(plan));
+    status = nin__network_share(plan->network);
+    if (status == NIN_OK) {
+        status = backward(&result, plan, desc);
+        nin__network_unshare(plan->network);
+    }
+    nin__plan_leave(plan);
+    if (status == NIN_OK && out != NULL)
+        status = NIN__INFO_WRITE(out, &result, nin_result);
+    return status;
+}
+
+static nin_status step_holding(nin_result *result, nin_plan *plan, nin_optimizer *optimizer,
+                               struct nin__run *run)
+{
+    nin_status status = execute(plan, run);
+
+    if (status == NIN_OK) {
+        sum_up(result, plan, run);
+        status = check_loss(result, run->step);
+    }
+    if (status == NIN_OK)
+        status = nin__optimizer_apply(optimizer, plan);
+    if (status != NIN_OK)
+        plan->has_gradient = false;
+    return status;
+}
+
+nin_status nin__plan_step(nin_result *out, nin_plan *plan, nin_optimizer *optimizer,
+                          const struct nin__run *batch)
+{
+    struct nin__run run = *batch;
+    nin_status status;
+
+    if (!plan->program->train)
+        return nin__fail(NIN_INVALID_STATE, "step: this is an inference plan");
+    if (optimizer->network != plan->network)
+        return nin__fail(NIN_INVALID_ARGUMENT, "step: plan and optimizer are of two networks");
+    NIN__TRY(check_labels(plan, run.labels, run.images.count));
+    run.backward = true;
+    NIN__TRY(nin__plan_enter(plan));
+    status = nin__network_hold(plan->network);
+    if (status == NIN_OK) {
+        plan->run.images.base = NULL; /* a forward before it is over */
+        status = step_holding(out, plan, optimizer, &run);
+        nin__network_unhold(plan->network);
+    }
+    nin__plan_leave(plan);
+    return status;
+}
+
+nin_status nin__plan_evaluate(nin_result *out, nin_plan *plan, const struct nin__run *batch)
+{
+    struct nin__run run = *batch;
+    nin_status status;
+
+    if (plan->program->train)
+        return nin__fail(NIN_INVALID_STATE, "evaluate: this is a training plan; dropout is on");
+    NIN__TRY(check_labels(plan, run.labels, run.images.count));
+    NIN__TRY(nin__plan_enter(plan));
+    status = nin__network_share(plan->network);
+    if (status == NIN_OK) {
+        status = execute(plan, &run);
+        nin__network_unshare(plan->network);
+    }
+    if (status == NIN_OK)
+        sum_up(out, plan, &run);
+    nin__plan_leave(plan);
+    return status;
+}
+
+nin_status nin_plan_step(nin_result *out, nin_plan *plan, nin_optimizer *optimizer,
+                         const nin_batch_desc *batch, const int32_t *labels)
+{
+    struct nin__run run;
+    nin_result result;
+
+    NIN__NEED(plan);
+    NIN__NEED(optimizer);
+    NIN__NEED(labels);
+    if (out != NULL)
+        NIN__TRY(NIN__INFO_CHECK(out, nin_result));
+    NIN__TRY(read_batch(&run, plan, batch));
+    run.labels = labels;
+    NIN__TRY(nin__plan_step(&result, plan, optimizer, &run));
+    return out == NULL ? NIN_OK : NIN__INFO_WRITE(out, &result, nin_result);
+}
+
+nin_status nin_plan_evaluate(nin_result *out, nin_plan *plan, const nin_batch_desc *batch,
+                             const int32_t *labels)
+{
+    struct nin__run run;
+    nin_result result;
+
+    NIN__NEED(plan);
+    NIN__NEED(labels);
+    NIN__TRY(NIN__INFO_CHECK(out, nin_result));
+    NIN__TRY(read_batch(&run, plan, batch));
+    run.labels = labels;
+    NIN__TRY(nin__plan_evaluate(&result, plan, &run));
+    return NIN__INFO_WRITE(out, &result, nin_result);
+}
+
+nin_status nin_plan_gradient(nin_tensor **out, nin_plan *plan, const nin_layer *layer,
+                             nin_parameter which)
+{
+    NIN__NEED(out);
+    NIN__NEED(plan);
+    if (plan->gradient == NULL)
+        return nin__fail(NIN_INVALID_STATE, "an inference plan has no gradient");
+    return nin__views_find(out, plan->views, layer, which);
+}
