@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: MIT
+#
+# make               lib/libnin.so, lib/libnin.a and the examples
+# make deps          installs the Debian packages that are missing; 'make deps check' does both
+# make mnist         trains the bundled example for a few minutes; EPOCHS=N, NIN_DATA_DIR=folder
+# make reproduce     the experiment of the paper, hours; goes on where it was stopped
+# make check         tests and checks; CK_RUN_SUITE=name picks a suite
+# make check-long    sanitizers, a second compiler, valgrind, format
+# make check-size    table of the lengths of functions and files
+# make bench         builds the programs of bench/, runs bench/step
+# make format        clang-format 14 over the sources
+# make install       PREFIX=/usr/local DESTDIR= LIBDIR= INCLUDEDIR=
+# make uninstall     removes what install put there
+# make dist          nin-VERSION.tar.gz
+# make clean
+#
+# CC, CXX, CPPFLAGS, CFLAGS, LDFLAGS and LDLIBS are yours: they are added after our own.
+# WERROR=1 makes warnings errors, SANITIZE=address,undefined builds with those sanitizers,
+# V=1 shows the commands.
+
+SHELL := /bin/sh
+.DELETE_ON_ERROR:
+.SUFFIXES:
+.SECONDARY:
+.DEFAULT_GOAL := all
+
+# ---- make deps X: packages first, then X in a make of its own that finds them ----------------
+
+.PHONY: deps deps-long
+deps:
+	@sh .ci/deps
+
+deps-long:
+	@sh .ci/deps long
+
+DEPS       := $(filter deps deps-long,$(MAKECMDGOALS))
+AFTER_DEPS := $(and $(DEPS),$(filter-out $(DEPS),$(MAKECMDGOALS)))
+
+ifneq ($(AFTER_DEPS),)
+
+.PHONY: $(AFTER_DEPS)
+$(firstword $(AFTER_DEPS)): $(DEPS)
+	+@$(MAKE) --no-print-directory $(AFTER_DEPS)
+$(wordlist 2,$(words $(AFTER_DEPS)),$(AFTER_DEPS)): $(firstword $(AFTER_DEPS))
+	@:
+
+else
+
+# ---- what is built, and how ------------------------------------------------------------------
+
+VERSION := $(shell cat VERSION)
+ABI     := 0
+SONAME  := libnin.so.$(ABI)
+SOFILE  := libnin.so.$(VERSION)
+
+PKG_CONFIG ?= pkg-config
+Q          := $(if $(V),,@)
+
+# Libraries behind libnin; names only, so that static linking needs no Fortran (see nin.pc.in).
+LIBS_PRIVATE ?= -lopenblas -ljansson -lz -lm -lpthread -ldl
+DEP_CFLAGS   := $(patsubst -I%,-isystem %,$(shell $(PKG_CONFIG) --cflags openblas jansson zlib 2>/dev/null))
+DEP_LDFLAGS  := $(shell $(PKG_CONFIG) --libs-only-L openblas jansson zlib 2>/dev/null)
+
+NIN_CPPFLAGS := -Iinclude -D_POSIX_C_SOURCE=200809L
+NIN_CFLAGS   := -std=c11 -O3 -ffp-contract=off -fPIC -fvisibility=hidden \
+                -Wall -Wextra -Wpedantic -Wshadow -Wconversion
+NIN_LDFLAGS  := -Wl,--as-needed -Wl,-z,relro -Wl,-z,now
+ifeq ($(WERROR),1)
+NIN_CFLAGS   += -Werror
+endif
+ifneq ($(SANITIZE),)
+NIN_CFLAGS   += -O2 -g -fno-omit-frame-pointer -fsanitize=$(SANITIZE) -fno-sanitize-recover=all
+NIN_LDFLAGS  += -fsanitize=$(SANITIZE)
+else
+# the runtime of a sanitizer is found only when a program is linked
+SO_LDFLAGS   := -Wl,-z,defs
+endif
+
+COMPILE = $(CC) $(NIN_CPPFLAGS) $(CPPFLAGS) -MMD -MP $(NIN_CFLAGS) $(CFLAGS)
+LINK    = $(CC) $(NIN_CFLAGS) $(CFLAGS) $(NIN_LDFLAGS) $(LDFLAGS)
+
+# One folder for each set of commands, so that configurations never mix.
+COMMANDS := $(COMPILE) $(LINK) $(SO_LDFLAGS) $(DEP_CFLAGS) $(DEP_LDFLAGS) $(LIBS_PRIVATE) $(LDLIBS)
+OUT      := build/$(shell printf '%s' '$(subst ','\'',$(COMMANDS))' | cksum | cut -d ' ' -f 1)
+
+HEADERS  := $(wildcard include/nin/*.h)
+LIB_C    := $(wildcard src/core/*.c src/layers/*.c src/data/*.c src/file/*.c src/cpu/*.c)
+TEST_C   := $(wildcard tests/*.c)
+EXAMPLES := $(patsubst %.c,%,$(wildcard examples/*.c))
+BENCHES  := $(patsubst %.c,%,$(wildcard bench/*.c))
+LIB_O    := $(LIB_C:%.c=$(OUT)/%.o)
+TEST_O   := $(TEST_C:%.c=$(OUT)/%.o)
+LIBS     := lib/$(SOFILE) lib/$(SONAME) lib/libnin.so lib/libnin.a
+
+.PHONY: all lib examples bench
+all: lib examples
+lib: $(LIBS) $(OUT)/lib/libnin.so
+examples: lib $(EXAMPLES)
+bench: lib $(BENCHES)
+	$(filter bench/step,$(BENCHES))
+
+# lib/, examples/ and bench/ show what was built last; the files themselves live in $(OUT), which
+# has the same folders, so that a program finds ../lib in both places.
+PUBLISHED := lib/$(SOFILE) lib/libnin.a $(EXAMPLES) $(BENCHES)
+.PHONY: FORCE
+$(PUBLISHED): %: $(OUT)/% FORCE
+	@mkdir -p $(@D) && { [ $< -ef $@ ] || ln -f $< $@; }
+
+%/$(SONAME): %/$(SOFILE) FORCE
+	@[ "$$(readlink $@)" = $(SOFILE) ] || ln -sf $(SOFILE) $@
+
+%/libnin.so: %/$(SONAME) FORCE
+	@[ "$$(readlink $@)" = $(SONAME) ] || ln -sf $(SONAME) $@
+
+# what is linked changes also when a source goes away
+$(OUT)/lib/objects: LIST = $(LIB_O)
+$(OUT)/tests/objects: LIST = $(TEST_O)
+$(OUT)/lib/objects $(OUT)/tests/objects: FORCE
+	@mkdir -p $(@D) && { echo '$(LIST)' | cmp -s - $@ || echo '$(LIST)' > $@; }
+
+$(OUT)/lib/$(SOFILE): $(LIB_O) $(OUT)/lib/objects src/nin.map
+	@mkdir -p $(@D) && echo "  LD $(@F)"
+	$(Q)$(LINK) $(SO_LDFLAGS) $(DEP_LDFLAGS) -shared -Wl,-soname,$(SONAME) \
+	  -Wl,--version-script,src/nin.map -o $@ $(LIB_O) $(LIBS_PRIVATE) $(LDLIBS)
+
+$(OUT)/lib/libnin.a: $(LIB_O) $(OUT)/lib/objects
+	@mkdir -p $(@D) && echo "  AR $(@F)" && rm -f $@
+	$(Q)$(AR) rcs $@ $(LIB_O)
+
+$(OUT)/src/%.o: src/%.c
+	@mkdir -p $(@D) && echo "  CC $<"
+	$(Q)$(COMPILE) -Isrc $(DEP_CFLAGS) -c -o $@ $<
+
+# Examples and benchmarks see the public headers and the shared library only.
+$(EXAMPLES:%=$(OUT)/%) $(BENCHES:%=$(OUT)/%): $(OUT)/%: %.c $(OUT)/lib/libnin.so
+	@mkdir -p $(@D) && echo "  CC $<"
+	$(Q)$(COMPILE) -MF $@.d $(NIN_LDFLAGS) $(LDFLAGS) -o $@ $< \
+	  -L$(OUT)/lib -lnin -Wl,-rpath,'$$ORIGIN/../lib' -lm $(LDLIBS)
+
+# ---- what the examples show ------------------------------------------------------------------
+
+MNIST     = examples/mnist_nin --data $(or $(NIN_DATA_DIR),examples/data/mnist) \
+            $(addprefix --epochs ,$(EPOCHS))
+QUICK     := runs/mnist-quick
+REFERENCE := runs/mnist-reference
+
+.PHONY: mnist reproduce
+mnist: lib examples/mnist_nin
+	@mkdir -p $(QUICK)
+	$(MNIST) --recipe quick --save $(QUICK)/weights.safetensors \
+	  --curve $(QUICK)/curve.csv --plot $(QUICK)/curve.png
+
+reproduce: lib examples/mnist_nin
+	@mkdir -p $(REFERENCE)
+	checkpoint=$(REFERENCE)/checkpoint.safetensors; \
+	$(MNIST) --recipe reference --save $(REFERENCE)/weights.safetensors \
+	  --curve $(REFERENCE)/curve.csv --plot $(REFERENCE)/curve.png \
+	  --checkpoint $$checkpoint $$(test ! -f $$checkpoint || echo --resume $$checkpoint)
+
+# ---- tests -----------------------------------------------------------------------------------
+
+TEST_PROGRAM := $(OUT)/tests/check
+
+$(OUT)/tests/%.o: tests/%.c
+	@mkdir -p $(@D) && echo "  CC $<"
+	$(Q)$(COMPILE) -Isrc -Itests $(DEP_CFLAGS) \
+	  $(patsubst -I%,-isystem %,$(shell $(PKG_CONFIG) --cflags check)) -c -o $@ $<
+
+# linked with the static library, in which internal names can be reached
+$(TEST_PROGRAM): $(TEST_O) $(OUT)/tests/objects $(OUT)/lib/libnin.a
+	@mkdir -p $(@D) && echo "  LD $(@F)"
+	$(Q)$(LINK) $(DEP_LDFLAGS) -o $@ $(TEST_O) $(OUT)/lib/libnin.a \
+	  $(shell $(PKG_CONFIG) --libs check) $(LIBS_PRIVATE) $(LDLIBS)
+
+# what the scripts need to know about this build
+SCRIPT_ENV = NIN_LIB=$(OUT)/lib CC='$(CC)' CXX='$(CXX)' MAKE='$(MAKE)' PKG_CONFIG='$(PKG_CONFIG)' \
+             NIN_FLAGS='$(CFLAGS) $(addprefix -fsanitize=,$(SANITIZE)) $(LDFLAGS)'
+
+.PHONY: check check-unit check-abi check-headers check-install check-version test-program abi-list
+check: examples check-unit check-abi check-headers check-install check-version
+
+test-program: $(TEST_PROGRAM)
+
+# Check gives a test 4 seconds; a busy machine needs more
+check-unit: $(TEST_PROGRAM)
+	CK_DEFAULT_TIMEOUT=$${CK_DEFAULT_TIMEOUT:-$(if $(SANITIZE),600,60)} $(TEST_PROGRAM)
+
+check-abi check-headers check-install check-version: check-%: lib
+	+@$(SCRIPT_ENV) sh tests/check_$*.sh
+
+# tests/abi/nin.symbols, to be read in the diff: a name that goes or changes breaks programs
+abi-list:
+	@mkdir -p tests/abi
+	sh tests/api_names.sh > tests/abi/nin.symbols
+
+# ---- longer checks ---------------------------------------------------------------------------
+
+CLANG          ?= clang
+VALGRIND       ?= valgrind
+CLANG_FORMAT   ?= clang-format
+NIN_TEST_SUITE ?= train
+FORMATTED      := $(wildcard include/nin/*.h src/*/*.[ch] tests/*.[ch] tests/*/*.[ch] \
+                    tests/*/*.cpp examples/*.[ch] bench/*.[ch])
+
+.PHONY: check-long check-sanitize check-clang check-valgrind check-format check-size format
+check-long: check-sanitize check-clang check-valgrind check-format
+
+check-sanitize:
+	$(MAKE) check-unit SANITIZE=address,undefined
+
+check-clang:
+	$(MAKE) check-unit CC=$(CLANG) WERROR=1
+
+# one suite, in one process: valgrind is some thirty times slower
+check-valgrind:
+	$(MAKE) test-program CFLAGS='$(CFLAGS) -O2 -g'
+	CK_FORK=no CK_RUN_SUITE=$(NIN_TEST_SUITE) $(VALGRIND) --quiet --error-exitcode=1 \
+	  --leak-check=full --errors-for-leak-kinds=definite \
+	  $$($(MAKE) --silent --no-print-directory print-test-program CFLAGS='$(CFLAGS) -O2 -g')
+
+.PHONY: print-test-program clang-format-14
+print-test-program:
+	@echo $(TEST_PROGRAM)
+
+clang-format-14:
+	@$(CLANG_FORMAT) --version | grep -q 'version 14\.' || { \
+	  echo "the format is what clang-format 14 makes; $(CLANG_FORMAT) is another version or missing" >&2; \
+	  exit 1; }
+
+check-format: clang-format-14
+	$(CLANG_FORMAT) --dry-run -Werror $(FORMATTED)
+
+format: clang-format-14
+	$(CLANG_FORMAT) -i $(FORMATTED)
+
+check-size:
+	@sh tests/check_size.sh
+
+# ---- install ---------------------------------------------------------------------------------
+
+prefix       ?= /usr/local
+PREFIX       ?= $(prefix)
+exec_prefix  ?= $(PREFIX)
+libdir       ?= $(exec_prefix)/lib
+LIBDIR       ?= $(libdir)
+includedir   ?= $(PREFIX)/include
+INCLUDEDIR   ?= $(includedir)
+pkgconfigdir ?= $(LIBDIR)/pkgconfig
+INSTALL      ?= install
+
+IN_LIB     := $(DESTDIR)$(LIBDIR)
+IN_INCLUDE := $(DESTDIR)$(INCLUDEDIR)/nin
+IN_PC      := $(DESTDIR)$(pkgconfigdir)
+
+.PHONY: install uninstall
+install: lib
+	$(INSTALL) -d '$(IN_LIB)' '$(IN_INCLUDE)' '$(IN_PC)'
+	$(INSTALL) -m 755 $(OUT)/lib/$(SOFILE) '$(IN_LIB)'
+	ln -sf $(SOFILE) '$(IN_LIB)/$(SONAME)'
+	ln -sf $(SONAME) '$(IN_LIB)/libnin.so'
+	$(INSTALL) -m 644 $(OUT)/lib/libnin.a '$(IN_LIB)'
+	$(INSTALL) -m 644 $(HEADERS) '$(IN_INCLUDE)'
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' \
+	  -e 's|@LIBDIR@|$(patsubst $(PREFIX)/%,$${prefix}/%,$(LIBDIR))|' \
+	  -e 's|@INCLUDEDIR@|$(patsubst $(PREFIX)/%,$${prefix}/%,$(INCLUDEDIR))|' \
+	  -e 's|@LIBS_PRIVATE@|$(LIBS_PRIVATE)|' pkgconfig/nin.pc.in > '$(IN_PC)/nin.pc'
+	chmod 644 '$(IN_PC)/nin.pc'
+
+uninstall:
+	rm -f '$(IN_LIB)/$(SOFILE)' '$(IN_LIB)/$(SONAME)' '$(IN_LIB)/libnin.so' '$(IN_LIB)/libnin.a'
+	rm -f $(patsubst include/nin/%,'$(IN_INCLUDE)/%',$(HEADERS)) '$(IN_PC)/nin.pc'
+	-rmdir '$(IN_INCLUDE)'
+
+# ---- the rest --------------------------------------------------------------------------------
+
+.PHONY: dist clean
+dist:
+	git archive --format=tar.gz --prefix=nin-$(VERSION)/ -o nin-$(VERSION).tar.gz HEAD
+
+clean:
+	rm -rf build lib $(EXAMPLES) $(BENCHES)
+
+-include $(LIB_O:.o=.d) $(TEST_O:.o=.d) $(EXAMPLES:%=$(OUT)/%.d) $(BENCHES:%=$(OUT)/%.d)
+
+endif

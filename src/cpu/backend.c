@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: MIT */
+/* The CPU backend's table, and the functions of it that need no file of their own. */
+#include "core/backend.h"
+
+#include "core/error.h"
+#include "cpu/cpu.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* The CPU keeps nothing for a context; its table wants a pointer all the same. */
+struct nin__device {
+    int32_t index;
+};
+
+static nin_status open_device(struct nin__device **out, int32_t index)
+{
+    struct nin__device *device = calloc(1, sizeof *device);
+
+    if (device == NULL)
+        return nin__no_memory("a device");
+    device->index = index;
+    *out = device;
+    return NIN_OK;
+}
+
+static void close_device(struct nin__device *device)
+{
+    free(device);
+}
+
+void *nin__cpu_memory(size_t bytes)
+{
+    if (bytes > SIZE_MAX - 2 * NIN__ALIGNMENT)
+        return NULL;
+    return aligned_alloc(NIN__ALIGNMENT,
+                         (bytes + NIN__ALIGNMENT) / NIN__ALIGNMENT * NIN__ALIGNMENT);
+}
+
+static void *allocate(struct nin__device *device, size_t bytes)
+{
+    void *memory = nin__cpu_memory(bytes);
+
+    (void)device;
+    if (memory != NULL)
+        memset(memory, 0, bytes);
+    return memory;
+}
+
+static void release(struct nin__device *device, void *memory)
+{
+    (void)device;
+    free(memory);
+}
+
+static nin_status copy(struct nin__device *device, void *target, const void *source, size_t bytes)
+{
+    (void)device;
+    memcpy(target, source, bytes);
+    return NIN_OK;
+}
+
+static size_t prepared_bytes(const struct nin__executable *executable)
+{
+    return executable->prepared_bytes;
+}
+
+static uint64_t bytes(const struct nin__executable *executable)
+{
+    return executable->bytes;
+}
+
+static nin_status prepare(struct nin__executable *executable, const float *parameters,
+                          void *prepared)
+{
+    for (int32_t i = 0; i < executable->program.count; i++) {
+        const struct cpu_op *op = &executable->ops[i];
+
+        if (op->kernel->prepare != NULL)
+            op->kernel->prepare(op->op, parameters,
+                                (float *)prepared + op->prepared / sizeof(float));
+    }
+    return NIN_OK;
+}
+
+/* NCHW (target) from NHWC */
+static void to_nchw(float *target, const float *source, struct nin__shape shape, int32_t images)
+{
+    size_t pixels = (size_t)shape.h * (size_t)shape.w, channels = (size_t)shape.c;
+
+    for (size_t n = 0; n < (size_t)images; n++)
+        for (size_t c = 0; c < channels; c++)
+            for (size_t p = 0; p < pixels; p++)
+                target[(n * channels + c) * pixels + p] = source[(n * pixels + p) * channels + c];
+}
+
+static nin_status fetch(struct nin__executable *executable, int32_t op, int32_t images,
+                        float *target)
+{
+    to_nchw(target, executable->ops[op].whole_y, executable->program.ops[op].out, images);
+    return NIN_OK;
+}
+
+static nin_status fetch_input_gradient(struct nin__executable *executable, int32_t images,
+                                       float *target)
+{
+    to_nchw(target, executable->ops[0].whole_dy, executable->program.ops[0].out, images);
+    return NIN_OK;
+}
+
+const struct nin__backend nin__cpu_backend = {
+    .size = sizeof(struct nin__backend),
+    .abi = NIN__BACKEND_ABI,
+    .device = NIN_DEVICE_CPU,
+    .open = open_device,
+    .close = close_device,
+    .allocate = allocate,
+    .release = release,
+    .upload = copy,
+    .download = copy,
+    .compile = nin__cpu_compile,
+    .discard = nin__cpu_discard,
+    .prepared_bytes = prepared_bytes,
+    .bytes = bytes,
+    .describe = nin__cpu_describe,
+    .prepare = prepare,
+    .run = nin__cpu_run,
+    .fetch = fetch,
+    .fetch_input_gradient = fetch_input_gradient,
+    .check_finite = nin__cpu_check_finite,
+    .update = nin__cpu_update,
+};

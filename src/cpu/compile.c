@@ -1,0 +1,331 @@
+/* SPDX-License-Identifier: MIT */
+/* From a program to an executable: pick a kernel for each op, cut segments, set their units, place
+ * memory, start workers. Everything that the order of additions follows from (boundaries, units) comes
+ * from shapes and the constants below, never from this machine. */
+#include "cpu/cpu.h"
+
+#include "core/error.h"
+#include "cpu/gemm.h"
+#include "cpu/lanes.h"
+#include "cpu/workers.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* A segment ends before its weights would pass this: a worker streams them once a chunk. */
+static const size_t SEGMENT_WEIGHT_BYTES = (size_t)4 << 20;
+
+/* Weights of one pixel's matrix above this are a dense layer's, which stands alone. */
+static const size_t DENSE_WEIGHT_BYTES = (size_t)256 << 10;
+
+/* A unit has at least this many pixels in its smallest convolution, so that a product reuses weights
+ * often, as long as its activations stay below the limit. */
+enum { UNIT_PIXELS = 192, MAX_UNIT = 64 };
+static const size_t UNIT_BYTES = (size_t)32 << 20;
+
+/* ---- kernels ------------------------------------------------------------------------------ */
+
+static const struct cpu_kernel *const kernels[NIN__OP_KINDS] = {
+    [NIN__OP_INPUT] = &nin__cpu_input_kernel,
+    [NIN__OP_CONV] = &nin__cpu_conv_gemm_kernel,
+    [NIN__OP_RELU] = &nin__cpu_relu_kernel,
+    [NIN__OP_MAX_POOL] = &nin__cpu_max_pool_kernel,
+    [NIN__OP_AVERAGE_POOL] = &nin__cpu_average_pool_kernel,
+    [NIN__OP_DROPOUT] = &nin__cpu_dropout_kernel,
+    [NIN__OP_LOSS] = &nin__cpu_loss_kernel,
+};
+
+static size_t round_up(size_t bytes)
+{
+    return (bytes + NIN__ALIGNMENT - 1) / NIN__ALIGNMENT * NIN__ALIGNMENT;
+}
+
+static size_t output_bytes(const struct nin__op *op)
+{
+    return nin__shape_size(op->out) * sizeof(float);
+}
+
+static nin_status copy_program(struct nin__executable *executable,
+                               const struct nin__program *program)
+{
+    size_t count = (size_t)program->count;
+
+    executable->program = *program;
+    executable->program.kept = NULL; /* the core's business; ops say which outputs are kept */
+    executable->program.ops = malloc(count * sizeof *program->ops);
+    executable->ops = calloc(count, sizeof *executable->ops);
+    executable->segments = calloc(count, sizeof *executable->segments);
+    if (executable->program.ops == NULL || executable->ops == NULL || executable->segments == NULL)
+        return nin__no_memory("a program");
+    memcpy(executable->program.ops, program->ops, count * sizeof *program->ops);
+    for (size_t i = 0; i < count; i++) {
+        struct cpu_op *op = &executable->ops[i];
+
+        op->op = &executable->program.ops[i];
+        op->kernel = kernels[op->op->kind];
+    }
+    return NIN_OK;
+}
+
+/* ---- segments ----------------------------------------------------------------------------- */
+
+static size_t weight_bytes(const struct nin__op *op)
+{
+    if (op->kind != NIN__OP_CONV)
+        return 0;
+    return (size_t)op->out.c * (size_t)op->in.c * (size_t)op->kernel_h * (size_t)op->kernel_w *
+           sizeof(float);
+}
+
+static bool is_dense(const struct nin__op *op)
+{
+    return op->out.h * op->out.w == 1 && weight_bytes(op) > DENSE_WEIGHT_BYTES;
+}
+
+/* Whether a segment that holds weights of so many bytes ends before op i. The input stays with the op
+ * that reads it, the loss with the op whose scores it reads. */
+static bool is_boundary(const struct nin__executable *executable, int32_t i, size_t weights)
+{
+    const struct nin__op *ops = executable->program.ops;
+
+    if (i <= 1)
+        return i == 1 && executable->options.boundaries;
+    if (executable->options.boundaries)
+        return true;
+    if (ops[i].kind == NIN__OP_LOSS || ops[i].kind == NIN__OP_RELU)
+        return false;
+    if (is_dense(&ops[i]) || is_dense(&ops[i - 1]) ||
+        (ops[i - 1].kind == NIN__OP_RELU && is_dense(&ops[i - 2])))
+        return true;
+    return weights > 0 && weights + weight_bytes(&ops[i]) > SEGMENT_WEIGHT_BYTES;
+}
+
+static void cut_segments(struct nin__executable *executable)
+{
+    size_t weights = 0;
+
+    for (int32_t i = 0; i < executable->program.count; i++) {
+        if (i == 0 || is_boundary(executable, i, weights)) {
+            executable->segments[executable->segment_count++].first = i;
+            weights = 0;
+        }
+        weights += weight_bytes(&executable->program.ops[i]);
+        executable->segments[executable->segment_count - 1].end = i + 1;
+    }
+}
+
+static int32_t choose_unit(const struct nin__executable *executable,
+                           const struct cpu_segment *segment)
+{
+    int64_t pixels = UNIT_PIXELS;
+    size_t bytes = 1;
+    int32_t unit = 1;
+
+    if (executable->options.unit > 0)
+        return executable->options.unit;
+    for (int32_t i = segment->first; i < segment->end; i++) {
+        const struct nin__op *op = &executable->program.ops[i];
+        int64_t here = (int64_t)op->out.h * op->out.w;
+
+        bytes += output_bytes(op);
+        if (op->kind == NIN__OP_CONV && here < pixels)
+            pixels = here;
+    }
+    while (unit * pixels < UNIT_PIXELS && unit < MAX_UNIT && 2 * (size_t)unit * bytes < UNIT_BYTES)
+        unit *= 2;
+    return unit;
+}
+
+/* ---- memory ------------------------------------------------------------------------------- */
+
+/* A worker's blocks for one op. In a segment of n ops, op i goes forward at time i and, in training,
+ * backward at time 2n - 1 - i. */
+enum { BLOCK_Y, BLOCK_DY, BLOCK_SAVED, BLOCKS };
+
+static void describe_blocks(struct nin__block blocks[BLOCKS], const struct cpu_op *op, int32_t i,
+                            int32_t n, int32_t unit, bool train)
+{
+    size_t y = output_bytes(op->op) * (size_t)unit;
+    int32_t back = 2 * n - 1 - i;
+
+    blocks[BLOCK_Y] = (struct nin__block){
+        .bytes = op->whole_y != NULL ? 0 : y, .first = i, .last = train ? back : i + 1};
+    blocks[BLOCK_DY] = (struct nin__block){
+        .bytes = op->whole_dy != NULL || !train ? 0 : y, .first = back - 1, .last = back};
+    blocks[BLOCK_SAVED] = (struct nin__block){
+        .bytes = op->need.saved_per_image * (size_t)unit, .first = i, .last = train ? back : i};
+}
+
+/* Lays a worker's memory for the segment out, and adds up prepared weights and lane sums. */
+static nin_status place_segment(struct nin__executable *executable, struct cpu_segment *segment,
+                                struct nin__block *blocks, int32_t *order)
+{
+    int32_t n = segment->end - segment->first, count = 0;
+    size_t scratch = 0;
+
+    for (int32_t i = 0; i < n; i++, count += BLOCKS) {
+        struct cpu_op *op = &executable->ops[segment->first + i];
+
+        if (op->kernel->declare != NULL)
+            op->kernel->declare(&op->need, op->op, segment->unit);
+        if (op->need.scratch > scratch)
+            scratch = op->need.scratch;
+        describe_blocks(blocks + count, op, i, n, segment->unit, executable->program.train);
+        op->prepared = executable->prepared_bytes;
+        executable->prepared_bytes += round_up(op->need.prepared);
+        op->lane = segment->lane_bytes;
+        segment->lane_bytes += round_up(op->need.lane);
+    }
+    blocks[count++] = (struct nin__block){.bytes = scratch, .first = 0, .last = 2 * n};
+    segment->memory = nin__place(blocks, count, order);
+    if (segment->memory == SIZE_MAX)
+        return nin__fail(NIN_OUT_OF_MEMORY, "a chunk of %d images does not fit into memory",
+                         segment->unit);
+    for (int32_t i = 0; i < n; i++) {
+        struct cpu_op *op = &executable->ops[segment->first + i];
+
+        op->y = blocks[BLOCKS * i + BLOCK_Y].offset;
+        op->dy = blocks[BLOCKS * i + BLOCK_DY].offset;
+        op->saved = blocks[BLOCKS * i + BLOCK_SAVED].offset;
+    }
+    segment->scratch = blocks[BLOCKS * n].offset;
+    return NIN_OK;
+}
+
+static nin_status place_segments(struct nin__executable *executable)
+{
+    size_t count = BLOCKS * (size_t)executable->program.count + 1;
+    struct nin__block *blocks = malloc(count * sizeof *blocks);
+    int32_t *order = malloc(count * sizeof *order);
+    nin_status status = NIN_OK;
+
+    if (blocks == NULL || order == NULL)
+        status = nin__no_memory("a plan of memory");
+    for (int32_t s = 0; status == NIN_OK && s < executable->segment_count; s++) {
+        struct cpu_segment *segment = &executable->segments[s];
+
+        segment->unit = choose_unit(executable, segment);
+        if (segment->unit > executable->options.max_batch)
+            segment->unit = executable->options.max_batch;
+        status = place_segment(executable, segment, blocks, order);
+        if (status == NIN_OK && segment->memory > executable->worker_bytes)
+            executable->worker_bytes = segment->memory;
+    }
+    free(blocks);
+    free(order);
+    return status;
+}
+
+/* Gives every output and gradient that is kept for the whole batch its place behind base, or, with base
+ * NULL, none. Returns the bytes of all. */
+static size_t lay_whole(struct nin__executable *executable, float *base)
+{
+    size_t batch = (size_t)executable->options.max_batch, next = 0;
+    bool train = executable->program.train;
+
+    for (int32_t s = 0; s < executable->segment_count; s++)
+        for (int32_t i = executable->segments[s].first; i < executable->segments[s].end; i++) {
+            struct cpu_op *op = &executable->ops[i];
+            bool last = i == executable->segments[s].end - 1;
+            bool boundary = last && i != executable->program.count - 1;
+            size_t floats = round_up(output_bytes(op->op) * batch) / sizeof(float);
+
+            if (boundary || op->op->keep) {
+                op->whole_y = base == NULL ? NULL : base + next;
+                next += floats;
+            }
+            if ((boundary && train) || (i == 0 && executable->program.input_gradient)) {
+                op->whole_dy = base == NULL ? NULL : base + next;
+                next += floats;
+            }
+        }
+    return next * sizeof(float);
+}
+
+static nin_status allocate_whole(struct nin__executable *executable)
+{
+    size_t bytes = lay_whole(executable, NULL);
+
+    executable->whole = nin__cpu_memory(bytes);
+    if (executable->whole == NULL)
+        return nin__fail(NIN_OUT_OF_MEMORY, "no memory for %zu bytes of whole-batch outputs",
+                         bytes);
+    lay_whole(executable, executable->whole);
+    executable->bytes += bytes;
+    return NIN_OK;
+}
+
+static nin_status allocate_workers(struct nin__executable *executable)
+{
+    int32_t workers = executable->options.threads;
+
+    executable->worker_bytes = round_up(executable->worker_bytes);
+    if (executable->worker_bytes > SIZE_MAX / 2 / (size_t)workers)
+        return nin__no_memory("workers");
+    executable->worker_memory = nin__cpu_memory(executable->worker_bytes * (size_t)workers);
+    if (executable->worker_memory == NULL)
+        return nin__fail(NIN_OUT_OF_MEMORY, "no memory for %d workers of %zu bytes", workers,
+                         executable->worker_bytes);
+    executable->bytes += executable->worker_bytes * (uint64_t)workers;
+    return nin__cpu_workers_create(&executable->workers, workers);
+}
+
+static nin_status allocate_lanes(struct nin__executable *executable)
+{
+    size_t largest = 0;
+
+    if (!executable->program.train)
+        return NIN_OK;
+    for (int32_t s = 0; s < executable->segment_count; s++)
+        if (executable->segments[s].lane_bytes > largest)
+            largest = executable->segments[s].lane_bytes;
+    NIN__TRY(nin__cpu_lanes_create(&executable->lanes, executable->options.lanes,
+                              executable->options.threads, largest));
+    executable->bytes += nin__cpu_lanes_bytes(executable->lanes);
+    return NIN_OK;
+}
+
+static nin_status build(struct nin__executable *executable, const struct nin__program *program)
+{
+    NIN__TRY(copy_program(executable, program));
+    cut_segments(executable);
+    NIN__TRY(allocate_whole(executable));
+    NIN__TRY(place_segments(executable));
+    NIN__TRY(allocate_lanes(executable));
+    NIN__TRY(allocate_workers(executable));
+    return nin__cpu_gemm_reserve(executable->workers);
+}
+
+nin_status nin__cpu_compile(struct nin__executable **out, struct nin__device *device,
+                       const struct nin__program *program,
+                       const struct nin__compile_options *options)
+{
+    struct nin__executable *executable = calloc(1, sizeof *executable);
+    nin_status status;
+
+    (void)device;
+    if (executable == NULL)
+        return nin__no_memory("an executable");
+    executable->options = *options;
+    status = build(executable, program);
+    if (status != NIN_OK) {
+        nin__cpu_discard(executable);
+        return status;
+    }
+    *out = executable;
+    return NIN_OK;
+}
+
+void nin__cpu_discard(struct nin__executable *executable)
+{
+    if (executable == NULL)
+        return;
+    nin__cpu_workers_destroy(executable->workers);
+    nin__cpu_lanes_destroy(executable->lanes);
+    free(executable->worker_memory);
+    free(executable->whole);
+    free(executable->program.ops);
+    free(executable->ops);
+    free(executable->segments);
+    free(executable);
+}

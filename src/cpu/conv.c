@@ -1,0 +1,328 @@
+/* SPDX-License-Identifier: MIT */
+/* Convolution as matrix products. In NHWC a window is kernel_h runs of kernel_w * C floats; gathered,
+ * the windows of some output rows are a matrix `patches` of pixels x K, K = kernel_h * kernel_w * C, and
+ *
+ *     y  (pixels x OC) = patches * w'      dw (OC x K) += dy' * patches      dpatches = dy * w
+ *
+ * with weights OHWI (OC x K). A 1x1 convolution and a dense layer need no gathering: their input is the
+ * patches matrix. Output rows of a chunk are numbered through its images, and products are made for
+ * strips of them, so small that patches stay in the cache, and following from the shape alone. */
+#include "cpu/cpu.h"
+#include "cpu/gemm.h"
+
+#include <string.h>
+
+/* Elements of patches in a strip: 1 MiB. */
+enum { STRIP_FLOATS = 1 << 18 };
+
+/* Rows first ... first + count - 1, counted through the chunk's images. */
+struct strip {
+    int64_t first, count;
+};
+
+static int64_t patch_size(const struct nin__op *op)
+{
+    return (int64_t)op->kernel_h * op->kernel_w * op->in.c;
+}
+
+static bool is_direct(const struct nin__op *op)
+{
+    bool pointwise = op->kernel_h == 1 && op->kernel_w == 1 && op->stride == 1;
+    bool whole_map = op->kernel_h == op->in.h && op->kernel_w == op->in.w;
+
+    return op->pad == 0 && (pointwise || whole_map);
+}
+
+/* In OHWI order a 1x1 kernel's weights are those of OIHW. */
+static bool is_permuted(const struct nin__op *op)
+{
+    return op->kernel_h * op->kernel_w > 1 && op->in.c > 1;
+}
+
+static size_t weight_count(const struct nin__op *op)
+{
+    return (size_t)op->out.c * (size_t)patch_size(op);
+}
+
+static int64_t strip_rows(const struct nin__op *op)
+{
+    int64_t row = patch_size(op) * op->out.w;
+
+    return row >= STRIP_FLOATS ? 1 : STRIP_FLOATS / row;
+}
+
+/* ---- patches ------------------------------------------------------------------------------ */
+
+/* The part of a window's columns that lies in the map: `count` from input column `column` on, the first
+ * of them being the window's column `skip`. */
+struct run {
+    int32_t column, skip, count;
+};
+
+static struct run visible_columns(const struct nin__op *op, int32_t ox)
+{
+    int32_t first = ox * op->stride - op->pad, end = first + op->kernel_w;
+    struct run run = {first, 0, 0};
+
+    if (first < 0) {
+        run.column = 0;
+        run.skip = -first;
+    }
+    if (end > op->in.w)
+        end = op->in.w;
+    run.count = end > run.column ? end - run.column : 0;
+    return run;
+}
+
+/* x: [row][column][C] of an image or NULL for a row of padding; patch: one window's run of kernel_w * C */
+static void gather_run(float *patch, const float *x_row, struct run run, const struct nin__op *op)
+{
+    size_t c = (size_t)op->in.c, width = (size_t)op->kernel_w * c;
+    size_t skip = (size_t)run.skip * c, count = (size_t)run.count * c;
+
+    if (x_row == NULL || count == 0) {
+        memset(patch, 0, width * sizeof *patch);
+        return;
+    }
+    if (skip > 0)
+        memset(patch, 0, skip * sizeof *patch);
+    memcpy(patch + skip, x_row + (size_t)run.column * c, count * sizeof *patch);
+    if (skip + count < width)
+        memset(patch + skip + count, 0, (width - skip - count) * sizeof *patch);
+}
+
+/* The input row that window row r of output row oy sees: its offset in x, or -1 for padding. */
+static int64_t input_row(const struct nin__op *op, int64_t flat_row, int32_t r)
+{
+    int64_t image = flat_row / op->out.h;
+    int32_t row = (int32_t)(flat_row % op->out.h) * op->stride - op->pad + r;
+
+    if (row < 0 || row >= op->in.h)
+        return -1;
+    return (image * op->in.h + row) * op->in.w * op->in.c;
+}
+
+/* patches: [row of the strip][ox][r][s * C] */
+static void gather(const struct nin__op *op, const float *x, struct strip strip, float *patches)
+{
+    size_t width = (size_t)op->kernel_w * (size_t)op->in.c;
+
+    for (int64_t flat = strip.first; flat < strip.first + strip.count; flat++)
+        for (int32_t ox = 0; ox < op->out.w; ox++) {
+            struct run run = visible_columns(op, ox);
+
+            for (int32_t r = 0; r < op->kernel_h; r++, patches += width) {
+                int64_t at = input_row(op, flat, r);
+
+                gather_run(patches, at < 0 ? NULL : x + at, run, op);
+            }
+        }
+}
+
+/* The adjoint of gather: dx += what the patches hold of it. */
+static void scatter(const struct nin__op *op, float *dx, struct strip strip, const float *patches)
+{
+    size_t c = (size_t)op->in.c, width = (size_t)op->kernel_w * c;
+
+    for (int64_t flat = strip.first; flat < strip.first + strip.count; flat++)
+        for (int32_t ox = 0; ox < op->out.w; ox++) {
+            struct run run = visible_columns(op, ox);
+
+            for (int32_t r = 0; r < op->kernel_h; r++, patches += width) {
+                int64_t at = input_row(op, flat, r);
+                float *target = dx + at + (int64_t)run.column * op->in.c;
+                const float *source = patches + (size_t)run.skip * c;
+
+                for (size_t k = 0; at >= 0 && k < (size_t)run.count * c; k++)
+                    target[k] += source[k];
+            }
+        }
+}
+
+/* The patches of a strip: gathered into scratch, or the input as it lies. */
+static const float *patches_of(const struct cpu_call *call, struct strip strip)
+{
+    const struct nin__op *op = call->op;
+
+    if (is_direct(op)) /* out.w pixels of K floats a row */
+        return call->x + strip.first * op->out.w * patch_size(op);
+    gather(op, call->x, strip, call->scratch);
+    return call->scratch;
+}
+
+/* ---- forward ------------------------------------------------------------------------------ */
+
+static void declare(struct cpu_need *need, const struct nin__op *op, int32_t unit)
+{
+    int64_t rows = strip_rows(op), all = (int64_t)unit * op->out.h;
+
+    if (rows > all)
+        rows = all;
+    if (is_permuted(op))
+        need->prepared = weight_count(op) * sizeof(float);
+    if (!is_direct(op))
+        need->scratch = (size_t)(rows * op->out.w * patch_size(op)) * sizeof(float);
+    need->lane = (weight_count(op) + (size_t)op->out.c) * sizeof(float); /* dw OHWI, db */
+}
+
+static const float *weights_of(const struct cpu_call *call)
+{
+    return is_permuted(call->op) ? call->prepared : call->run->parameters + call->op->weight;
+}
+
+/* y: pixels x OC */
+static void add_bias(float *y, const float *bias, int64_t pixels, int32_t channels)
+{
+    for (int64_t p = 0; p < pixels; p++)
+        for (int32_t c = 0; c < channels; c++)
+            y[p * channels + c] += bias[c];
+}
+
+static void add_bias_relu(float *y, const float *bias, int64_t pixels, int32_t channels)
+{
+    for (int64_t p = 0; p < pixels; p++)
+        for (int32_t c = 0; c < channels; c++) {
+            float v = y[p * channels + c] + bias[c];
+
+            y[p * channels + c] = v < 0.0f ? 0.0f : v; /* NaN stays NaN */
+        }
+}
+
+static void relu(float *y, int64_t count)
+{
+    for (int64_t k = 0; k < count; k++)
+        y[k] = y[k] < 0.0f ? 0.0f : y[k];
+}
+
+static void forward_strip(const struct cpu_call *call, struct strip strip)
+{
+    const struct nin__op *op = call->op;
+    int64_t pixels = strip.count * op->out.w;
+    float *y = call->y + strip.first * op->out.w * op->out.c;
+
+    nin__cpu_gemm_nt(pixels, op->out.c, patch_size(op), patches_of(call, strip), weights_of(call), y);
+    if (op->bias == NIN__NO_PARAMETER) {
+        if (op->relu)
+            relu(y, pixels * op->out.c);
+    } else if (op->relu) {
+        add_bias_relu(y, call->run->parameters + op->bias, pixels, op->out.c);
+    } else {
+        add_bias(y, call->run->parameters + op->bias, pixels, op->out.c);
+    }
+}
+
+static void forward_rows(const struct cpu_call *call, int64_t first, int64_t end)
+{
+    int64_t rows = strip_rows(call->op);
+
+    for (int64_t at = first; at < end; at += rows)
+        forward_strip(call, (struct strip){at, end - at < rows ? end - at : rows});
+}
+
+static void forward(const struct cpu_call *call)
+{
+    int32_t height = call->op->out.h;
+
+    if (call->rows == height) { /* whole images: strips may run from one into the next */
+        forward_rows(call, (int64_t)call->image * height,
+                     (int64_t)(call->image + call->images) * height);
+        return;
+    }
+    for (int64_t i = call->image; i < call->image + call->images; i++)
+        forward_rows(call, i * height + call->row, i * height + call->row + call->rows);
+}
+
+/* ---- backward ----------------------------------------------------------------------------- */
+
+/* dy becomes 0 where the ReLU was: y holds max(0, .) */
+static void gate(float *restrict dy, const float *restrict y, int64_t count)
+{
+    for (int64_t k = 0; k < count; k++)
+        dy[k] = y[k] > 0.0f ? dy[k] : 0.0f;
+}
+
+/* db (OC) += sum over pixels of dy (pixels x OC) */
+static void add_column_sums(float *restrict db, const float *restrict dy, int64_t pixels,
+                            int32_t channels)
+{
+    for (int64_t p = 0; p < pixels; p++)
+        for (int32_t c = 0; c < channels; c++)
+            db[c] += dy[p * channels + c];
+}
+
+static void backward_strip(const struct cpu_call *call, struct strip strip)
+{
+    const struct nin__op *op = call->op;
+    int64_t pixels = strip.count * op->out.w, k = patch_size(op), at = strip.first * op->out.w;
+    float *dy = call->dy + at * op->out.c, *dw = call->lane, *db = dw + weight_count(op);
+
+    if (op->relu)
+        gate(dy, call->y + at * op->out.c, pixels * op->out.c);
+    if (op->bias != NIN__NO_PARAMETER)
+        add_column_sums(db, dy, pixels, op->out.c);
+    nin__cpu_gemm_tn_add(op->out.c, k, pixels, dy, patches_of(call, strip), dw);
+    if (call->dx == NULL)
+        return;
+    if (is_direct(op)) {
+        nin__cpu_gemm_nn(pixels, k, op->out.c, dy, weights_of(call), call->dx + at * k);
+        return;
+    }
+    nin__cpu_gemm_nn(pixels, k, op->out.c, dy, weights_of(call), call->scratch);
+    scatter(op, call->dx, strip, call->scratch);
+}
+
+static void backward(const struct cpu_call *call)
+{
+    const struct nin__op *op = call->op;
+    int64_t first = (int64_t)call->image * op->out.h, rows = strip_rows(op);
+    int64_t end = first + (int64_t)call->images * op->out.h;
+    size_t size = nin__shape_size(op->in);
+
+    if (call->dx != NULL && !is_direct(op)) /* scatter adds */
+        memset(call->dx + (size_t)call->image * size, 0,
+               (size_t)call->images * size * sizeof *call->dx);
+    for (int64_t at = first; at < end; at += rows)
+        backward_strip(call, (struct strip){at, end - at < rows ? end - at : rows});
+}
+
+/* ---- prepare and finish ------------------------------------------------------------------- */
+
+/* OHWI (target) from OIHW, filter by filter. */
+static void prepare(const struct nin__op *op, const float *parameters, float *prepared)
+{
+    const float *oihw = parameters + op->weight;
+    size_t area = (size_t)op->kernel_h * (size_t)op->kernel_w, channels = (size_t)op->in.c;
+
+    for (int32_t o = 0; is_permuted(op) && o < op->out.c; o++)
+        for (size_t c = 0; c < channels; c++)
+            for (size_t k = 0; k < area; k++)
+                prepared[((size_t)o * area + k) * channels + c] =
+                    oihw[((size_t)o * channels + c) * area + k];
+}
+
+static void put(float *target, float value, bool accumulate)
+{
+    *target = accumulate ? *target + value : value;
+}
+
+static void finish(const struct nin__op *op, const float *lane, float *gradient, bool accumulate)
+{
+    size_t area = (size_t)op->kernel_h * (size_t)op->kernel_w, channels = (size_t)op->in.c;
+    float *oihw = gradient + op->weight;
+    const float *db = lane + weight_count(op);
+
+    for (int32_t o = 0; o < op->out.c; o++)
+        for (size_t c = 0; c < channels; c++)
+            for (size_t k = 0; k < area; k++)
+                put(&oihw[((size_t)o * channels + c) * area + k],
+                    lane[((size_t)o * area + k) * channels + c], accumulate);
+    for (int32_t o = 0; op->bias != NIN__NO_PARAMETER && o < op->out.c; o++)
+        put(&gradient[op->bias + (size_t)o], db[o], accumulate);
+}
+
+const struct cpu_kernel nin__cpu_conv_gemm_kernel = {.name = "gemm",
+                                                .declare = declare,
+                                                .prepare = prepare,
+                                                .forward = forward,
+                                                .backward = backward,
+                                                .finish = finish};

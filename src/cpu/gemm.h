@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef NIN__CPU_GEMM_H
+#define NIN__CPU_GEMM_H
+
+/* Matrix products by OpenBLAS, the only file that knows it. All matrices are row-major and dense. */
+
+#include "cpu/workers.h"
+
+#include <nin/status.h>
+
+#include <stdint.h>
+
+/* c (m x n) = a (m x k) * b (n x k)' */
+void nin__cpu_gemm_nt(int64_t m, int64_t n, int64_t k, const float *a, const float *b, float *c);
+
+/* c (m x n) = a (m x k) * b (k x n) */
+void nin__cpu_gemm_nn(int64_t m, int64_t n, int64_t k, const float *a, const float *b, float *c);
+
+/* c (m x n) += a (k x m)' * b (k x n) */
+void nin__cpu_gemm_tn_add(int64_t m, int64_t n, int64_t k, const float *a, const float *b, float *c);
+
+/* OpenBLAS keeps its number of threads for the whole process, and its bits follow it. Between begin
+ * and end (counted over all plans) it is 1; the last end puts back what was found. This is the
+ * library's one exception to 'no globals'. */
+void nin__cpu_gemm_begin(void);
+void nin__cpu_gemm_end(void);
+
+/* A worker of ours says that it will call: the OpenMP build keeps its setting per thread. */
+void nin__cpu_gemm_enter_thread(void);
+
+/* OpenBLAS never returns from a product for which it finds no memory. Maps as much as every worker's
+ * first call will map, gives it back, and lets all workers run a product at once, so that OpenBLAS
+ * holds its buffers from then on. Best effort: somebody else may take the memory in between. */
+nin_status nin__cpu_gemm_reserve(struct cpu_workers *workers);
+
+#endif

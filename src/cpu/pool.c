@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: MIT */
+/* Max and average pooling over NHWC maps; inner loops run over the channels of one pixel. */
+#include "cpu/cpu.h"
+
+#include <math.h>
+#include <string.h>
+
+/* Rows or columns of the input that output o sees: from first to before end. */
+struct extent {
+    int32_t first, end;
+};
+
+static struct extent window(int32_t o, int32_t kernel, const struct nin__op *op, int32_t size)
+{
+    int32_t first = o * op->stride - op->pad, end = first + kernel;
+
+    return (struct extent){first < 0 ? 0 : first, end > size ? size : end};
+}
+
+/* ---- max ---------------------------------------------------------------------------------- */
+
+static void declare_max(struct cpu_need *need, const struct nin__op *op, int32_t unit)
+{
+    (void)unit;
+    need->saved_per_image = nin__shape_size(op->out) * sizeof(uint16_t);
+}
+
+/* y = max(y, x) where x is first seen at `place` of the window; NaN wins and stays. */
+static void take_larger(float *restrict y, uint16_t *restrict where, const float *restrict x,
+                        int32_t channels, uint16_t place)
+{
+    for (int32_t c = 0; c < channels; c++) {
+        bool larger = x[c] > y[c] || x[c] != x[c];
+
+        y[c] = larger ? x[c] : y[c];
+        where[c] = larger ? place : where[c];
+    }
+}
+
+static void max_pixel(const struct nin__op *op, const float *x, float *y, uint16_t *where,
+                      struct extent rows, struct extent columns)
+{
+    int32_t channels = op->in.c;
+
+    for (int32_t c = 0; c < channels; c++) {
+        y[c] = -INFINITY;
+        where[c] = 0;
+    }
+    for (int32_t r = rows.first; r < rows.end; r++)
+        for (int32_t s = columns.first; s < columns.end; s++)
+            take_larger(y, where, x + ((size_t)r * (size_t)op->in.w + (size_t)s) * (size_t)channels,
+                        channels,
+                        (uint16_t)((r - rows.first) * op->kernel_w + (s - columns.first)));
+}
+
+static void forward_max(const struct cpu_call *call)
+{
+    const struct nin__op *op = call->op;
+    size_t in_size = nin__shape_size(op->in), channels = (size_t)op->out.c;
+
+    for (int32_t i = call->image; i < call->image + call->images; i++)
+        for (int32_t h = call->row; h < call->row + call->rows; h++)
+            for (int32_t w = 0; w < op->out.w; w++) {
+                size_t at = (((size_t)i * (size_t)op->out.h + (size_t)h) * (size_t)op->out.w +
+                             (size_t)w) * channels;
+
+                max_pixel(op, call->x + (size_t)i * in_size, call->y + at,
+                          (uint16_t *)call->saved + at, window(h, op->kernel_h, op, op->in.h),
+                          window(w, op->kernel_w, op, op->in.w));
+            }
+}
+
+/* dx gets dy of one output pixel where its maximum was. */
+static void scatter_pixel(const struct nin__op *op, float *dx, const float *dy,
+                          const uint16_t *where, struct extent rows, struct extent columns)
+{
+    int32_t channels = op->in.c;
+
+    for (int32_t r = rows.first; r < rows.end; r++)
+        for (int32_t s = columns.first; s < columns.end; s++) {
+            float *pixel = dx + ((size_t)r * (size_t)op->in.w + (size_t)s) * (size_t)channels;
+            uint16_t place = (uint16_t)((r - rows.first) * op->kernel_w + (s - columns.first));
+
+            for (int32_t c = 0; c < channels; c++)
+                pixel[c] += where[c] == place ? dy[c] : 0.0f;
+        }
+}
+
+static void backward_max(const struct cpu_call *call)
+{
+    const struct nin__op *op = call->op;
+    size_t in_size = nin__shape_size(op->in), channels = (size_t)op->out.c;
+
+    if (call->dx == NULL)
+        return;
+    memset(call->dx + (size_t)call->image * in_size, 0,
+           (size_t)call->images * in_size * sizeof *call->dx);
+    for (int32_t i = call->image; i < call->image + call->images; i++)
+        for (int32_t h = 0; h < op->out.h; h++)
+            for (int32_t w = 0; w < op->out.w; w++) {
+                size_t at = (((size_t)i * (size_t)op->out.h + (size_t)h) * (size_t)op->out.w +
+                             (size_t)w) * channels;
+
+                scatter_pixel(op, call->dx + (size_t)i * in_size, call->dy + at,
+                              (const uint16_t *)call->saved + at,
+                              window(h, op->kernel_h, op, op->in.h),
+                              window(w, op->kernel_w, op, op->in.w));
+            }
+}
+
+const struct cpu_kernel nin__cpu_max_pool_kernel = {.name = "plain",
+                                               .declare = declare_max,
+                                               .forward = forward_max,
+                                               .backward = backward_max};
+
+/* ---- average ------------------------------------------------------------------------------ */
+
+/* What the window's sum is divided by: its area inside the map, or inside the padded map. */
+static float divisor(const struct nin__op *op, int32_t h, int32_t w, struct extent rows,
+                     struct extent columns)
+{
+    int32_t bottom = h * op->stride - op->pad + op->kernel_h;
+    int32_t right = w * op->stride - op->pad + op->kernel_w;
+    int32_t height = op->kernel_h, width = op->kernel_w;
+
+    if (op->exclude_padding)
+        return (float)((rows.end - rows.first) * (columns.end - columns.first));
+    if (bottom > op->in.h + op->pad)
+        height -= bottom - op->in.h - op->pad;
+    if (right > op->in.w + op->pad)
+        width -= right - op->in.w - op->pad;
+    return (float)(height * width);
+}
+
+static void average_pixel(const struct nin__op *op, const float *x, float *y, int32_t h, int32_t w)
+{
+    struct extent rows = window(h, op->kernel_h, op, op->in.h);
+    struct extent columns = window(w, op->kernel_w, op, op->in.w);
+    float n = divisor(op, h, w, rows, columns);
+    int32_t channels = op->in.c;
+
+    memset(y, 0, (size_t)channels * sizeof *y);
+    for (int32_t r = rows.first; r < rows.end; r++)
+        for (int32_t s = columns.first; s < columns.end; s++) {
+            const float *pixel = x + ((size_t)r * (size_t)op->in.w + (size_t)s) * (size_t)channels;
+
+            for (int32_t c = 0; c < channels; c++)
+                y[c] += pixel[c];
+        }
+    for (int32_t c = 0; c < channels; c++)
+        y[c] /= n;
+}
+
+static void forward_average(const struct cpu_call *call)
+{
+    const struct nin__op *op = call->op;
+    size_t in_size = nin__shape_size(op->in), channels = (size_t)op->out.c;
+
+    for (int32_t i = call->image; i < call->image + call->images; i++)
+        for (int32_t h = call->row; h < call->row + call->rows; h++)
+            for (int32_t w = 0; w < op->out.w; w++)
+                average_pixel(op, call->x + (size_t)i * in_size,
+                              call->y + (((size_t)i * (size_t)op->out.h + (size_t)h) *
+                                             (size_t)op->out.w +
+                                         (size_t)w) * channels,
+                              h, w);
+}
+
+static void spread_pixel(const struct nin__op *op, float *dx, const float *dy, int32_t h, int32_t w)
+{
+    struct extent rows = window(h, op->kernel_h, op, op->in.h);
+    struct extent columns = window(w, op->kernel_w, op, op->in.w);
+    float n = divisor(op, h, w, rows, columns);
+    int32_t channels = op->in.c;
+
+    for (int32_t r = rows.first; r < rows.end; r++)
+        for (int32_t s = columns.first; s < columns.end; s++) {
+            float *pixel = dx + ((size_t)r * (size_t)op->in.w + (size_t)s) * (size_t)channels;
+
+            for (int32_t c = 0; c < channels; c++)
+                pixel[c] += dy[c] / n;
+        }
+}
+
+static void backward_average(const struct cpu_call *call)
+{
+    const struct nin__op *op = call->op;
+    size_t in_size = nin__shape_size(op->in), channels = (size_t)op->out.c;
+
+    if (call->dx == NULL)
+        return;
+    memset(call->dx + (size_t)call->image * in_size, 0,
+           (size_t)call->images * in_size * sizeof *call->dx);
+    for (int32_t i = call->image; i < call->image + call->images; i++)
+        for (int32_t h = 0; h < op->out.h; h++)
+            for (int32_t w = 0; w < op->out.w; w++)
+                spread_pixel(op, call->dx + (size_t)i * in_size,
+                             call->dy + (((size_t)i * (size_t)op->out.h + (size_t)h) *
+                                             (size_t)op->out.w +
+                                         (size_t)w) * channels,
+                             h, w);
+}
+
+const struct cpu_kernel nin__cpu_average_pool_kernel = {
+    .name = "plain", .forward = forward_average, .backward = backward_average};

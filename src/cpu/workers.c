@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: MIT */
+#include "cpu/workers.h"
+
+#include "core/error.h"
+#include "cpu/gemm.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct worker {
+    struct cpu_workers *pool;
+    pthread_t thread;
+    int32_t number;
+};
+
+struct cpu_workers {
+    pthread_mutex_t lock;
+    pthread_cond_t work, done;
+    cpu_job job;
+    void *argument;
+    uint64_t round;   /* of work: a worker runs each round once */
+    int32_t running;  /* workers that have not finished the round */
+    bool quit;
+    int32_t count;    /* threads that exist */
+    struct worker members[];
+};
+
+static void *serve(void *argument)
+{
+    struct worker *self = argument;
+    struct cpu_workers *pool = self->pool;
+    uint64_t seen = 0;
+
+    nin__cpu_gemm_enter_thread();
+    pthread_mutex_lock(&pool->lock);
+    for (;;) {
+        while (pool->round == seen && !pool->quit)
+            pthread_cond_wait(&pool->work, &pool->lock);
+        if (pool->quit)
+            break;
+        seen = pool->round;
+        pthread_mutex_unlock(&pool->lock);
+        pool->job(pool->argument, self->number);
+        pthread_mutex_lock(&pool->lock);
+        if (--pool->running == 0)
+            pthread_cond_signal(&pool->done);
+    }
+    pthread_mutex_unlock(&pool->lock);
+    return NULL;
+}
+
+/* A new thread inherits the mask: with every signal blocked, the program's handlers run on the
+ * program's own threads. */
+static int start(struct worker *worker)
+{
+    sigset_t all, before;
+    int error;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    error = pthread_create(&worker->thread, NULL, serve, worker);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return error;
+}
+
+nin_status nin__cpu_workers_create(struct cpu_workers **out, int32_t count)
+{
+    struct cpu_workers *pool =
+        calloc(1, sizeof *pool + (size_t)count * sizeof pool->members[0]);
+
+    if (pool == NULL)
+        return nin__no_memory("workers");
+    pthread_mutex_init(&pool->lock, NULL);
+    pthread_cond_init(&pool->work, NULL);
+    pthread_cond_init(&pool->done, NULL);
+    for (int32_t i = 0; i < count; i++) {
+        struct worker *worker = &pool->members[i];
+        int error;
+
+        worker->pool = pool;
+        worker->number = i;
+        error = start(worker);
+        if (error != 0) {
+            nin__cpu_workers_destroy(pool);
+            return nin__fail(NIN_OUT_OF_MEMORY, "no thread for worker %d of %d: %s", i, count,
+                             strerror(error));
+        }
+        pool->count++;
+    }
+    *out = pool;
+    return NIN_OK;
+}
+
+int32_t nin__cpu_workers_count(const struct cpu_workers *workers)
+{
+    return workers->count;
+}
+
+void nin__cpu_workers_run(struct cpu_workers *pool, cpu_job job, void *argument)
+{
+    pthread_mutex_lock(&pool->lock);
+    pool->job = job;
+    pool->argument = argument;
+    pool->running = pool->count;
+    pool->round++;
+    pthread_cond_broadcast(&pool->work);
+    while (pool->running > 0)
+        pthread_cond_wait(&pool->done, &pool->lock);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+void nin__cpu_workers_destroy(struct cpu_workers *pool)
+{
+    if (pool == NULL)
+        return;
+    pthread_mutex_lock(&pool->lock);
+    pool->quit = true;
+    pthread_cond_broadcast(&pool->work);
+    pthread_mutex_unlock(&pool->lock);
+    for (int32_t i = 0; i < pool->count; i++)
+        pthread_join(pool->members[i].thread, NULL);
+    pthread_cond_destroy(&pool->done);
+    pthread_cond_destroy(&pool->work);
+    pthread_mutex_destroy(&pool->lock);
+    free(pool);
+}

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef NIN__CPU_WORKERS_H
+#define NIN__CPU_WORKERS_H
+
+#include <nin/status.h>
+
+#include <stdint.h>
+
+/* A persistent pool of threads. Signals of the process go to other threads. */
+struct cpu_workers;
+
+/* What each worker runs, with its number from 0. */
+typedef void (*cpu_job)(void *argument, int32_t worker);
+
+nin_status nin__cpu_workers_create(struct cpu_workers **out, int32_t count);
+int32_t nin__cpu_workers_count(const struct cpu_workers *workers);
+
+/* Runs the job once on every worker and returns when all have finished. Allocates nothing. */
+void nin__cpu_workers_run(struct cpu_workers *workers, cpu_job job, void *argument);
+void nin__cpu_workers_destroy(struct cpu_workers *workers);
+
+#endif
