@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef TESTS_SUITES_H
+#define TESTS_SUITES_H
+
+/* Every suite of the test program, in the order in which they run. A suite NAME lives in
+ * tests/test_NAME.c. */
+
+#define SUITES(X)                                                                                  \
+    X(math)                                                                                        \
+    X(rng)                                                                                         \
+    X(data)
+
+struct Suite;
+
+#define DECLARE_SUITE(name) struct Suite *name##_suite(void);
+SUITES(DECLARE_SUITE)
+#undef DECLARE_SUITE
+
+#endif
