@@ -198,7 +198,7 @@ abi-list:
 CLANG          ?= clang
 VALGRIND       ?= valgrind
 CLANG_FORMAT   ?= clang-format
-NIN_TEST_SUITE ?= train
+NIN_TEST_SUITE ?= trainer
 FORMATTED      := $(wildcard include/nin/*.h src/*/*.[ch] tests/*.[ch] tests/*/*.[ch] \
                     tests/*/*.cpp examples/*.[ch] bench/*.[ch])
 

@@ -7,8 +7,8 @@
 
 static const char magic[8] = {'N', 'I', 'N', 'G', 'O', 'L', 'D', '1'};
 
-enum { MAX_BYTES = 1 << 26 };    /* of a file: beyond it, it is not one of ours */
-enum { LEAST_RECORD_BYTES = 12 }; /* length of the name, type, rank */
+#define MAX_BYTES (1u << 26)  /* a larger file is not one of ours */
+#define LEAST_RECORD_BYTES 12 /* length of the name, type, rank */
 
 typedef struct {
     char *name;
@@ -27,12 +27,20 @@ typedef struct {
     size_t left;
 } cursor;
 
-static uint64_t decode(const unsigned char *bytes, int size)
+static uint64_t decode(const unsigned char *bytes, size_t size)
 {
     uint64_t value = 0;
-    for (int i = size - 1; i >= 0; i--)
-        value = value << 8 | bytes[i];
+    for (size_t i = size; i > 0; i--)
+        value = value << 8 | bytes[i - 1];
     return value;
+}
+
+/* One value of 4 or 8 bytes into this machine's byte order. */
+static void convert(void *target, const unsigned char *bytes, size_t size)
+{
+    uint64_t wide = decode(bytes, size);
+    uint32_t narrow = (uint32_t)wide;
+    memcpy(target, size == 8 ? (const void *)&wide : (const void *)&narrow, size);
 }
 
 static const unsigned char *take(cursor *c, size_t bytes)
@@ -74,7 +82,7 @@ static int take_name(char **out, cursor *c)
     return 1;
 }
 
-/* The shape, and how many values it has, which can't be more than there are bytes left. */
+/* The shape, and how many values it has: few enough that their bytes fit a size_t. */
 static int take_shape(golden_array *array, cursor *c)
 {
     int empty = 0;
@@ -99,28 +107,26 @@ static int take_shape(golden_array *array, cursor *c)
 
 static int take_data(record *r, cursor *c)
 {
-    int size = r->array.dtype == GOLDEN_F64 ? 8 : 4;
-    const unsigned char *bytes = take(c, r->array.count * (size_t)size);
+    size_t size = r->array.dtype == GOLDEN_F64 ? 8 : 4;
+    const unsigned char *bytes = take(c, r->array.count * size);
     if (!bytes)
         return 0;
-    r->data = malloc(r->array.count * (size_t)size + 1);
+    r->data = malloc(r->array.count * size + 1);
     r->array.data = r->data;
     if (!r->data)
         return 0;
-    for (size_t i = 0; i < r->array.count; i++, bytes += size) {
-        if (size == 8)
-            ((uint64_t *)r->data)[i] = decode(bytes, 8);
-        else
-            ((uint32_t *)r->data)[i] = (uint32_t)decode(bytes, 4);
-    }
+    for (size_t i = 0; i < r->array.count; i++)
+        convert((char *)r->data + i * size, bytes + i * size, size);
     return 1;
 }
 
 static int take_record(record *r, cursor *c)
 {
-    return take_name(&r->name, c) && take_u32(&r->array.dtype, c) &&
-           r->array.dtype >= GOLDEN_F32 && r->array.dtype <= GOLDEN_F64 &&
-           take_shape(&r->array, c) && take_data(r, c);
+    if (!take_name(&r->name, c) || !take_u32(&r->array.dtype, c))
+        return 0;
+    if (r->array.dtype < GOLDEN_F32 || r->array.dtype > GOLDEN_F64)
+        return 0;
+    return take_shape(&r->array, c) && take_data(r, c);
 }
 
 static int take_file(golden *file, cursor *c)
@@ -144,7 +150,7 @@ static unsigned char *read_all(size_t *bytes, FILE *f)
 {
     unsigned char *content;
     long size = fseek(f, 0, SEEK_END) == 0 ? ftell(f) : -1;
-    if (size < 0 || size > MAX_BYTES || fseek(f, 0, SEEK_SET) != 0)
+    if (size < 0 || size > (long)MAX_BYTES || fseek(f, 0, SEEK_SET) != 0)
         return NULL;
     *bytes = (size_t)size;
     content = malloc(*bytes + 1);

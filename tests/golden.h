@@ -8,8 +8,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { GOLDEN_F32 = 1, GOLDEN_I32 = 2, GOLDEN_F64 = 3 }; /* types of the data */
-enum { GOLDEN_MAX_RANK = 8 };
+#define GOLDEN_MAX_RANK 8
+
+/* Types of the data. */
+enum {
+    GOLDEN_F32 = 1,
+    GOLDEN_I32 = 2,
+    GOLDEN_F64 = 3
+};
 
 typedef struct golden golden;
 
@@ -31,7 +37,7 @@ const golden_array *golden_find(const golden *file, const char *name);
 /* Frees everything. NULL is fine. */
 void golden_close(golden *file);
 
-/* Fills out with count values in [-bound, bound) that follow from their position and the tensor's
+/* Fills out with count values in [-bound, bound] that follow from their position and the tensor's
  * number alone, the same bits as fill() of make.py. */
 void golden_fill(float *out, size_t count, uint32_t tensor, double bound);
 

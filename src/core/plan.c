@@ -452,7 +452,8 @@ nin_status nin__plan_step(nin_result *out, nin_plan *plan, nin_optimizer *optimi
     NIN__TRY(nin__plan_enter(plan));
     status = nin__network_hold(plan->network);
     if (status == NIN_OK) {
-        plan->run.images.base = NULL; /* a forward before it is over */
+        plan->run = run;
+        plan->run.images.base = NULL; /* no forward that a backward could go on from */
         status = step_holding(out, plan, optimizer, &run);
         nin__network_unhold(plan->network);
     }
