@@ -8,7 +8,9 @@
 #define SUITES(X)                                                                                  \
     X(math)                                                                                        \
     X(rng)                                                                                         \
-    X(data)
+    X(data)                                                                                        \
+    X(file)                                                                                        \
+    X(checkpoint)
 
 struct Suite;
 

@@ -15,12 +15,12 @@ static nin_status read_samples(const nin_dataset *dataset, const int32_t *index,
 {
     for (int32_t n = 0; n < count; n++) {
         int64_t sample = index != NULL ? index[n] : first + n;
-        void *image = (char *)staging + (size_t)n * dataset->image_bytes;
 
         if (dataset->images != NULL)
             labels[n] = dataset->labels[sample];
         else
-            NIN__TRY(nin_dataset_read(dataset, image, &labels[n], sample));
+            NIN__TRY(nin_dataset_read(dataset, (char *)staging + (size_t)n * dataset->image_bytes,
+                                      &labels[n], sample));
     }
     return NIN_OK;
 }
