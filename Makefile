@@ -86,7 +86,7 @@ OUT      := build/$(shell printf '%s' '$(subst ','\'',$(COMMANDS))' | cksum | cu
 HEADERS  := $(wildcard include/nin/*.h)
 LIB_C    := $(wildcard src/core/*.c src/layers/*.c src/data/*.c src/file/*.c src/cpu/*.c)
 TEST_C   := $(wildcard tests/*.c)
-EXAMPLES := $(patsubst %.c,%,$(wildcard examples/*.c))
+EXAMPLES := $(patsubst %.c,%,$(wildcard examples/*_*.c)) # the others are parts of mnist_nin
 BENCHES  := $(patsubst %.c,%,$(wildcard bench/*.c))
 LIB_O    := $(LIB_C:%.c=$(OUT)/%.o)
 TEST_O   := $(TEST_C:%.c=$(OUT)/%.o)
@@ -132,9 +132,10 @@ $(OUT)/src/%.o: src/%.c
 	$(Q)$(COMPILE) -Isrc $(DEP_CFLAGS) -c -o $@ $<
 
 # Examples and benchmarks see the public headers and the shared library only.
+$(OUT)/examples/mnist_nin: $(wildcard $(addprefix examples/,options.[ch] plot.[ch] progress.[ch]))
 $(EXAMPLES:%=$(OUT)/%) $(BENCHES:%=$(OUT)/%): $(OUT)/%: %.c $(OUT)/lib/libnin.so
 	@mkdir -p $(@D) && echo "  CC $<"
-	$(Q)$(COMPILE) -MF $@.d $(NIN_LDFLAGS) $(LDFLAGS) -o $@ $< \
+	$(Q)$(COMPILE) -MF $@.d $(NIN_LDFLAGS) $(LDFLAGS) -o $@ $(filter %.c,$^) \
 	  -L$(OUT)/lib -lnin -Wl,-rpath,'$$ORIGIN/../lib' -lm $(LDLIBS)
 
 # ---- what the examples show ------------------------------------------------------------------
@@ -176,8 +177,9 @@ $(TEST_PROGRAM): $(TEST_O) $(OUT)/tests/objects $(OUT)/lib/libnin.a
 SCRIPT_ENV = NIN_LIB=$(OUT)/lib CC='$(CC)' CXX='$(CXX)' MAKE='$(MAKE)' PKG_CONFIG='$(PKG_CONFIG)' \
              NIN_FLAGS='$(CFLAGS) $(addprefix -fsanitize=,$(SANITIZE)) $(LDFLAGS)'
 
-.PHONY: check check-unit check-abi check-headers check-install check-version test-program abi-list
-check: examples check-unit check-abi check-headers check-install check-version
+.PHONY: check check-unit check-abi check-headers check-install check-version check-examples \
+        test-program abi-list
+check: check-unit check-abi check-headers check-install check-version check-examples
 
 test-program: $(TEST_PROGRAM)
 
@@ -187,6 +189,9 @@ check-unit: $(TEST_PROGRAM)
 
 check-abi check-headers check-install check-version: check-%: lib
 	+@$(SCRIPT_ENV) sh tests/check_$*.sh
+
+check-examples: examples
+	@sh tests/check_examples.sh
 
 # tests/abi/nin.symbols, to be read in the diff: a name that goes or changes breaks programs
 abi-list:

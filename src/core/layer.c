@@ -55,7 +55,7 @@ nin_status nin__layer_span(const struct nin_layer *layer, nin_parameter which, s
 static nin_status checked_span(const struct nin_layer *layer, nin_parameter which, size_t given,
                                size_t *first)
 {
-    size_t count;
+    size_t count = 0;
 
     NIN__TRY(nin__layer_span(layer, which, first, &count));
     if (given != count)
@@ -68,7 +68,7 @@ nin_status nin_layer_read(const nin_layer *layer, nin_parameter which, float *ta
 {
     const nin_context *context;
     nin_status status;
-    size_t first;
+    size_t first = 0;
 
     NIN__NEED(layer);
     NIN__NEED(target);
@@ -85,7 +85,7 @@ nin_status nin_layer_write(nin_layer *layer, nin_parameter which, const float *s
 {
     const nin_context *context;
     nin_status status;
-    size_t first;
+    size_t first = 0;
 
     NIN__NEED(layer);
     NIN__NEED(source);

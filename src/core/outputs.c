@@ -113,7 +113,7 @@ static nin_status find_kept(const nin_plan *plan, const char *name, int32_t *op)
 nin_status nin_plan_kept(const nin_plan *plan, const char *layer, float *target, size_t values)
 {
     nin_status status;
-    int32_t op;
+    int32_t op = 0;
 
     NIN__NEED(plan);
     NIN__NEED(layer);
