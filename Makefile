@@ -161,6 +161,8 @@ reproduce: lib examples/mnist_nin
 # ---- tests -----------------------------------------------------------------------------------
 
 TEST_PROGRAM := $(OUT)/tests/check
+TEST_LINK     = $(LINK) $(DEP_LDFLAGS)
+TEST_LIBS     = $(OUT)/lib/libnin.a $(shell $(PKG_CONFIG) --libs check) $(LIBS_PRIVATE) $(LDLIBS)
 
 $(OUT)/tests/%.o: tests/%.c
 	@mkdir -p $(@D) && echo "  CC $<"
@@ -170,16 +172,15 @@ $(OUT)/tests/%.o: tests/%.c
 # linked with the static library, in which internal names can be reached
 $(TEST_PROGRAM): $(TEST_O) $(OUT)/tests/objects $(OUT)/lib/libnin.a
 	@mkdir -p $(@D) && echo "  LD $(@F)"
-	$(Q)$(LINK) $(DEP_LDFLAGS) -o $@ $(TEST_O) $(OUT)/lib/libnin.a \
-	  $(shell $(PKG_CONFIG) --libs check) $(LIBS_PRIVATE) $(LDLIBS)
+	$(Q)$(TEST_LINK) -o $@ $(TEST_O) $(TEST_LIBS)
 
 # what the scripts need to know about this build
 SCRIPT_ENV = NIN_LIB=$(OUT)/lib CC='$(CC)' CXX='$(CXX)' MAKE='$(MAKE)' PKG_CONFIG='$(PKG_CONFIG)' \
              NIN_FLAGS='$(CFLAGS) $(addprefix -fsanitize=,$(SANITIZE)) $(LDFLAGS)'
 
 .PHONY: check check-unit check-abi check-headers check-install check-version check-examples \
-        test-program abi-list
-check: check-unit check-abi check-headers check-install check-version check-examples
+        check-mutants test-program abi-list
+check: check-unit check-abi check-headers check-install check-version check-examples check-mutants
 
 test-program: $(TEST_PROGRAM)
 
@@ -192,6 +193,12 @@ check-abi check-headers check-install check-version: check-%: lib
 
 check-examples: examples
 	@sh tests/check_examples.sh
+
+# each mutant compiles one source, links the tests and runs one suite
+check-mutants: $(TEST_PROGRAM)
+	@$(SCRIPT_ENV) NIN_COMPILE='$(COMPILE) -Isrc $(DEP_CFLAGS)' NIN_LINK='$(TEST_LINK)' \
+	  NIN_TEST_OBJECTS='$(TEST_O)' NIN_TEST_LIBS='$(TEST_LIBS)' NIN_TEST_PROGRAM=$(TEST_PROGRAM) \
+	  sh tests/check_mutants.sh
 
 # tests/abi/nin.symbols, to be read in the diff: a name that goes or changes breaks programs
 abi-list:

@@ -10,7 +10,8 @@
     X(rng)                                                                                         \
     X(data)                                                                                        \
     X(file)                                                                                        \
-    X(checkpoint)
+    X(checkpoint)                                                                                  \
+    X(parity)
 
 struct Suite;
 

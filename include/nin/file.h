@@ -6,7 +6,11 @@
  * LAYER.bias, float32, which Python's safetensors reads as they are; the architecture as JSON in
  * __metadata__. docs/file-format.md has every key. A save is the whole new file or leaves the old
  * one: it goes to a temporary file beside it, is synced, and is renamed. No length, offset, count or
- * name in a file is trusted. */
+ * name in a file is trusted.
+ *
+ * JSON is read by jansson, which aborts when it finds no memory in the middle of a text. So libnin first
+ * asks for what it will need and gives it back; a program that is short of memory can still lose it to
+ * another thread in between. */
 
 #include <nin/trainer.h>
 

@@ -39,6 +39,18 @@ static bool is_too_deep(const char *text, size_t length)
     return false;
 }
 
+/* jansson's parser aborts when memory runs out inside it. What it needs is asked for and given back
+ * first: for a byte of text at most a few pointers of its tables. Best effort: somebody else may take
+ * the memory in between. */
+static bool has_memory_for(size_t length)
+{
+    static const size_t BYTES_FOR_A_BYTE = 64, AT_LEAST = 4096;
+    void *probe = malloc(AT_LEAST + BYTES_FOR_A_BYTE * length);
+
+    free(probe);
+    return probe != NULL;
+}
+
 nin_status nin__json_parse(json_t **out, const char *text, size_t length, const char *what)
 {
     json_error_t error;
@@ -46,6 +58,8 @@ nin_status nin__json_parse(json_t **out, const char *text, size_t length, const 
 
     if (is_too_deep(text, length))
         return nin__fail(NIN_BAD_FORMAT, "%s: JSON that nests deeper than %d", what, MAX_DEPTH);
+    if (!has_memory_for(length))
+        return nin__no_memory(what);
     json = json_loadb(text, length, JSON_REJECT_DUPLICATES, &error);
     if (json == NULL && (error.text[0] == '\0' || /* jansson says nothing of some allocations */
                          json_error_code(&error) == json_error_out_of_memory))
