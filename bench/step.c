@@ -13,7 +13,12 @@
 #include <sys/resource.h>
 #include <time.h>
 
-enum { WARM_UP = 3, CHANNELS = 1, SIZE = 28, CLASSES = 10 };
+enum {
+    WARM_UP = 3,
+    CHANNELS = 1,
+    SIZE = 28,
+    CLASSES = 10
+};
 
 /* A training step is three times a forward pass: 6 x 50.7 million multiplications with additions an
  * image for the "mnist" preset. */
@@ -62,8 +67,8 @@ static int parse(struct options *options, int argc, char **argv)
 
 static nin_status make(struct objects *objects, const struct options *options)
 {
-    nin_status status = nin_context_create(
-        &objects->context, NIN_DESC(nin_context_desc, .threads = options->threads));
+    nin_status status = nin_context_create(&objects->context,
+                                           NIN_DESC(nin_context_desc, .threads = options->threads));
 
     if (status == NIN_OK)
         status = nin_network_create_preset(&objects->network, objects->context, options->preset);

@@ -9,6 +9,16 @@
     X(math)                                                                                        \
     X(rng)                                                                                         \
     X(data)                                                                                        \
+    X(status)                                                                                      \
+    X(context)                                                                                     \
+    X(descriptor)                                                                                  \
+    X(tensor)                                                                                      \
+    X(builder)                                                                                     \
+    X(network)                                                                                     \
+    X(plan)                                                                                        \
+    X(optimizer)                                                                                   \
+    X(scheduler)                                                                                   \
+    X(trainer)                                                                                     \
     X(file)                                                                                        \
     X(checkpoint)                                                                                  \
     X(parity)

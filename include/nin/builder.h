@@ -23,8 +23,8 @@ typedef struct {
     int32_t channels; /* at least 1 */
     int32_t height;   /* the size the network is built for; a plan may use another one */
     int32_t width;
-    double scale;     /* of stored pixels; 0 means 1 / 255 */
-    double shift;     /* of stored pixels */
+    double scale; /* of stored pixels; 0 means 1 / 255 */
+    double shift; /* of stored pixels */
 } nin_input_desc;
 
 /* Starts a network.

@@ -16,12 +16,12 @@ typedef struct nin_dataset nin_dataset;
 
 typedef struct {
     size_t struct_size;
-    int64_t count;    /* images */
+    int64_t count; /* images */
     int32_t channels;
     int32_t height;
     int32_t width;
-    nin_dtype dtype;  /* NIN_U8 or NIN_F32 */
-    int32_t classes;  /* largest label + 1; 0 if it is not known (callbacks) */
+    nin_dtype dtype; /* NIN_U8 or NIN_F32 */
+    int32_t classes; /* largest label + 1; 0 if it is not known (callbacks) */
 } nin_dataset_info;
 
 /* Arrays in host memory. */
@@ -48,13 +48,13 @@ typedef nin_status (*nin_sample_callback)(void *image, int32_t *label, int64_t i
 typedef struct {
     size_t struct_size;
     nin_sample_callback sample;
-    void *user;            /* handed to the callback */
-    int64_t count;         /* 1 to 2^31 - 1 */
+    void *user;    /* handed to the callback */
+    int64_t count; /* 1 to 2^31 - 1 */
     int32_t channels;
     int32_t height;
     int32_t width;
-    nin_dtype dtype;       /* NIN_F32 or NIN_U8 */
-    const char *id;        /* copied; names the data in a checkpoint, which otherwise holds a hash;
+    nin_dtype dtype; /* NIN_F32 or NIN_U8 */
+    const char *id;  /* copied; names the data in a checkpoint, which otherwise holds a hash;
                               at most 255 bytes */
 } nin_callback_desc;
 

@@ -20,9 +20,9 @@ typedef enum {
 typedef struct {
     size_t struct_size;
     nin_device device;
-    int32_t index;             /* among the devices of its kind, from 0 */
-    uint64_t memory;           /* bytes; for the CPU what this machine has */
-    char name[64];             /* for people: "CPU, 2 threads" */
+    int32_t index;              /* among the devices of its kind, from 0 */
+    uint64_t memory;            /* bytes; for the CPU what this machine has */
+    char name[64];              /* for people: "CPU, 2 threads" */
     char unusable_because[192]; /* "" if the device can be used, else one sentence */
 } nin_device_info;
 

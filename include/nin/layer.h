@@ -39,11 +39,11 @@ typedef enum {
 
 typedef struct {
     size_t struct_size;
-    nin_init weights;     /* of the weights */
-    nin_init biases;      /* of the biases */
-    double weight_scale;  /* for NORMAL the standard deviation, for UNIFORM the bound: > 0;
+    nin_init weights;    /* of the weights */
+    nin_init biases;     /* of the biases */
+    double weight_scale; /* for NORMAL the standard deviation, for UNIFORM the bound: > 0;
                              else 0 */
-    double bias_scale;    /* the same for biases */
+    double bias_scale;   /* the same for biases */
 } nin_init_desc;
 
 /* y[o][i][j] = b[o] + sum over c, r, s of w[o][c][r][s] * x[c][i * stride + r - pad][j * stride +
@@ -51,11 +51,11 @@ typedef struct {
  * a kernel larger than its padded input is refused. */
 typedef struct {
     size_t struct_size;
-    int32_t filters;          /* output channels, at least 1 */
-    int32_t kernel;           /* at least 1; 0 means 1 */
-    int32_t stride;           /* at least 1; 0 means 1 */
-    int32_t pad;              /* zeros on each side, 0 to kernel - 1 */
-    int32_t no_bias;          /* 1: no bias vector */
+    int32_t filters;           /* output channels, at least 1 */
+    int32_t kernel;            /* at least 1; 0 means 1 */
+    int32_t stride;            /* at least 1; 0 means 1 */
+    int32_t pad;               /* zeros on each side, 0 to kernel - 1 */
+    int32_t no_bias;           /* 1: no bias vector */
     const nin_init_desc *init; /* copied; NULL: He weights, zero biases */
 } nin_conv2d_desc;
 
@@ -83,7 +83,7 @@ typedef struct {
  * whole gradient; NaN wins. */
 typedef struct {
     size_t struct_size;
-    int32_t kernel;          /* at least 1 */
+    int32_t kernel;          /* 1 to 255 */
     int32_t stride;          /* 0 means kernel */
     int32_t pad;             /* on each side, at most kernel / 2 */
     int32_t round_up;        /* 1: the size rule that rounds up */
@@ -108,9 +108,9 @@ typedef enum {
 
 typedef struct {
     size_t struct_size;
-    const char *name;      /* borrowed from the network */
+    const char *name; /* borrowed from the network */
     nin_layer_kind kind;
-    int64_t input[3];      /* channels, height, width at the size the network was built for */
+    int64_t input[3]; /* channels, height, width at the size the network was built for */
     int64_t output[3];
     int64_t weight_shape[4]; /* OIHW; all 0 if it has none */
     int64_t weight_count;

@@ -30,10 +30,14 @@ typedef enum {
     NIN_MODE_INT32 = 0x7fffffff
 } nin_mode;
 
-typedef enum { NIN_FP32 = 0, NIN_PRECISION_INT32 = 0x7fffffff } nin_precision;
+typedef enum {
+    NIN_FP32 = 0,
+    NIN_PRECISION_INT32 = 0x7fffffff
+} nin_precision;
 
 typedef enum {
-    NIN_ALGORITHM_AUTO = 0, /* what the library finds best for each layer: a fixed rule, no timing */
+    NIN_ALGORITHM_AUTO =
+        0, /* what the library finds best for each layer: a fixed rule, no timing */
     NIN_ALGORITHM_GEMM = 1, /* im2col and matrix products by OpenBLAS */
     NIN_ALGORITHM_INT32 = 0x7fffffff
 } nin_algorithm;
@@ -41,28 +45,28 @@ typedef enum {
 typedef struct {
     size_t struct_size;
     nin_mode mode;
-    int32_t max_batch;        /* images of the largest batch, at least 1; 0 means 128 */
-    int32_t height;           /* of the input; 0: as the network was built */
+    int32_t max_batch; /* images of the largest batch, at least 1; 0 means 128 */
+    int32_t height;    /* of the input; 0: as the network was built */
     int32_t width;
     nin_precision precision;
     nin_algorithm algorithm;
-    const char *const *keep;  /* names of keep_count layers whose output is kept for the whole batch,
+    const char *const *keep; /* names of keep_count layers whose output is kept for the whole batch,
                                  for nin_plan_kept; copied */
     int32_t keep_count;
-    int32_t input_gradient;   /* 1: backward also computes the gradient of the input */
-    int32_t lanes;            /* partial sums that a step's gradient is added up in, 1 to 64; 0: 8.
+    int32_t input_gradient; /* 1: backward also computes the gradient of the input */
+    int32_t lanes;          /* partial sums that a step's gradient is added up in, 1 to 64; 0: 8.
                                  Sets the order of additions, so it is part of the bits */
-    uint64_t lane_bytes;      /* fewer lanes where all together would pass this; 0: 1 GiB */
+    uint64_t lane_bytes;    /* fewer lanes where all together would pass this; 0: 1 GiB */
 } nin_plan_desc;
 
 /* A batch of images, and what the random numbers of its training step are counted by. */
 typedef struct {
     size_t struct_size;
-    const void *images;       /* host memory, count x channels x height x width, row-major; borrowed
+    const void *images; /* host memory, count x channels x height x width, row-major; borrowed
                                  until backward or the next forward has returned */
-    nin_dtype dtype;          /* of images: NIN_F32 (taken as they are) or NIN_U8 (scaled and shifted
+    nin_dtype dtype;    /* of images: NIN_F32 (taken as they are) or NIN_U8 (scaled and shifted
                                  as the network's input says) */
-    int32_t count;            /* images, 1 to the plan's max_batch */
+    int32_t count;      /* images, 1 to the plan's max_batch */
     const nin_tensor *tensor; /* in place of images, dtype and count: a tensor of that shape */
     int64_t step;             /* number of the training step, from 0: another step, other dropout */
     int64_t first_position;   /* position of the first image in the whole batch: for a batch that is
@@ -85,7 +89,8 @@ typedef struct {
                                     softmax loss. The gradient is that of the mean over the batch */
     const float *score_gradient; /* count x scores: the gradient of the scores; borrowed for the
                                     call */
-    int32_t accumulate;          /* 1: add to the plan's gradient; 0: overwrite it */
+    int32_t accumulate;          /* 1: add to the plan's gradient, which a backward must have made;
+                                    0: overwrite it */
 } nin_backward_desc;
 
 /* Makes a plan.
@@ -145,7 +150,8 @@ NIN_CHECKED nin_status nin_plan_step(nin_result *out, nin_plan *plan, nin_optimi
                                      const nin_batch_desc *batch, const int32_t *labels);
 
 /* Runs the network on a batch and compares its scores with labels, without a gradient. For inference
- * plans of networks with a softmax loss. Arguments and failures as nin_plan_step. Since 0.1. */
+ * plans of networks with a softmax loss. Arguments and failures as nin_plan_step; but a loss that is not
+ * finite is the result, not a failure. Since 0.1. */
 NIN_CHECKED nin_status nin_plan_evaluate(nin_result *out, nin_plan *plan,
                                          const nin_batch_desc *batch, const int32_t *labels);
 

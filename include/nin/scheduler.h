@@ -51,9 +51,9 @@ typedef struct {
 typedef struct {
     size_t struct_size;
     nin_unit unit;
-    int64_t total;    /* units, more than warm_up */
-    int64_t warm_up;  /* units, >= 0 */
-    double end_rate;  /* >= 0 */
+    int64_t total;   /* units, more than warm_up */
+    int64_t warm_up; /* units, >= 0 */
+    double end_rate; /* >= 0 */
 } nin_cosine_desc;
 
 /* Each makes a scheduler.

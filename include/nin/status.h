@@ -31,7 +31,9 @@ extern "C" {
     X(STOP, 12, "a callback asks for an orderly stop")
 
 #define NIN_STATUS_ENTRY(name, value, text) NIN_##name = value,
-typedef enum { NIN_STATUS_LIST(NIN_STATUS_ENTRY) NIN_STATUS_INT32 = 0x7fffffff } nin_status;
+typedef enum {
+    NIN_STATUS_LIST(NIN_STATUS_ENTRY) NIN_STATUS_INT32 = 0x7fffffff
+} nin_status;
 
 /* The text of a status. Static, never NULL, "unknown status" for a number that is not in the list.
  * Since 0.1. */

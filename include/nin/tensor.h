@@ -25,18 +25,18 @@ typedef enum {
 
 typedef struct {
     size_t struct_size;
-    void *data;                   /* borrowed, as long as the tensor lives */
-    int32_t device_type;          /* DLPack: 1 = host (kDLCPU), 2 = CUDA (kDLCUDA) */
+    void *data;          /* borrowed, as long as the tensor lives */
+    int32_t device_type; /* DLPack: 1 = host (kDLCPU), 2 = CUDA (kDLCUDA) */
     int32_t device_index;
     nin_dtype dtype;
-    uint8_t dtype_code;           /* DLPack: 0 = int, 1 = unsigned int, 2 = float */
-    uint8_t dtype_bits;           /* 8 or 32 */
-    uint16_t dtype_lanes;         /* always 1 */
-    int32_t rank;                 /* 0 to NIN_MAX_RANK */
+    uint8_t dtype_code;   /* DLPack: 0 = int, 1 = unsigned int, 2 = float */
+    uint8_t dtype_bits;   /* 8 or 32 */
+    uint16_t dtype_lanes; /* always 1 */
+    int32_t rank;         /* 0 to NIN_MAX_RANK */
     int64_t shape[NIN_MAX_RANK];
     int64_t strides[NIN_MAX_RANK]; /* in elements */
-    uint64_t byte_offset;         /* always 0 */
-    uint64_t bytes;               /* of all elements together */
+    uint64_t byte_offset;          /* always 0 */
+    uint64_t bytes;                /* of all elements together */
 } nin_tensor_info;
 
 /* Makes a tensor of zeros in memory of the context's device.

@@ -26,7 +26,7 @@ typedef struct {
     int32_t batch;      /* images in a batch at most, 1 to the plan's max_batch; 0: max_batch */
     int32_t no_shuffle; /* 1: images in their stored order */
     int32_t own_seed;   /* 1: seed below is used; 0: the context's */
-    uint32_t seed;      /* of shuffling and dropout */
+    uint32_t seed;      /* of shuffling and dropout; 0 without own_seed */
 } nin_trainer_desc;
 
 /* Why an epoch's result deserves a second look. */
@@ -41,18 +41,18 @@ typedef enum {
 /* One epoch of the curve. */
 typedef struct {
     size_t struct_size;
-    int64_t epoch;         /* from 1 */
-    int64_t steps;         /* since the start of training */
-    double rate;           /* of the epoch's last step */
-    double loss;           /* mean over the epoch's images, while training, dropout on */
-    int64_t correct;       /* of count */
+    int64_t epoch;   /* from 1 */
+    int64_t steps;   /* since the start of training */
+    double rate;     /* of the epoch's last step */
+    double loss;     /* mean over the epoch's images, while training, dropout on */
+    int64_t correct; /* of count */
     int64_t count;
-    double metric;         /* sum over batches of the batch's accuracy, while training: what the
+    double metric;      /* sum over batches of the batch's accuracy, while training: what the
                               plateau scheduler sees */
-    int64_t test_count;    /* images of the evaluation; 0: there was none */
+    int64_t test_count; /* images of the evaluation; 0: there was none */
     int64_t test_correct;
     double test_loss;
-    double seconds;        /* for the epoch, with its evaluation; the one field that differs from run
+    double seconds; /* for the epoch, with its evaluation; the one field that differs from run
                               to run */
     nin_health health;
 } nin_epoch_info;
@@ -60,44 +60,45 @@ typedef struct {
 /* One step, for progress. */
 typedef struct {
     size_t struct_size;
-    int64_t epoch;     /* that is running, from 1 */
-    int64_t batch;     /* that is over, from 1 */
-    int64_t batches;   /* of the epoch */
-    int64_t images;    /* of the epoch that are done */
-    int64_t step;      /* since the start of training, from 1 */
-    double loss;       /* of this batch */
-    double accuracy;   /* of this batch, 0 to 1 */
-    double mean_loss;  /* of the epoch so far */
+    int64_t epoch;    /* that is running, from 1 */
+    int64_t batch;    /* that is over, from 1 */
+    int64_t batches;  /* of the epoch */
+    int64_t images;   /* of the epoch that are done */
+    int64_t step;     /* since the start of training, from 1 */
+    double loss;      /* of this batch */
+    double accuracy;  /* of this batch, 0 to 1 */
+    double mean_loss; /* of the epoch so far */
     double mean_accuracy;
-    double rate;       /* of this step */
+    double rate; /* of this step */
 } nin_step_info;
 
 /* Callbacks of nin_trainer_fit, on the thread that called it. NIN_OK goes on. NIN_STOP ends fit in
  * good order: it returns NIN_OK, and a later call, or a checkpoint, goes on where it stopped. Any
  * other status ends fit and comes back unchanged; the step or epoch that it was called for is
- * over and counts. */
+ * over and counts. (An epoch whose last on_step fails so stands in the curve without an evaluation.) */
 typedef nin_status (*nin_step_callback)(const nin_step_info *info, void *user);
 typedef nin_status (*nin_epoch_callback)(const nin_epoch_info *info, void *user);
 
 typedef struct {
     size_t struct_size;
-    int64_t epochs;             /* train until this epoch of the curve; 0: no limit */
-    double stop_rate;           /* and while the rate is above this; 0: no limit. The reference
+    int64_t epochs;      /* train until the curve has so many; 0: no limit. An epoch that has
+                                   begun is always finished */
+    double stop_rate;    /* and while the rate is above this; 0: no limit. The reference
                                    program stops at 1 % of its first rate */
-    nin_plan *test_plan;        /* an inference plan of the same network, borrowed for the call: after
+    nin_plan *test_plan; /* an inference plan of the same network, borrowed for the call: after
                                    each epoch it is evaluated on ... */
     const nin_dataset *test_set; /* ... this set; both or none */
-    int32_t stall_epochs;       /* after how many epochs with a loss within 0.02 of ln(classes) the
+    int32_t stall_epochs;        /* after how many epochs with a loss within 0.02 of ln(classes) the
                                    curve says NIN_STALLED; 0 means 10 */
-    nin_step_callback on_step;  /* after each step; may be NULL */
+    nin_step_callback on_step;   /* after each step; may be NULL */
     nin_epoch_callback on_epoch; /* after each epoch and its evaluation; may be NULL */
-    void *user;                 /* handed to both */
+    void *user;                  /* handed to both */
 } nin_fit_desc;
 
 /* Why nin_trainer_fit came back. */
 typedef enum {
-    NIN_FIT_EPOCHS = 0, /* the number of epochs is reached */
-    NIN_FIT_RATE = 1,   /* the rate is at stop_rate or below */
+    NIN_FIT_EPOCHS = 0,  /* the number of epochs is reached */
+    NIN_FIT_RATE = 1,    /* the rate is at stop_rate or below */
     NIN_FIT_STOPPED = 2, /* a callback said NIN_STOP */
     NIN_FIT_INT32 = 0x7fffffff
 } nin_fit_end;

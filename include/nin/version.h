@@ -12,8 +12,7 @@ extern "C" {
 #define NIN_VERSION_MAJOR 0
 #define NIN_VERSION_MINOR 1
 #define NIN_VERSION_PATCH 0
-#define NIN_VERSION_NUMBER                                                                         \
-    (NIN_VERSION_MAJOR * 10000 + NIN_VERSION_MINOR * 100 + NIN_VERSION_PATCH)
+#define NIN_VERSION_NUMBER (NIN_VERSION_MAJOR * 10000 + NIN_VERSION_MINOR * 100 + NIN_VERSION_PATCH)
 #define NIN_VERSION_TEXT "0.1.0"
 
 /* The version of the library that is loaded, as major * 10000 + minor * 100 + patch. It can be

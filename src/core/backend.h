@@ -25,9 +25,9 @@ struct nin__compile_options {
     uint64_t lane_bytes;
     nin_precision precision;
     nin_algorithm algorithm;
-    int32_t unit;          /* images of every segment's unit, in place of the rule's */
-    bool boundaries;       /* a segment boundary after every op */
-    uint32_t jitter;       /* workers sleep at random, seeded by this */
+    int32_t unit;    /* images of every segment's unit, in place of the rule's */
+    bool boundaries; /* a segment boundary after every op */
+    uint32_t jitter; /* workers sleep at random, seeded by this */
 };
 
 /* The images of a run: image n is images + index[n] * bytes of an image, index NULL for 0, 1, 2, ... */
@@ -55,7 +55,10 @@ struct nin__run {
     uint8_t *marks;              /* count: NIN__CORRECT | NIN__FLAT, if labels are given */
 };
 
-enum { NIN__CORRECT = 1, NIN__FLAT = 2 };
+enum {
+    NIN__CORRECT = 1,
+    NIN__FLAT = 2
+};
 
 /* A contiguous part of the arena with constants of its own, for update. */
 struct nin__update_span {

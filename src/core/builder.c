@@ -12,7 +12,10 @@
 
 /* Far above any real network, and low enough that sizes multiplied together stay within 64 bits and
  * elements of one image within 31. */
-enum { MAX_SIZE = 1 << 20, MAX_LAYERS = 10000 };
+enum {
+    MAX_SIZE = 1 << 20,
+    MAX_LAYERS = 10000
+};
 static const int64_t MAX_ELEMENTS = (int64_t)1 << 31;
 
 struct nin_builder {
@@ -34,10 +37,11 @@ static nin_status check_input(const nin_input_desc *input)
             return nin__fail(NIN_INVALID_ARGUMENT, "input: %s %d is outside 1 to %d", names[i],
                              sizes[i], MAX_SIZE);
     if ((int64_t)sizes[0] * sizes[1] * sizes[2] >= MAX_ELEMENTS)
-        return nin__fail(NIN_INVALID_ARGUMENT, "input: %dx%dx%d has 2^31 elements or more", sizes[0],
-                         sizes[1], sizes[2]);
-    if (!isfinite(input->scale) || !isfinite(input->shift))
-        return nin__fail(NIN_INVALID_ARGUMENT, "input: scale and shift must be finite");
+        return nin__fail(NIN_INVALID_ARGUMENT, "input: %dx%dx%d has 2^31 elements or more",
+                         sizes[0], sizes[1], sizes[2]);
+    if (!isfinite((float)input->scale) || !isfinite((float)input->shift))
+        return nin__fail(NIN_INVALID_ARGUMENT, "input: scale %g or shift %g is no finite float",
+                         input->scale, input->shift);
     return NIN_OK;
 }
 
@@ -157,8 +161,7 @@ static nin_status append(nin_builder *builder, const char *name, const struct ni
 
     NIN__TRY(check_name(builder, name));
     NIN__TRY(reserve(builder));
-    if (builder->count > 0 &&
-        builder->layers[builder->count - 1].class == &nin__softmax_loss_class)
+    if (builder->count > 0 && builder->layers[builder->count - 1].class == &nin__softmax_loss_class)
         return nin__fail(NIN_INVALID_ARGUMENT, "%s '%s': nothing may follow the loss '%s'",
                          layer.class->name, name, builder->layers[builder->count - 1].name);
     memcpy(layer.name, name, strlen(name) + 1);
@@ -168,27 +171,54 @@ static nin_status append(nin_builder *builder, const char *name, const struct ni
     return NIN_OK;
 }
 
-static nin_status check_scale(const char *what, nin_init init, double scale)
+/* Initial values are floats: a spread beyond this would make infinite ones. */
+static const double MAX_SCALE = 1e30;
+
+static nin_status check_scale(const char *owner, const char *what, nin_init init, double scale)
 {
     bool scaled = init == NIN_INIT_NORMAL || init == NIN_INIT_UNIFORM;
 
     if ((int)init < NIN_INIT_DEFAULT || init > NIN_INIT_ZERO)
-        return nin__fail(NIN_INVALID_ARGUMENT, "initial %s: %d is no nin_init", what, (int)init);
-    if (scaled ? !(scale > 0.0 && isfinite(scale)) : scale != 0.0)
-        return nin__fail(NIN_INVALID_ARGUMENT, "initial %s: scale %g, but it must be %s", what,
-                         scale, scaled ? "positive" : "0 for this way of drawing");
+        return nin__fail(NIN_INVALID_ARGUMENT, "%s: initial %s: %d is no nin_init", owner, what,
+                         (int)init);
+    if (scaled ? !(scale > 0.0 && scale <= MAX_SCALE) : scale != 0.0)
+        return nin__fail(NIN_INVALID_ARGUMENT, "%s: initial %s: scale %g, but it must be %s", owner,
+                         what, scale,
+                         scaled ? "positive, and 1e30 at most" : "0 for this way of drawing");
     return NIN_OK;
 }
 
-nin_status nin__init_read(nin_init_desc *target, const nin_init_desc *source)
+nin_status nin__init_read(nin_init_desc *target, const nin_init_desc *source, const char *owner)
 {
     NIN__TRY(NIN__DESC_READ(target, source, nin_init_desc));
-    NIN__TRY(check_scale("weights", target->weights, target->weight_scale));
-    NIN__TRY(check_scale("biases", target->biases, target->bias_scale));
+    NIN__TRY(check_scale(owner, "weights", target->weights, target->weight_scale));
+    NIN__TRY(check_scale(owner, "biases", target->biases, target->bias_scale));
     if (target->weights == NIN_INIT_DEFAULT)
         target->weights = NIN_INIT_HE;
     if (target->biases == NIN_INIT_DEFAULT)
         target->biases = NIN_INIT_ZERO;
+    return NIN_OK;
+}
+
+/* How a layer that is about to be called `name` is spoken of: "conv2d 'name'". */
+struct owner {
+    char text[2 * NIN__NAME_SIZE];
+};
+
+static struct owner owner_of(const struct nin_layer *layer, const char *name)
+{
+    struct owner owner;
+
+    snprintf(owner.text, sizeof owner.text, "%s '%.63s'", layer->class->name,
+             name == NULL ? "" : name);
+    return owner;
+}
+
+static nin_status check_desc(const struct nin_layer *layer, const char *name, const void *desc)
+{
+    if (desc == NULL)
+        return nin__fail(NIN_INVALID_ARGUMENT, "%s: the descriptor is NULL",
+                         owner_of(layer, name).text);
     return NIN_OK;
 }
 
@@ -197,9 +227,9 @@ static nin_status check_range(const struct nin_layer *layer, const char *name, c
                               int64_t value, int64_t low, int64_t high)
 {
     if (value < low || value > high)
-        return nin__fail(NIN_INVALID_ARGUMENT, "%s '%.63s': %s %lld is outside %lld to %lld",
-                         layer->class->name, name == NULL ? "" : name, field, (long long)value,
-                         (long long)low, (long long)high);
+        return nin__fail(NIN_INVALID_ARGUMENT, "%s: %s %lld is outside %lld to %lld",
+                         owner_of(layer, name).text, field, (long long)value, (long long)low,
+                         (long long)high);
     return NIN_OK;
 }
 
@@ -208,7 +238,7 @@ static nin_status add_conv2d(nin_builder *builder, const char *name, const nin_c
     nin_conv2d_desc desc;
     struct nin_layer layer = {.class = &nin__conv2d_class};
 
-    NIN__NEED(source);
+    NIN__TRY(check_desc(&layer, name, source));
     NIN__TRY(NIN__DESC_READ(&desc, source, nin_conv2d_desc));
     layer.filters = desc.filters;
     layer.kernel = desc.kernel == 0 ? 1 : desc.kernel;
@@ -220,7 +250,7 @@ static nin_status add_conv2d(nin_builder *builder, const char *name, const nin_c
     NIN__TRY(check_range(&layer, name, "stride", layer.stride, 1, MAX_SIZE));
     NIN__TRY(check_range(&layer, name, "pad", layer.pad, 0, layer.kernel - 1));
     NIN__TRY(check_range(&layer, name, "no_bias", layer.no_bias, 0, 1));
-    NIN__TRY(nin__init_read(&layer.init, desc.init));
+    NIN__TRY(nin__init_read(&layer.init, desc.init, owner_of(&layer, name).text));
     return append(builder, name, &layer);
 }
 
@@ -230,7 +260,7 @@ static nin_status add_pool(nin_builder *builder, const char *name, const nin_poo
     nin_pool_desc desc;
     struct nin_layer layer = {.class = class};
 
-    NIN__NEED(source);
+    NIN__TRY(check_desc(&layer, name, source));
     NIN__TRY(NIN__DESC_READ(&desc, source, nin_pool_desc));
     layer.kernel = desc.kernel;
     layer.stride = desc.stride == 0 ? desc.kernel : desc.stride;
@@ -252,13 +282,13 @@ static nin_status add_dense(nin_builder *builder, const char *name, const nin_de
     nin_dense_desc desc;
     struct nin_layer layer = {.class = &nin__dense_class};
 
-    NIN__NEED(source);
+    NIN__TRY(check_desc(&layer, name, source));
     NIN__TRY(NIN__DESC_READ(&desc, source, nin_dense_desc));
     layer.filters = desc.units;
     layer.no_bias = desc.no_bias;
     NIN__TRY(check_range(&layer, name, "units", layer.filters, 1, MAX_SIZE));
     NIN__TRY(check_range(&layer, name, "no_bias", layer.no_bias, 0, 1));
-    NIN__TRY(nin__init_read(&layer.init, desc.init));
+    NIN__TRY(nin__init_read(&layer.init, desc.init, owner_of(&layer, name).text));
     return append(builder, name, &layer);
 }
 
@@ -285,8 +315,9 @@ static nin_status conv_name(char target[NIN__NAME_SIZE], const char *block,
     else
         length = snprintf(target, NIN__NAME_SIZE, "%s.cccp%d", block, i);
     if (length >= NIN__NAME_SIZE)
-        return nin__fail(NIN_INVALID_ARGUMENT, "mlpconv '%.63s': the name of its layer %d is longer "
-                                               "than %d characters",
+        return nin__fail(NIN_INVALID_ARGUMENT,
+                         "mlpconv '%.63s': the name of its layer %d is longer "
+                         "than %d characters",
                          block, i, NIN__NAME_SIZE - 1);
     return NIN_OK;
 }
@@ -295,7 +326,8 @@ static nin_status add_mlpconv_layer(nin_builder *builder, const char *block,
                                     const nin_mlpconv_desc *desc, int32_t i)
 {
     const struct nin_layer relu = {.class = &nin__relu_class};
-    nin_conv2d_desc conv = {.struct_size = sizeof conv, .filters = desc->widths[i], .init = desc->init};
+    nin_conv2d_desc conv = {
+        .struct_size = sizeof conv, .filters = desc->widths[i], .init = desc->init};
     char name[NIN__NAME_SIZE], relu_name[NIN__NAME_SIZE + 8];
 
     if (i == 0) {
@@ -316,9 +348,13 @@ static nin_status add_mlpconv(nin_builder *builder, const char *name,
 {
     nin_mlpconv_desc desc;
 
-    NIN__NEED(source);
-    NIN__TRY(NIN__DESC_READ(&desc, source, nin_mlpconv_desc));
     NIN__TRY(check_name(builder, name));
+    if (source == NULL)
+        return nin__fail(NIN_INVALID_ARGUMENT, "mlpconv '%s': the descriptor is NULL", name);
+    NIN__TRY(NIN__DESC_READ(&desc, source, nin_mlpconv_desc));
+    if (desc.no_last_relu != 0 && desc.no_last_relu != 1)
+        return nin__fail(NIN_INVALID_ARGUMENT, "mlpconv '%s': no_last_relu %d; 0 or 1", name,
+                         desc.no_last_relu);
     if (desc.widths == NULL || desc.count < 1 || desc.count > MAX_LAYERS / 2)
         return nin__fail(NIN_INVALID_ARGUMENT, "mlpconv '%s': needs 1 to %d widths, gets %d", name,
                          MAX_LAYERS / 2, desc.widths == NULL ? 0 : desc.count);
@@ -360,9 +396,8 @@ nin_status nin_builder_average_pool(nin_builder *builder, const char *name,
                                     const nin_pool_desc *desc)
 {
     NIN__NEED(builder);
-    return keep(builder, builder->status
-                             ? builder->status
-                             : add_pool(builder, name, desc, &nin__average_pool_class));
+    return keep(builder, builder->status ? builder->status
+                                         : add_pool(builder, name, desc, &nin__average_pool_class));
 }
 
 nin_status nin_builder_global_average_pool(nin_builder *builder, const char *name)

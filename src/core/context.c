@@ -6,7 +6,9 @@
 
 #include <stdlib.h>
 
-enum { MAX_THREADS = 1024 };
+enum {
+    MAX_THREADS = 1024
+};
 
 nin_status nin_context_create(nin_context **out, const nin_context_desc *source)
 {

@@ -24,7 +24,8 @@ nin_status nin_device_describe(nin_device_info *out, size_t i)
     if (i == 0) {
         info.device = NIN_DEVICE_CPU;
         info.memory = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
-        snprintf(info.name, sizeof info.name, "CPU, %d threads", nin__usable_threads());
+        snprintf(info.name, sizeof info.name, "CPU, %d thread%s", nin__usable_threads(),
+                 nin__usable_threads() == 1 ? "" : "s");
     } else {
         info.device = NIN_DEVICE_CUDA;
         snprintf(info.name, sizeof info.name, "CUDA");

@@ -40,9 +40,8 @@ static void describe_images(struct nin__images *images, const nin_dataset *datas
     }
 }
 
-nin_status nin__gather(struct nin__images *images, const nin_dataset *dataset,
-                       const int32_t *index, int64_t first, int32_t count, void *staging,
-                       int32_t *labels)
+nin_status nin__gather(struct nin__images *images, const nin_dataset *dataset, const int32_t *index,
+                       int64_t first, int32_t count, void *staging, int32_t *labels)
 {
     NIN__TRY(read_samples(dataset, index, first, count, staging, labels));
     describe_images(images, dataset, index, first, count, staging);
@@ -68,8 +67,8 @@ static nin_status evaluate_all(nin_result *total, nin_plan *plan, const nin_data
         int32_t count;
 
         nin__batch_range(batches, dataset->info.count, piece, &first, &count);
-        NIN__TRY(nin__gather(&run.images, dataset, NULL, first, count, memory->staging,
-                             memory->labels));
+        NIN__TRY(
+            nin__gather(&run.images, dataset, NULL, first, count, memory->staging, memory->labels));
         NIN__TRY(nin__plan_evaluate(&part, plan, &run));
         loss += part.loss * (double)part.count;
         total->correct += part.correct;

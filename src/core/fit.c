@@ -50,8 +50,7 @@ static void describe_step(nin_step_info *info, const nin_trainer *trainer, const
         .mean_loss = closed ? closed->loss : sums->loss / (double)sums->count,
         .rate = progress->rate,
     };
-    info->mean_accuracy =
-        (double)(closed ? closed->correct : sums->correct) / (double)info->images;
+    info->mean_accuracy = (double)(closed ? closed->correct : sums->correct) / (double)info->images;
 }
 
 /* Steps to the end of the running epoch, or to a callback's NIN_STOP, which is kept in *stopped. */
@@ -63,11 +62,13 @@ static nin_status run_epoch(nin_trainer *trainer, const nin_fit_desc *desc, bool
 
     while (trainer->progress.epoch == epoch && !*stopped) {
         nin_status status = NIN_OK;
+        uint64_t failures;
 
         NIN__TRY(nin__trainer_step(&step, trainer));
         if (desc->on_step != NULL) {
             describe_step(&info, trainer, &step, epoch);
-            status = desc->on_step(&info, desc->user);
+            failures = nin__failures();
+            status = nin__callback_status(desc->on_step(&info, desc->user), failures, "on_step");
         }
         *stopped = status == NIN_STOP;
         if (status != NIN_OK && status != NIN_STOP)
@@ -96,13 +97,15 @@ static nin_status evaluate(nin_trainer *trainer, const nin_fit_desc *desc)
 static nin_status finish_epoch(nin_trainer *trainer, const nin_fit_desc *desc, bool *stopped)
 {
     nin_epoch_info info;
+    uint64_t failures;
     nin_status status;
 
     NIN__TRY(evaluate(trainer, desc));
     if (desc->on_epoch == NULL)
         return NIN_OK;
     info = trainer->curve[trainer->progress.epoch - 1];
-    status = desc->on_epoch(&info, desc->user);
+    failures = nin__failures();
+    status = nin__callback_status(desc->on_epoch(&info, desc->user), failures, "on_epoch");
     if (status == NIN_STOP)
         *stopped = true;
     return status == NIN_STOP ? NIN_OK : status;
@@ -130,8 +133,7 @@ nin_status nin_trainer_fit(nin_fit_end *out, nin_trainer *trainer, const nin_fit
     NIN__NEED(trainer);
     NIN__NEED(source);
     NIN__TRY(read_desc(&desc, trainer, source));
-    if (desc.stall_epochs > 0)
-        trainer->stall_epochs = desc.stall_epochs;
+    trainer->stall_epochs = desc.stall_epochs > 0 ? desc.stall_epochs : NIN__STALL_EPOCHS;
     while (!stopped && !at_limit(trainer, &desc, &end)) {
         int64_t epoch = trainer->progress.epoch;
 

@@ -187,8 +187,8 @@ nin_status nin__prepared_use(struct nin__prepared *prepared, nin_network *networ
      * meanwhile: every caller shares or holds the network. */
     pthread_mutex_lock(&network->prepared_lock);
     if (prepared->version != version) {
-        status = network->context->backend->prepare(executable, network->parameters,
-                                                    prepared->memory);
+        status =
+            network->context->backend->prepare(executable, network->parameters, prepared->memory);
         if (status == NIN_OK)
             prepared->version = version;
     }
@@ -241,8 +241,8 @@ static void draw_layer(float *arena, const struct nin_layer *layer, const nin_in
     double fan_in = (double)layer->weight_count / (double)layer->filters;
     uint32_t tensor = 2 * (uint32_t)layer->index;
 
-    draw(arena + layer->weight, layer->weight_count, init->weights, init->weight_scale, fan_in, seed,
-         tensor);
+    draw(arena + layer->weight, layer->weight_count, init->weights, init->weight_scale, fan_in,
+         seed, tensor);
     draw(arena + layer->bias, layer->bias_count, init->biases, init->bias_scale, fan_in, seed,
          tensor + 1);
 }
@@ -269,7 +269,7 @@ nin_status nin_network_initialise(nin_network *network, const nin_init_desc *ini
     float *arena;
 
     NIN__NEED(network);
-    NIN__TRY(nin__init_read(&desc, init));
+    NIN__TRY(nin__init_read(&desc, init, "initialise"));
     arena = calloc(network->parameter_count + 1, sizeof *arena); /* + 1: there may be none */
     if (arena == NULL)
         return nin__no_memory("initial parameters");

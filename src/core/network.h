@@ -17,7 +17,7 @@ struct nin__prepared {
     struct nin__prepared *next;
     nin_precision precision;
     nin_algorithm algorithm;
-    int32_t plans;    /* that use it */
+    int32_t plans; /* that use it */
     size_t bytes;
     void *memory;
     uint64_t version; /* of the parameters that it was made from; 0: not yet */
@@ -30,7 +30,7 @@ struct nin_network {
     nin_input_desc input;
     struct nin_layer *layers;
     int32_t layer_count;
-    float *parameters;     /* arena, memory of the context's device */
+    float *parameters; /* arena, memory of the context's device */
     size_t parameter_count;
     atomic_uint_fast64_t version;
     pthread_mutex_t prepared_lock; /* guards the list and the making of its entries */

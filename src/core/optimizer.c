@@ -14,7 +14,7 @@ static nin_status read_desc(nin_sgd_desc *desc, const nin_sgd_desc *source)
     NIN__TRY(NIN__DESC_READ(desc, source, nin_sgd_desc));
     if (desc->rate == 0.0)
         desc->rate = 0.01;
-    if (!(desc->rate > 0.0 && isfinite(desc->rate)))
+    if (!(desc->rate > 0.0 && isfinite((float)desc->rate)))
         return nin__fail(NIN_INVALID_ARGUMENT, "sgd: rate %g is not positive", desc->rate);
     if (!(desc->momentum >= 0.0 && desc->momentum < 1.0))
         return nin__fail(NIN_INVALID_ARGUMENT, "sgd: momentum %g is outside 0 <= momentum < 1",
@@ -92,8 +92,9 @@ double nin_optimizer_rate(const nin_optimizer *optimizer)
 nin_status nin_optimizer_set_rate(nin_optimizer *optimizer, double rate)
 {
     NIN__NEED(optimizer);
-    if (!(rate >= 0.0 && isfinite(rate)))
-        return nin__fail(NIN_INVALID_ARGUMENT, "optimizer: rate %g is negative or not finite", rate);
+    if (!(rate >= 0.0 && isfinite((float)rate)))
+        return nin__fail(NIN_INVALID_ARGUMENT, "optimizer: rate %g is negative or not finite",
+                         rate);
     optimizer->rate = rate;
     return NIN_OK;
 }

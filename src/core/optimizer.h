@@ -14,11 +14,11 @@ struct nin__multipliers {
 struct nin_optimizer {
     nin_network *network;
     nin_sgd_desc desc;
-    double rate;                        /* of the next update */
-    struct nin__multipliers *layers;    /* one a layer of the network */
-    struct nin__update_span *spans;     /* room for two a layer */
-    float *momentum;                    /* arena, memory of the network's device */
-    struct nin__views *views;           /* tensors of the momentum */
+    double rate;                     /* of the next update */
+    struct nin__multipliers *layers; /* one a layer of the network */
+    struct nin__update_span *spans;  /* room for two a layer */
+    float *momentum;                 /* arena, memory of the network's device */
+    struct nin__views *views;        /* tensors of the momentum */
 };
 
 /* Updates from a plan's gradient; the caller holds the network. */

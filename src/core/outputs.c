@@ -7,21 +7,22 @@
 
 #include <string.h>
 
-static nin_status check_values(const nin_plan *plan, size_t an_image, size_t values)
+/* `values` must be what so many images of a run have. */
+static nin_status check_values(int32_t images, size_t an_image, size_t values)
 {
-    if (plan->images == 0)
+    if (images == 0)
         return nin__fail(NIN_INVALID_STATE, "the plan has not run yet");
-    if (values != an_image * (size_t)plan->images)
+    if (values != an_image * (size_t)images)
         return nin__fail(NIN_INVALID_ARGUMENT,
                          "the last run has %zu values (%d images of %zu), not %zu",
-                         an_image * (size_t)plan->images, plan->images, an_image, values);
+                         an_image * (size_t)images, images, an_image, values);
     return NIN_OK;
 }
 
 /* Fetches the whole-batch output of an op; values must be exact. Entered by the caller. */
 static nin_status fetch(const nin_plan *plan, int32_t op, float *target, size_t values)
 {
-    NIN__TRY(check_values(plan, nin__shape_size(plan->program->ops[op].out), values));
+    NIN__TRY(check_values(plan->images, nin__shape_size(plan->program->ops[op].out), values));
     return plan->network->context->backend->fetch(plan->executable, op, plan->images, target);
 }
 
@@ -87,10 +88,10 @@ nin_status nin_plan_classes(const nin_plan *plan, int32_t *target, size_t values
     NIN__NEED(target);
     NIN__TRY(check_classes(plan));
     NIN__TRY(nin__plan_enter(plan));
-    status = check_values(plan, 1, values);
+    status = check_values(plan->images, 1, values);
     if (status == NIN_OK)
-        status = fetch(plan, plan->program->scores, plan->score_copy,
-                       values * (size_t)plan->scores.c);
+        status =
+            fetch(plan, plan->program->scores, plan->score_copy, values * (size_t)plan->scores.c);
     for (size_t n = 0; status == NIN_OK && n < values; n++)
         target[n] = first_largest(plan->score_copy + n * (size_t)plan->scores.c, plan->scores.c);
     nin__plan_leave(plan);
@@ -129,9 +130,9 @@ static nin_status fetch_input_gradient(const nin_plan *plan, float *target, size
 {
     if (!plan->has_gradient)
         return nin__fail(NIN_INVALID_STATE, "no backward has run yet");
-    NIN__TRY(check_values(plan, nin__shape_size(plan->input), values));
-    return plan->network->context->backend->fetch_input_gradient(plan->executable, plan->images,
-                                                                 target);
+    NIN__TRY(check_values(plan->gradient_images, nin__shape_size(plan->input), values));
+    return plan->network->context->backend->fetch_input_gradient(plan->executable,
+                                                                 plan->gradient_images, target);
 }
 
 nin_status nin_plan_input_gradient(const nin_plan *plan, float *target, size_t values)

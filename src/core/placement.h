@@ -13,7 +13,9 @@ struct nin__block {
     size_t offset;       /* out: a multiple of NIN__ALIGNMENT */
 };
 
-enum { NIN__ALIGNMENT = 64 };
+enum {
+    NIN__ALIGNMENT = 64
+};
 
 /* Places the blocks, largest first, each at the lowest offset where it overlaps no placed block in
  * time and space. Gives the total of bytes, or SIZE_MAX if it does not fit into a size_t. `order` is

@@ -10,7 +10,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { DEFAULT_BATCH = 128, MAX_BATCH = 1 << 20, DEFAULT_LANES = 8, MAX_LANES = 64 };
+enum {
+    DEFAULT_BATCH = 128,
+    MAX_BATCH = 1 << 20,
+    MAX_SIDE = 1 << 20,
+    DEFAULT_LANES = 8,
+    MAX_LANES = 64
+};
 static const uint64_t DEFAULT_LANE_BYTES = (uint64_t)1 << 30;
 
 static const struct nin__backend *backend_of(const nin_plan *plan)
@@ -42,8 +48,9 @@ static nin_status check_choices(const nin_plan_desc *desc)
         return nin__fail(NIN_UNSUPPORTED, "plan: precision %d; this version has NIN_FP32 only",
                          (int)desc->precision);
     if (desc->algorithm != NIN_ALGORITHM_AUTO && desc->algorithm != NIN_ALGORITHM_GEMM)
-        return nin__fail(NIN_UNSUPPORTED, "plan: algorithm %d; this version has NIN_ALGORITHM_GEMM "
-                                          "only",
+        return nin__fail(NIN_UNSUPPORTED,
+                         "plan: algorithm %d; this version has NIN_ALGORITHM_GEMM "
+                         "only",
                          (int)desc->algorithm);
     if (desc->mode == NIN_INFER && desc->input_gradient != 0)
         return nin__fail(NIN_INVALID_ARGUMENT, "plan: only a training plan has an input gradient");
@@ -82,8 +89,12 @@ static nin_status read_desc(nin_plan_desc *desc, nin_network *network, const nin
     if (desc->algorithm == NIN_ALGORITHM_AUTO)
         desc->algorithm = NIN_ALGORITHM_GEMM;
     NIN__TRY(check_range("max_batch", desc->max_batch, 1, MAX_BATCH));
-    NIN__TRY(check_range("height", desc->height, 1, 1 << 20));
-    NIN__TRY(check_range("width", desc->width, 1, 1 << 20));
+    NIN__TRY(check_range("height", desc->height, 1, MAX_SIDE));
+    NIN__TRY(check_range("width", desc->width, 1, MAX_SIDE));
+    if ((int64_t)desc->height * desc->width >= INT32_MAX / network->input.channels)
+        return nin__fail(NIN_INVALID_ARGUMENT,
+                         "plan: an input of %dx%dx%d has 2^31 elements or more",
+                         network->input.channels, desc->height, desc->width);
     NIN__TRY(check_range("lanes", desc->lanes, 1, MAX_LANES));
     NIN__TRY(check_range("input_gradient", desc->input_gradient, 0, 1));
     return check_keep(desc, network);
@@ -130,8 +141,8 @@ static nin_status make(nin_plan *plan, const nin_plan_desc *desc,
     plan->scores = plan->program->ops[plan->program->scores].out;
     plan->losses = calloc((size_t)desc->max_batch, sizeof *plan->losses);
     plan->marks = calloc((size_t)desc->max_batch, sizeof *plan->marks);
-    plan->score_copy = calloc(nin__shape_size(plan->scores) * (size_t)desc->max_batch,
-                              sizeof *plan->score_copy);
+    plan->score_copy =
+        calloc(nin__shape_size(plan->scores) * (size_t)desc->max_batch, sizeof *plan->score_copy);
     if (plan->losses == NULL || plan->marks == NULL || plan->score_copy == NULL)
         return nin__no_memory("a plan");
     NIN__TRY(compile(plan, hidden));
@@ -197,7 +208,9 @@ uint64_t nin_plan_bytes(const nin_plan *plan)
     uint64_t gradient = plan->gradient == NULL ? 0 : plan->network->parameter_count * sizeof(float);
 
     return backend_of(plan)->bytes(plan->executable) + gradient +
-           (uint64_t)plan->desc.max_batch * (sizeof *plan->losses + sizeof *plan->marks);
+           (uint64_t)plan->desc.max_batch *
+               (sizeof *plan->losses + sizeof *plan->marks +
+                nin__shape_size(plan->scores) * sizeof *plan->score_copy);
 }
 
 /* ---- a run -------------------------------------------------------------------------------- */
@@ -241,7 +254,8 @@ static nin_status read_images(struct nin__images *images, const nin_plan *plan,
             return nin__fail(NIN_INVALID_ARGUMENT, "batch: images and a tensor, one too many");
         return read_tensor(images, plan, desc->tensor);
     }
-    NIN__NEED(desc->images);
+    if (desc->images == NULL)
+        return nin__fail(NIN_INVALID_ARGUMENT, "batch: neither images nor a tensor");
     if (desc->count < 1 || desc->count > plan->desc.max_batch)
         return nin__fail(NIN_INVALID_ARGUMENT, "batch: %d images, the plan takes 1 to %d",
                          desc->count, plan->desc.max_batch);
@@ -256,7 +270,8 @@ static nin_status read_batch(struct nin__run *run, const nin_plan *plan,
 {
     nin_batch_desc desc;
 
-    NIN__NEED(source);
+    if (source == NULL)
+        return nin__fail(NIN_INVALID_ARGUMENT, "batch: the descriptor is NULL");
     NIN__TRY(NIN__DESC_READ(&desc, source, nin_batch_desc));
     memset(run, 0, sizeof *run);
     NIN__TRY(read_images(&run->images, plan, &desc));
@@ -268,8 +283,7 @@ static nin_status read_batch(struct nin__run *run, const nin_plan *plan,
                          (long long)desc.step);
     if (desc.first_position < 0 || desc.first_position > UINT32_MAX - (int64_t)run->images.count)
         return nin__fail(NIN_INVALID_ARGUMENT, "batch: first_position %lld is outside 0 to %lld",
-                         (long long)desc.first_position,
-                         (long long)UINT32_MAX - run->images.count);
+                         (long long)desc.first_position, (long long)UINT32_MAX - run->images.count);
     run->step = desc.step;
     run->first_position = (uint32_t)desc.first_position;
     run->seed = plan->network->context->seed;
@@ -279,8 +293,7 @@ static nin_status read_batch(struct nin__run *run, const nin_plan *plan,
 static nin_status check_labels(const nin_plan *plan, const int32_t *labels, int32_t count)
 {
     if (!plan->program->loss)
-        return nin__fail(NIN_INVALID_STATE,
-                         "labels need a softmax loss, and the network has none");
+        return nin__fail(NIN_INVALID_STATE, "labels need a softmax loss, and the network has none");
     for (int32_t n = 0; n < count; n++)
         if (labels[n] < 0 || labels[n] >= plan->scores.c)
             return nin__fail(NIN_INVALID_ARGUMENT, "label %d of image %d is outside 0 to %d",
@@ -302,7 +315,10 @@ static nin_status execute(nin_plan *plan, struct nin__run *run)
     NIN__TRY(backend_of(plan)->run(plan->executable, run));
     plan->images = run->images.count;
     plan->run_version = atomic_load(&plan->network->version);
-    plan->has_gradient = plan->has_gradient || run->backward;
+    if (run->backward) {
+        plan->has_gradient = true;
+        plan->gradient_images = run->images.count;
+    }
     return NIN_OK;
 }
 
@@ -356,13 +372,16 @@ static nin_status read_backward(struct nin__run *run, const nin_plan *plan,
 {
     nin_backward_desc desc;
 
-    NIN__NEED(source);
+    if (source == NULL)
+        return nin__fail(NIN_INVALID_ARGUMENT, "backward: the descriptor is NULL");
     NIN__TRY(NIN__DESC_READ(&desc, source, nin_backward_desc));
     if ((desc.labels == NULL) == (desc.score_gradient == NULL))
         return nin__fail(NIN_INVALID_ARGUMENT,
                          "backward: needs labels or a score gradient, one of the two");
     if (desc.labels != NULL)
         NIN__TRY(check_labels(plan, desc.labels, run->images.count));
+    if (desc.accumulate != 0 && desc.accumulate != 1)
+        return nin__fail(NIN_INVALID_ARGUMENT, "backward: accumulate %d; 0 or 1", desc.accumulate);
     if (desc.accumulate && !plan->has_gradient)
         return nin__fail(NIN_INVALID_STATE, "backward: there is no gradient to add to yet");
     run->labels = desc.labels;
@@ -506,11 +525,12 @@ nin_status nin_plan_evaluate(nin_result *out, nin_plan *plan, const nin_batch_de
 
     NIN__NEED(plan);
     NIN__NEED(labels);
-    NIN__TRY(NIN__INFO_CHECK(out, nin_result));
+    if (out != NULL)
+        NIN__TRY(NIN__INFO_CHECK(out, nin_result));
     NIN__TRY(read_batch(&run, plan, batch));
     run.labels = labels;
     NIN__TRY(nin__plan_evaluate(&result, plan, &run));
-    return NIN__INFO_WRITE(out, &result, nin_result);
+    return out == NULL ? NIN_OK : NIN__INFO_WRITE(out, &result, nin_result);
 }
 
 nin_status nin_plan_gradient(nin_tensor **out, nin_plan *plan, const nin_layer *layer,

@@ -8,22 +8,23 @@
 
 struct nin_plan {
     nin_network *network;
-    nin_plan_desc desc;            /* keep list not included; zeros replaced by their meaning */
+    nin_plan_desc desc; /* keep list not included; zeros replaced by their meaning */
     struct nin__shape input;
-    struct nin__shape scores;      /* of one image */
+    struct nin__shape scores; /* of one image */
     struct nin__program *program;
     struct nin__executable *executable;
     struct nin__prepared *prepared;
-    float *gradient;               /* arena, memory of the device; NULL in an inference plan */
-    struct nin__views *views;      /* tensors of the gradient */
-    double *losses;                /* max_batch */
-    uint8_t *marks;                /* max_batch */
-    float *score_copy;             /* max_batch x scores, for nin_plan_classes */
+    float *gradient;          /* arena, memory of the device; NULL in an inference plan */
+    struct nin__views *views; /* tensors of the gradient */
+    double *losses;           /* max_batch */
+    uint8_t *marks;           /* max_batch */
+    float *score_copy;        /* max_batch x scores, for nin_plan_classes */
     atomic_flag busy;
-    struct nin__run run;           /* the last forward's batch */
-    uint64_t run_version;          /* of the parameters at the last forward; 0: none has run */
-    int32_t images;                /* of the last run whose outputs can be read; 0: none */
+    struct nin__run run;  /* the last forward's batch */
+    uint64_t run_version; /* of the parameters at the last forward; 0: none has run */
+    int32_t images;       /* of the last run whose outputs can be read; 0: none */
     bool has_gradient;
+    int32_t gradient_images; /* of the last backward */
 };
 
 /* Makes a plan with options that users do not have; NULL for none. */

@@ -11,9 +11,8 @@
 static void describe_mnist(nin_builder *builder)
 {
     static const int32_t widths[3][3] = {{96, 64, 48}, {128, 96, 48}, {128, 96, 10}};
-    static const char *const names[3][3] = {{"conv1", "cccp1", "cccp2"},
-                                            {"conv2", "cccp3", "cccp4"},
-                                            {"conv3", "cccp5", "cccp6"}};
+    static const char *const names[3][3] = {
+        {"conv1", "cccp1", "cccp2"}, {"conv2", "cccp3", "cccp4"}, {"conv3", "cccp5", "cccp6"}};
     static const char *const blocks[3] = {"block1", "block2", "block3"};
     static const char *const pools[2] = {"pool1", "pool2"}, *const drops[2] = {"drop1", "drop2"};
     const nin_init_desc init = {.struct_size = sizeof init,
@@ -23,9 +22,9 @@ static void describe_mnist(nin_builder *builder)
 
     for (int i = 0; i < 3; i++) {
         nin_builder_mlpconv(builder, blocks[i],
-                            NIN_DESC(nin_mlpconv_desc, .widths = widths[i], .count = 3,
-                                     .kernel = 5, .pad = 2, .no_last_relu = i == 2,
-                                     .names = names[i], .init = &init));
+                            NIN_DESC(nin_mlpconv_desc, .widths = widths[i], .count = 3, .kernel = 5,
+                                     .pad = 2, .no_last_relu = i == 2, .names = names[i],
+                                     .init = &init));
         if (i == 2)
             break;
         nin_builder_max_pool(builder, pools[i],
@@ -45,7 +44,9 @@ static const struct {
     {"mnist", 1, 28, 28, 1.0 / 127.5, -1.0, describe_mnist},
 };
 
-enum { PRESETS = sizeof presets / sizeof presets[0] };
+enum {
+    PRESETS = sizeof presets / sizeof presets[0]
+};
 
 const char *nin_preset_name(size_t i)
 {
@@ -57,10 +58,10 @@ static nin_status create(nin_network **out, nin_context *context, size_t i)
     nin_builder *builder;
     nin_status status;
 
-    NIN__TRY(nin_builder_create(
-        &builder, context,
-        NIN_DESC(nin_input_desc, .channels = presets[i].channels, .height = presets[i].height,
-                 .width = presets[i].width, .scale = presets[i].scale, .shift = presets[i].shift)));
+    NIN__TRY(nin_builder_create(&builder, context,
+                                NIN_DESC(nin_input_desc, .channels = presets[i].channels,
+                                         .height = presets[i].height, .width = presets[i].width,
+                                         .scale = presets[i].scale, .shift = presets[i].shift)));
     presets[i].describe(builder);
     status = nin_builder_finish(out, builder);
     nin_builder_destroy(builder);

@@ -9,7 +9,10 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { MAX_THREADS = 1024, MAX_PATH = 1024 };
+enum {
+    MAX_THREADS = 1024,
+    MAX_PATH = 1024
+};
 
 static int32_t affinity_threads(void)
 {

@@ -20,6 +20,7 @@ struct nin__op *nin__program_append(struct nin__lowering *lowering, enum nin__op
 
     *op = (struct nin__op){
         .kind = kind,
+        .name = lowering->network->layers[lowering->layer].name,
         .first_layer = lowering->layer,
         .last_layer = lowering->layer,
         .in = program->ops[program->count - 1].out,
@@ -71,6 +72,7 @@ static void append_input(struct nin__program *program, const nin_network *networ
 
     program->ops[0] = (struct nin__op){
         .kind = NIN__OP_INPUT,
+        .name = "images",
         .first_layer = -1,
         .last_layer = -1,
         .in = shape,
@@ -83,10 +85,22 @@ static void append_input(struct nin__program *program, const nin_network *networ
     program->count = 1;
 }
 
+/* As the builder has it for the network's own input size: elements of an image can be numbered in 31
+ * bits, so that no product of sizes overflows further down. */
+static nin_status check_size(const struct nin_layer *layer, struct nin__shape out)
+{
+    if ((int64_t)out.c * out.h >= INT32_MAX || (int64_t)out.c * out.h * out.w >= INT32_MAX)
+        return nin__fail(NIN_INVALID_ARGUMENT,
+                         "%s '%s': its output of %dx%dx%d has 2^31 elements "
+                         "or more",
+                         layer->class->name, layer->name, out.c, out.h, out.w);
+    return NIN_OK;
+}
+
 static nin_status lower(struct nin__program *program, const nin_network *network,
                         const nin_plan_desc *desc)
 {
-    struct nin__lowering lowering = {.program = program};
+    struct nin__lowering lowering = {.program = program, .network = network};
 
     append_input(program, network, desc);
     for (int32_t i = 0; i < network->layer_count; i++)
@@ -97,6 +111,7 @@ static nin_status lower(struct nin__program *program, const nin_network *network
         lowering.layer = i;
         lowering.keep_before = is_kept(program, nin__program_last(&lowering));
         NIN__TRY(layer->class->lower(layer, &lowering));
+        NIN__TRY(check_size(layer, nin__program_last(&lowering)->out));
     }
     program->scores = program->count - 1 - (program->loss ? 1 : 0);
     program->ops[program->scores].keep = true;

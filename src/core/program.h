@@ -20,8 +20,8 @@ static inline size_t nin__shape_size(struct nin__shape shape)
 }
 
 enum nin__op_kind {
-    NIN__OP_INPUT,        /* gathers images, scales stored pixels, turns NCHW into NHWC */
-    NIN__OP_CONV,         /* also 1x1 and dense; bias and ReLU folded in */
+    NIN__OP_INPUT, /* gathers images, scales stored pixels, turns NCHW into NHWC */
+    NIN__OP_CONV,  /* also 1x1 and dense; bias and ReLU folded in */
     NIN__OP_RELU,
     NIN__OP_MAX_POOL,
     NIN__OP_AVERAGE_POOL, /* also global */
@@ -35,36 +35,38 @@ enum nin__op_kind {
 struct nin__op {
     enum nin__op_kind kind;
     int32_t first_layer, last_layer; /* of the network, that this op computes; -1 for the input */
+    const char *name;                /* of the first layer; borrowed from the network */
     struct nin__shape in, out;
     int32_t kernel_h, kernel_w, stride, pad; /* conv and pools */
     bool relu;                               /* conv: max(0, .) at the end */
     bool exclude_padding;                    /* average pool */
     bool keep;                               /* whole-batch output for nin_plan_kept or scores */
-    size_t weight, bias;    /* conv: where they start in the arena; bias may be NIN__NO_PARAMETER */
-    uint32_t threshold;     /* dropout: dropped where the random word is below this */
-    float keep_scale;       /* dropout: 1 / (1 - drop) */
-    uint32_t stream;        /* dropout: of the random numbers */
-    float scale, shift;     /* input: of stored pixels */
+    size_t weight, bias; /* conv: where they start in the arena; bias may be NIN__NO_PARAMETER */
+    uint32_t threshold;  /* dropout: dropped where the random word is below this */
+    float keep_scale;    /* dropout: 1 / (1 - drop) */
+    uint32_t stream;     /* dropout: of the random numbers */
+    float scale, shift;  /* input: of stored pixels */
 };
 
 struct nin__program {
     struct nin__op *ops;
     int32_t count;
-    int32_t scores;      /* the op whose output the scores are */
-    bool loss;           /* the last op is NIN__OP_LOSS */
+    int32_t scores; /* the op whose output the scores are */
+    bool loss;      /* the last op is NIN__OP_LOSS */
     bool train;
     bool input_gradient;
-    size_t parameters;   /* floats in the arena */
-    bool *kept;          /* of each layer: nin_plan_kept may ask for its output */
+    size_t parameters; /* floats in the arena */
+    bool *kept;        /* of each layer: nin_plan_kept may ask for its output */
 };
 
 /* What a layer adds to while it lowers itself: the program so far, and whether the layer's
  * predecessor must stay readable. */
 struct nin__lowering {
     struct nin__program *program;
-    int32_t layer;            /* that is being lowered */
-    int32_t dropouts;         /* so far: numbers the streams */
-    bool keep_before;         /* the last op's output is kept for a layer before this one */
+    const nin_network *network;
+    int32_t layer;    /* that is being lowered */
+    int32_t dropouts; /* so far: numbers the streams */
+    bool keep_before; /* the last op's output is kept for a layer before this one */
 };
 
 /* Makes the program of a network for a plan. The keep list of desc must have been checked. */

@@ -91,6 +91,9 @@ static const struct nin__scheduler_class plateau_class = {"plateau", advance_pla
 static nin_status read_plateau(nin_plateau_desc *desc, const nin_plateau_desc *source)
 {
     NIN__TRY(NIN__DESC_READ(desc, source, nin_plateau_desc));
+    if ((desc->no_patience | desc->no_threshold) & ~1)
+        return nin__fail(NIN_INVALID_ARGUMENT, "plateau: no_patience %d, no_threshold %d; 0 or 1",
+                         desc->no_patience, desc->no_threshold);
     if (desc->factor == 0.0)
         desc->factor = 0.1;
     if (desc->patience == 0 && !desc->no_patience)

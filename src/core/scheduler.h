@@ -6,10 +6,10 @@
 
 /* What an advance changes; a checkpoint holds all of it, whatever the kind. */
 struct nin__scheduler_state {
-    int64_t units;     /* advances so far */
-    double best;       /* plateau: best metric */
-    int64_t bad;       /* plateau: bad units in a row */
-    int64_t cool;      /* plateau: units of cool-down that are left */
+    int64_t units; /* advances so far */
+    double best;   /* plateau: best metric */
+    int64_t bad;   /* plateau: bad units in a row */
+    int64_t cool;  /* plateau: units of cool-down that are left */
 };
 
 struct nin__scheduler_class {

@@ -8,7 +8,13 @@
 #include <string.h>
 
 /* DLPack's numbers (dlpack.h: DLDataTypeCode, DLDeviceType). */
-enum { DL_INT = 0, DL_UINT = 1, DL_FLOAT = 2, DL_CPU = 1, DL_CUDA = 2 };
+enum {
+    DL_INT = 0,
+    DL_UINT = 1,
+    DL_FLOAT = 2,
+    DL_CPU = 1,
+    DL_CUDA = 2
+};
 
 static nin_status describe_dtype(nin_tensor_info *info, nin_dtype dtype)
 {
@@ -27,7 +33,9 @@ static nin_status describe_shape(nin_tensor_info *info, int32_t rank, const int6
 {
     uint64_t elements = 1;
 
-    if (rank < 0 || rank > NIN_MAX_RANK || (rank > 0 && shape == NULL))
+    if (rank > 0 && shape == NULL)
+        return nin__fail(NIN_INVALID_ARGUMENT, "tensor: the shape is NULL");
+    if (rank < 0 || rank > NIN_MAX_RANK)
         return nin__fail(NIN_INVALID_ARGUMENT, "tensor: rank %d is outside 0 to %d", rank,
                          NIN_MAX_RANK);
     info->rank = rank;

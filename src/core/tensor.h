@@ -9,8 +9,8 @@
 struct nin_tensor {
     nin_context *context;
     nin_tensor_info info;
-    bool owns_data;  /* destroy frees the memory */
-    bool is_view;    /* belongs to a struct nin__views: destroy leaves it alone */
+    bool owns_data; /* destroy frees the memory */
+    bool is_view;   /* belongs to a struct nin__views: destroy leaves it alone */
 };
 
 /* Tensors over one arena: the whole, and each layer's weights and biases. Made once, so that asking

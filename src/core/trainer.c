@@ -12,8 +12,6 @@
 #include <string.h>
 #include <time.h>
 
-enum { DEFAULT_STALL_EPOCHS = 10 };
-
 double nin__seconds(void)
 {
     struct timespec t;
@@ -30,8 +28,9 @@ nin_status nin__check_dataset(const nin_plan *plan, const nin_dataset *dataset)
 
     if (info->channels != plan->input.c || info->height != plan->input.h ||
         info->width != plan->input.w)
-        return nin__fail(NIN_INVALID_ARGUMENT, "the data set has images of %dx%dx%d, the plan "
-                                               "takes %dx%dx%d",
+        return nin__fail(NIN_INVALID_ARGUMENT,
+                         "the data set has images of %dx%dx%d, the plan "
+                         "takes %dx%dx%d",
                          info->channels, info->height, info->width, plan->input.c, plan->input.h,
                          plan->input.w);
     if (!plan->program->loss)
@@ -64,6 +63,9 @@ static nin_status read_desc(nin_trainer_desc *desc, const nin_plan *plan,
     if (desc->batch < 1 || desc->batch > plan->desc.max_batch)
         return nin__fail(NIN_INVALID_ARGUMENT, "trainer: batch %d, the plan takes 1 to %d",
                          desc->batch, plan->desc.max_batch);
+    if ((desc->no_shuffle | desc->own_seed) & ~1)
+        return nin__fail(NIN_INVALID_ARGUMENT, "trainer: no_shuffle %d, own_seed %d; 0 or 1",
+                         desc->no_shuffle, desc->own_seed);
     if (!desc->own_seed && desc->seed != 0)
         return nin__fail(NIN_INVALID_ARGUMENT, "trainer: seed %u without own_seed", desc->seed);
     return NIN_OK;
@@ -109,7 +111,7 @@ nin_status nin_trainer_create(nin_trainer **out, nin_plan *plan, nin_optimizer *
     trainer->batches = nin__batches(dataset->info.count, desc.batch);
     trainer->progress.seed = desc.own_seed ? desc.seed : plan->network->context->seed;
     trainer->ordered_epoch = -1;
-    trainer->stall_epochs = DEFAULT_STALL_EPOCHS;
+    trainer->stall_epochs = NIN__STALL_EPOCHS;
     status = allocate(trainer);
     if (status != NIN_OK) {
         nin_trainer_destroy(trainer);
@@ -270,6 +272,7 @@ static void close_epoch(nin_trainer *trainer)
     info->metric = sums->metric;
     info->seconds = sums->seconds;
     info->health = examine(trainer, info->loss);
+    trainer->flat = sums->flat;
     advance(trainer->scheduler, NIN_PER_EPOCH, info->metric);
     progress->epoch++;
     progress->batch = 0;
@@ -321,6 +324,6 @@ nin_status nin_trainer_epoch(nin_result *out, nin_trainer *trainer)
     epoch.loss = trainer->curve[running].loss;
     epoch.correct = trainer->curve[running].correct;
     epoch.count = trainer->curve[running].count;
-    epoch.flat = trainer->curve[running].health == NIN_DEAD_MAPS ? epoch.count : 0;
+    epoch.flat = trainer->flat;
     return out == NULL ? NIN_OK : NIN__INFO_WRITE(out, &epoch, nin_result);
 }

@@ -10,8 +10,8 @@
 
 /* What the running epoch has summed up. */
 struct nin__epoch_sums {
-    double loss;    /* sum over images */
-    double metric;  /* sum over batches of the batch's accuracy */
+    double loss;   /* sum over images */
+    double metric; /* sum over batches of the batch's accuracy */
     int64_t correct, count, flat;
     double seconds;
 };
@@ -19,11 +19,11 @@ struct nin__epoch_sums {
 /* Where a run is: what a checkpoint saves and restores, beside parameters and momentum. */
 struct nin__progress {
     uint32_t seed;
-    int64_t epoch;  /* closed epochs */
-    int64_t batch;  /* done in the running epoch */
-    int64_t step;   /* since the start */
+    int64_t epoch;   /* closed epochs */
+    int64_t batch;   /* done in the running epoch */
+    int64_t step;    /* since the start */
     int64_t stalled; /* epochs in a row whose loss was at ln(classes) */
-    double rate;    /* of the last step */
+    double rate;     /* of the last step */
     struct nin__epoch_sums sums;
 };
 
@@ -36,14 +36,19 @@ struct nin_trainer {
     int32_t batch;               /* asked for: images at most */
     struct nin__batches batches; /* of an epoch */
     struct nin__progress progress;
-    int32_t *order;         /* dataset count: the running epoch's order of images */
-    int64_t ordered_epoch;  /* the epoch that `order` belongs to; -1: none */
-    int32_t *labels;        /* of the current batch */
-    void *staging;          /* images of the current batch, when a callback gives them */
-    nin_epoch_info *curve;  /* progress.epoch entries */
+    int32_t *order;        /* dataset count: the running epoch's order of images */
+    int64_t ordered_epoch; /* the epoch that `order` belongs to; -1: none */
+    int32_t *labels;       /* of the current batch */
+    void *staging;         /* images of the current batch, when a callback gives them */
+    nin_epoch_info *curve; /* progress.epoch entries */
     int64_t curve_room;
-    int64_t stall_epochs;   /* epochs at ln(classes) before the curve says NIN_STALLED */
+    int64_t stall_epochs; /* epochs at ln(classes) before the curve says NIN_STALLED */
+    int64_t flat;         /* images of the epoch closed last whose scores were all equal */
 };
+
+enum {
+    NIN__STALL_EPOCHS = 10
+}; /* the default */
 
 /* Makes room for `epochs` entries of the curve; on failure nothing has changed. */
 nin_status nin__trainer_reserve(nin_trainer *trainer, int64_t epochs);
@@ -53,9 +58,8 @@ nin_status nin__check_dataset(const nin_plan *plan, const nin_dataset *dataset);
 
 /* Samples index[0] ... index[count - 1], or with index NULL first ... first + count - 1, as the images of
  * a run, with their labels. Images that a callback gives go to staging. */
-nin_status nin__gather(struct nin__images *images, const nin_dataset *dataset,
-                       const int32_t *index, int64_t first, int32_t count, void *staging,
-                       int32_t *labels);
+nin_status nin__gather(struct nin__images *images, const nin_dataset *dataset, const int32_t *index,
+                       int64_t first, int32_t count, void *staging, int32_t *labels);
 
 /* nin_trainer_step and nin_evaluate after their arguments are checked. */
 nin_status nin__trainer_step(nin_result *result, nin_trainer *trainer);

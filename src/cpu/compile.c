@@ -20,7 +20,10 @@ static const size_t DENSE_WEIGHT_BYTES = (size_t)256 << 10;
 
 /* A unit has at least this many pixels in its smallest convolution, so that a product reuses weights
  * often, as long as its activations stay below the limit. */
-enum { UNIT_PIXELS = 192, MAX_UNIT = 64 };
+enum {
+    UNIT_PIXELS = 192,
+    MAX_UNIT = 64
+};
 static const size_t UNIT_BYTES = (size_t)32 << 20;
 
 /* ---- kernels ------------------------------------------------------------------------------ */
@@ -140,7 +143,12 @@ static int32_t choose_unit(const struct nin__executable *executable,
 
 /* A worker's blocks for one op. In a segment of n ops, op i goes forward at time i and, in training,
  * backward at time 2n - 1 - i. */
-enum { BLOCK_Y, BLOCK_DY, BLOCK_SAVED, BLOCKS };
+enum {
+    BLOCK_Y,
+    BLOCK_DY,
+    BLOCK_SAVED,
+    BLOCKS
+};
 
 static void describe_blocks(struct nin__block blocks[BLOCKS], const struct cpu_op *op, int32_t i,
                             int32_t n, int32_t unit, bool train)
@@ -217,7 +225,8 @@ static nin_status place_segments(struct nin__executable *executable)
 }
 
 /* Gives every output and gradient that is kept for the whole batch its place behind base, or, with base
- * NULL, none. Returns the bytes of all. */
+ * NULL, none. Returns the bytes of all, SIZE_MAX if
+ * that overflows. */
 static size_t lay_whole(struct nin__executable *executable, float *base)
 {
     size_t batch = (size_t)executable->options.max_batch, next = 0;
@@ -230,6 +239,8 @@ static size_t lay_whole(struct nin__executable *executable, float *base)
             bool boundary = last && i != executable->program.count - 1;
             size_t floats = round_up(output_bytes(op->op) * batch) / sizeof(float);
 
+            if (next > SIZE_MAX / 2 / sizeof(float)) /* each output is far below this */
+                return SIZE_MAX;
             if (boundary || op->op->keep) {
                 op->whole_y = base == NULL ? NULL : base + next;
                 next += floats;
@@ -280,7 +291,7 @@ static nin_status allocate_lanes(struct nin__executable *executable)
         if (executable->segments[s].lane_bytes > largest)
             largest = executable->segments[s].lane_bytes;
     NIN__TRY(nin__cpu_lanes_create(&executable->lanes, executable->options.lanes,
-                              executable->options.threads, largest));
+                                   executable->options.threads, largest));
     executable->bytes += nin__cpu_lanes_bytes(executable->lanes);
     return NIN_OK;
 }
@@ -297,8 +308,8 @@ static nin_status build(struct nin__executable *executable, const struct nin__pr
 }
 
 nin_status nin__cpu_compile(struct nin__executable **out, struct nin__device *device,
-                       const struct nin__program *program,
-                       const struct nin__compile_options *options)
+                            const struct nin__program *program,
+                            const struct nin__compile_options *options)
 {
     struct nin__executable *executable = calloc(1, sizeof *executable);
     nin_status status;

@@ -13,7 +13,9 @@
 #include <string.h>
 
 /* Elements of patches in a strip: 1 MiB. */
-enum { STRIP_FLOATS = 1 << 18 };
+enum {
+    STRIP_FLOATS = 1 << 18
+};
 
 /* Rows first ... first + count - 1, counted through the chunk's images. */
 struct strip {
@@ -200,7 +202,8 @@ static void forward_strip(const struct cpu_call *call, struct strip strip)
     int64_t pixels = strip.count * op->out.w;
     float *y = call->y + strip.first * op->out.w * op->out.c;
 
-    nin__cpu_gemm_nt(pixels, op->out.c, patch_size(op), patches_of(call, strip), weights_of(call), y);
+    nin__cpu_gemm_nt(pixels, op->out.c, patch_size(op), patches_of(call, strip), weights_of(call),
+                     y);
     if (op->bias == NIN__NO_PARAMETER) {
         if (op->relu)
             relu(y, pixels * op->out.c);
@@ -321,8 +324,8 @@ static void finish(const struct nin__op *op, const float *lane, float *gradient,
 }
 
 const struct cpu_kernel nin__cpu_conv_gemm_kernel = {.name = "gemm",
-                                                .declare = declare,
-                                                .prepare = prepare,
-                                                .forward = forward,
-                                                .backward = backward,
-                                                .finish = finish};
+                                                     .declare = declare,
+                                                     .prepare = prepare,
+                                                     .forward = forward,
+                                                     .backward = backward,
+                                                     .finish = finish};

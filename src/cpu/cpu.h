@@ -31,7 +31,7 @@ struct cpu_call {
     void *saved;           /* what forward leaves for backward */
     float *scratch;
     const float *prepared;
-    float *lane;           /* sums of this op's parameter gradients, to be added to */
+    float *lane; /* sums of this op's parameter gradients, to be added to */
 };
 
 /* What an op asks for, in bytes. */
@@ -65,16 +65,16 @@ struct cpu_op {
     const struct nin__op *op;
     const struct cpu_kernel *kernel;
     struct cpu_need need;
-    size_t y, dy, saved;      /* offsets in a worker's memory */
-    size_t prepared, lane;    /* offsets in prepared weights and in a lane */
+    size_t y, dy, saved;       /* offsets in a worker's memory */
+    size_t prepared, lane;     /* offsets in prepared weights and in a lane */
     float *whole_y, *whole_dy; /* whole-batch buffers in place of the worker's, or NULL */
 };
 
 struct cpu_segment {
-    int32_t first, end;  /* ops first ... end - 1 */
-    int32_t unit;        /* images */
-    size_t memory;       /* bytes of a worker, for one unit */
-    size_t scratch;      /* offset in it */
+    int32_t first, end; /* ops first ... end - 1 */
+    int32_t unit;       /* images */
+    size_t memory;      /* bytes of a worker, for one unit */
+    size_t scratch;     /* offset in it */
     size_t lane_bytes;
 };
 
@@ -85,18 +85,18 @@ struct nin__executable {
     struct cpu_segment *segments;
     int32_t segment_count;
     struct cpu_workers *workers;
-    struct cpu_lanes *lanes;     /* NULL in an inference program */
-    char *worker_memory;         /* of all workers */
-    size_t worker_bytes;         /* of one */
-    float *whole;                /* all whole-batch buffers */
+    struct cpu_lanes *lanes; /* NULL in an inference program */
+    char *worker_memory;     /* of all workers */
+    size_t worker_bytes;     /* of one */
+    float *whole;            /* all whole-batch buffers */
     size_t prepared_bytes;
-    uint64_t bytes;              /* of everything above */
+    uint64_t bytes; /* of everything above */
 };
 
 /* compile.c */
 nin_status nin__cpu_compile(struct nin__executable **out, struct nin__device *device,
-                       const struct nin__program *program,
-                       const struct nin__compile_options *options);
+                            const struct nin__program *program,
+                            const struct nin__compile_options *options);
 void nin__cpu_discard(struct nin__executable *executable);
 
 /* run.c */
@@ -107,7 +107,7 @@ size_t nin__cpu_describe(const struct nin__executable *executable, char *text, s
 
 /* update.c */
 nin_status nin__cpu_check_finite(struct nin__device *device, const float *values, size_t count,
-                            size_t *bad);
+                                 size_t *bad);
 nin_status nin__cpu_update(struct nin__device *device, const struct nin__update *update);
 
 /* Uninitialised memory, aligned for any kernel; NULL if there is none. Freed by free. */

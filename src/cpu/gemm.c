@@ -11,7 +11,11 @@
 #include <sys/mman.h>
 
 /* What openblas_get_parallel answers. */
-enum { SERIAL = 0, PTHREADS = 1, OPENMP = 2 };
+enum {
+    SERIAL = 0,
+    PTHREADS = 1,
+    OPENMP = 2
+};
 
 void nin__cpu_gemm_nt(int64_t m, int64_t n, int64_t k, const float *a, const float *b, float *c)
 {
@@ -35,8 +39,8 @@ void nin__cpu_gemm_tn_add(int64_t m, int64_t n, int64_t k, const float *a, const
 
 static struct {
     pthread_mutex_t lock;
-    int64_t runs;  /* that are between begin and end */
-    int threads;   /* the setting that the first of them found */
+    int64_t runs; /* that are between begin and end */
+    int threads;  /* the setting that the first of them found */
 } setting = {PTHREAD_MUTEX_INITIALIZER, 0, 0};
 
 void nin__cpu_gemm_begin(void)
@@ -80,7 +84,9 @@ void nin__cpu_gemm_enter_thread(void)
 /* OpenBLAS 0.3 maps a buffer of at most this size per thread that runs a product. */
 static const size_t BUFFER_BYTES = (size_t)128 << 20;
 
-enum { PROBE_SIZE = 64 };
+enum {
+    PROBE_SIZE = 64
+};
 
 struct probe {
     pthread_barrier_t together;

@@ -17,7 +17,8 @@ void nin__cpu_gemm_nt(int64_t m, int64_t n, int64_t k, const float *a, const flo
 void nin__cpu_gemm_nn(int64_t m, int64_t n, int64_t k, const float *a, const float *b, float *c);
 
 /* c (m x n) += a (k x m)' * b (k x n) */
-void nin__cpu_gemm_tn_add(int64_t m, int64_t n, int64_t k, const float *a, const float *b, float *c);
+void nin__cpu_gemm_tn_add(int64_t m, int64_t n, int64_t k, const float *a, const float *b,
+                          float *c);
 
 /* OpenBLAS keeps its number of threads for the whole process, and its bits follow it. Between begin
  * and end (counted over all plans) it is 1; the last end puts back what was found. This is the

@@ -8,19 +8,22 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_LANES = 64, MAX_LEVELS = 7 };
+enum {
+    MAX_LANES = 64,
+    MAX_LEVELS = 7
+};
 
 struct cpu_lanes {
     pthread_mutex_t lock;
     pthread_cond_t returned; /* a buffer has come back */
     float *memory;
-    size_t buffer_floats;    /* of a whole buffer */
+    size_t buffer_floats; /* of a whole buffer */
     int32_t buffers;
-    float **idle;            /* a stack of idle buffers */
+    float **idle; /* a stack of idle buffers */
     int32_t idle_count;
-    int32_t count;           /* of this round's lanes */
-    int32_t next;            /* lane to be taken */
-    size_t floats;           /* in use */
+    int32_t count;                         /* of this round's lanes */
+    int32_t next;                          /* lane to be taken */
+    size_t floats;                         /* in use */
     float *waiting[MAX_LEVELS][MAX_LANES]; /* [level][node]: sums whose brother is not done */
 };
 
@@ -34,7 +37,7 @@ static int32_t log2_ceil(int32_t value)
 }
 
 nin_status nin__cpu_lanes_create(struct cpu_lanes **out, int32_t lane_count, int32_t workers,
-                            size_t bytes)
+                                 size_t bytes)
 {
     struct cpu_lanes *lanes = calloc(1, sizeof *lanes);
     int32_t enough = workers + log2_ceil(lane_count) + 1;
@@ -44,7 +47,8 @@ nin_status nin__cpu_lanes_create(struct cpu_lanes **out, int32_t lane_count, int
     pthread_mutex_init(&lanes->lock, NULL);
     pthread_cond_init(&lanes->returned, NULL);
     lanes->buffers = lane_count < enough ? lane_count : enough;
-    lanes->buffer_floats = (bytes + NIN__ALIGNMENT - 1) / NIN__ALIGNMENT * NIN__ALIGNMENT / sizeof(float);
+    lanes->buffer_floats =
+        (bytes + NIN__ALIGNMENT - 1) / NIN__ALIGNMENT * NIN__ALIGNMENT / sizeof(float);
     lanes->memory = nin__cpu_memory((size_t)lanes->buffers * lanes->buffer_floats * sizeof(float));
     lanes->idle = calloc((size_t)lanes->buffers, sizeof *lanes->idle);
     if (lanes->memory == NULL || lanes->idle == NULL) {

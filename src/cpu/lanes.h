@@ -19,7 +19,8 @@
 struct cpu_lanes;
 
 /* Makes buffers of `bytes` each for at most `lanes` lanes and so many workers. */
-nin_status nin__cpu_lanes_create(struct cpu_lanes **out, int32_t lanes, int32_t workers, size_t bytes);
+nin_status nin__cpu_lanes_create(struct cpu_lanes **out, int32_t lanes, int32_t workers,
+                                 size_t bytes);
 void nin__cpu_lanes_destroy(struct cpu_lanes *lanes);
 uint64_t nin__cpu_lanes_bytes(const struct cpu_lanes *lanes);
 

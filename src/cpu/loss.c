@@ -5,7 +5,7 @@
 
 #include "core/math.h"
 
-/* Index of the first largest score; a NaN is larger than anything. */
+/* Index of the first largest score. */
 static int32_t first_largest(const float *x, int32_t classes)
 {
     int32_t best = 0;
@@ -63,7 +63,8 @@ static void backward(const struct cpu_call *call)
         double sum = exp_sum(x, classes, largest), batch = run->images.count;
 
         for (int32_t c = 0; c < classes; c++)
-            dx[c] = (float)((nin__exp((double)x[c] - (double)largest) / sum - (c == label)) / batch);
+            dx[c] =
+                (float)((nin__exp((double)x[c] - (double)largest) / sum - (c == label)) / batch);
     }
 }
 

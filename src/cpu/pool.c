@@ -61,8 +61,9 @@ static void forward_max(const struct cpu_call *call)
     for (int32_t i = call->image; i < call->image + call->images; i++)
         for (int32_t h = call->row; h < call->row + call->rows; h++)
             for (int32_t w = 0; w < op->out.w; w++) {
-                size_t at = (((size_t)i * (size_t)op->out.h + (size_t)h) * (size_t)op->out.w +
-                             (size_t)w) * channels;
+                size_t at =
+                    (((size_t)i * (size_t)op->out.h + (size_t)h) * (size_t)op->out.w + (size_t)w) *
+                    channels;
 
                 max_pixel(op, call->x + (size_t)i * in_size, call->y + at,
                           (uint16_t *)call->saved + at, window(h, op->kernel_h, op, op->in.h),
@@ -98,8 +99,9 @@ static void backward_max(const struct cpu_call *call)
     for (int32_t i = call->image; i < call->image + call->images; i++)
         for (int32_t h = 0; h < op->out.h; h++)
             for (int32_t w = 0; w < op->out.w; w++) {
-                size_t at = (((size_t)i * (size_t)op->out.h + (size_t)h) * (size_t)op->out.w +
-                             (size_t)w) * channels;
+                size_t at =
+                    (((size_t)i * (size_t)op->out.h + (size_t)h) * (size_t)op->out.w + (size_t)w) *
+                    channels;
 
                 scatter_pixel(op, call->dx + (size_t)i * in_size, call->dy + at,
                               (const uint16_t *)call->saved + at,
@@ -108,10 +110,8 @@ static void backward_max(const struct cpu_call *call)
             }
 }
 
-const struct cpu_kernel nin__cpu_max_pool_kernel = {.name = "plain",
-                                               .declare = declare_max,
-                                               .forward = forward_max,
-                                               .backward = backward_max};
+const struct cpu_kernel nin__cpu_max_pool_kernel = {
+    .name = "plain", .declare = declare_max, .forward = forward_max, .backward = backward_max};
 
 /* ---- average ------------------------------------------------------------------------------ */
 
@@ -160,9 +160,10 @@ static void forward_average(const struct cpu_call *call)
         for (int32_t h = call->row; h < call->row + call->rows; h++)
             for (int32_t w = 0; w < op->out.w; w++)
                 average_pixel(op, call->x + (size_t)i * in_size,
-                              call->y + (((size_t)i * (size_t)op->out.h + (size_t)h) *
-                                             (size_t)op->out.w +
-                                         (size_t)w) * channels,
+                              call->y +
+                                  (((size_t)i * (size_t)op->out.h + (size_t)h) * (size_t)op->out.w +
+                                   (size_t)w) *
+                                      channels,
                               h, w);
 }
 
@@ -195,9 +196,10 @@ static void backward_average(const struct cpu_call *call)
         for (int32_t h = 0; h < op->out.h; h++)
             for (int32_t w = 0; w < op->out.w; w++)
                 spread_pixel(op, call->dx + (size_t)i * in_size,
-                             call->dy + (((size_t)i * (size_t)op->out.h + (size_t)h) *
-                                             (size_t)op->out.w +
-                                         (size_t)w) * channels,
+                             call->dy +
+                                 (((size_t)i * (size_t)op->out.h + (size_t)h) * (size_t)op->out.w +
+                                  (size_t)w) *
+                                     channels,
                              h, w);
 }
 

@@ -29,7 +29,7 @@ struct sweep {
 /* A chunk in a worker's hands. */
 struct chunk {
     const struct sweep *sweep;
-    char *memory;  /* the worker's */
+    char *memory; /* the worker's */
     float *lane;
     int32_t first, images;
 };
@@ -138,8 +138,8 @@ static struct chunk take_chunk(const struct sweep *sweep, int32_t worker, int32_
 
     return (struct chunk){
         .sweep = sweep,
-        .memory = sweep->executable->worker_memory +
-                  (size_t)worker * sweep->executable->worker_bytes,
+        .memory =
+            sweep->executable->worker_memory + (size_t)worker * sweep->executable->worker_bytes,
         .first = first,
         .images = rest < sweep->segment->unit ? rest : sweep->segment->unit,
     };

@@ -5,7 +5,7 @@
 #include <math.h>
 
 nin_status nin__cpu_check_finite(struct nin__device *device, const float *values, size_t count,
-                            size_t *bad)
+                                 size_t *bad)
 {
     (void)device;
     for (*bad = 0; *bad < count; ++*bad)

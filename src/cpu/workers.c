@@ -21,10 +21,10 @@ struct cpu_workers {
     pthread_cond_t work, done;
     cpu_job job;
     void *argument;
-    uint64_t round;   /* of work: a worker runs each round once */
-    int32_t running;  /* workers that have not finished the round */
+    uint64_t round;  /* of work: a worker runs each round once */
+    int32_t running; /* workers that have not finished the round */
     bool quit;
-    int32_t count;    /* threads that exist */
+    int32_t count; /* threads that exist */
     struct worker members[];
 };
 
@@ -68,8 +68,7 @@ static int start(struct worker *worker)
 
 nin_status nin__cpu_workers_create(struct cpu_workers **out, int32_t count)
 {
-    struct cpu_workers *pool =
-        calloc(1, sizeof *pool + (size_t)count * sizeof pool->members[0]);
+    struct cpu_workers *pool = calloc(1, sizeof *pool + (size_t)count * sizeof pool->members[0]);
 
     if (pool == NULL)
         return nin__no_memory("workers");

@@ -5,6 +5,7 @@
 #include "core/error.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <zlib.h>
@@ -158,11 +159,12 @@ nin_status nin_dataset_describe(nin_dataset_info *out, const nin_dataset *datase
 static nin_status call_back(const nin_dataset *dataset, void *image, int32_t *label, int64_t index)
 {
     int32_t given = -1; /* what a callback that forgets the label has set */
-    const nin_status status = dataset->sample(image, &given, index, dataset->user);
+    const uint64_t failures = nin__failures();
+    char name[320];
 
-    if (status != NIN_OK)
-        return nin__fail(status, "data set '%s': the callback failed for image %" PRId64 ": %s",
-                         dataset->id, index, nin_status_text(status));
+    snprintf(name, sizeof name, "of data set '%s' for image %" PRId64, dataset->id, index);
+    NIN__TRY(
+        nin__callback_status(dataset->sample(image, &given, index, dataset->user), failures, name));
     if (given < 0)
         return nin__fail(NIN_INVALID_ARGUMENT,
                          "data set '%s': the callback gave image %" PRId64 " the label %d; a label "

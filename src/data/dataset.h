@@ -8,14 +8,14 @@
 
 struct nin_dataset {
     nin_dataset_info info;
-    size_t image_bytes;      /* of one image as it is stored */
-    const void *images;      /* all of them; NULL when a callback gives them */
-    const int32_t *labels;   /* likewise */
-    void *owned_images;      /* what destroy frees, or NULL */
+    size_t image_bytes;    /* of one image as it is stored */
+    const void *images;    /* all of them; NULL when a callback gives them */
+    const int32_t *labels; /* likewise */
+    void *owned_images;    /* what destroy frees, or NULL */
     int32_t *owned_labels;
     nin_sample_callback sample;
     void *user;
-    char id[256];            /* of a callback's data; "" for the others */
+    char id[256]; /* of a callback's data; "" for the others */
 };
 
 /* What a checkpoint knows a data set by: CRC-32 of images, then labels (callbacks: of the id). Reads

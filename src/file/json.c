@@ -45,10 +45,14 @@ static bool is_too_deep(const char *text, size_t length)
 static bool has_memory_for(size_t length)
 {
     static const size_t BYTES_FOR_A_BYTE = 64, AT_LEAST = 4096;
-    void *probe = malloc(AT_LEAST + BYTES_FOR_A_BYTE * length);
+    /* volatile: a compiler may leave out an allocation that nobody looks at */
+    volatile char *probe = malloc(AT_LEAST + BYTES_FOR_A_BYTE * length);
 
-    free(probe);
-    return probe != NULL;
+    if (probe == NULL)
+        return false;
+    *probe = 0;
+    free((void *)probe);
+    return true;
 }
 
 nin_status nin__json_parse(json_t **out, const char *text, size_t length, const char *what)

@@ -15,12 +15,12 @@
 int32_t nin__window_count(int32_t size, int32_t kernel, int32_t stride, int32_t pad,
                           int32_t round_up)
 {
-    int64_t room = (int64_t)size + 2 * (int64_t)pad - kernel;
+    int64_t room = (int64_t)size + 2 * (int64_t)pad - kernel + (round_up ? stride - 1 : 0);
     int64_t count;
 
     if (room < 0)
         return 0;
-    count = (room + (round_up ? stride - 1 : 0)) / stride + 1;
+    count = room / stride + 1;
     /* Caffe's and PyTorch's rule: a last window that starts beyond the input and its first padding
      * sees nothing. */
     if (round_up && (count - 1) * stride >= (int64_t)size + pad)

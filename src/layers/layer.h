@@ -15,7 +15,7 @@ struct nin__layer_class;
 
 struct nin_layer {
     const struct nin__layer_class *class;
-    nin_network *network;      /* NULL while it is in a builder */
+    nin_network *network; /* NULL while it is in a builder */
     char name[NIN__NAME_SIZE];
     int32_t index;             /* in its network */
     struct nin__shape in, out; /* at the size the network was built for */
@@ -53,8 +53,9 @@ extern const struct nin__layer_class nin__dropout_class;
 extern const struct nin__layer_class nin__dense_class;
 extern const struct nin__layer_class nin__softmax_loss_class;
 
-/* Reads and checks how parameters start; NULL and DEFAULT become He weights and zero biases. */
-nin_status nin__init_read(nin_init_desc *target, const nin_init_desc *source);
+/* Reads and checks how parameters start; NULL and DEFAULT become He weights and zero biases. A sentence
+ * begins with the owner: "conv2d 'conv1'". */
+nin_status nin__init_read(nin_init_desc *target, const nin_init_desc *source, const char *owner);
 
 /* floor((size + 2 pad - kernel) / stride) + 1, or its rounded-up form; 0 if nothing fits. */
 int32_t nin__window_count(int32_t size, int32_t kernel, int32_t stride, int32_t pad,

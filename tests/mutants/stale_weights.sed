@@ -1,0 +1,3 @@
+# SPDX-License-Identifier: MIT
+# src/core/network.c: weights are prepared once, not after each update
+s/if (prepared->version != version)/if (prepared->version == 0)/

@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: MIT */
+/* Contexts and the list of devices. */
+#define _GNU_SOURCE /* sched_setaffinity */
+#include "suites.h"
+#include "test.h"
+
+#include <sched.h>
+#include <stdlib.h>
+
+/* ---- contexts ------------------------------------------------------------------------------ */
+
+static int32_t default_threads(void)
+{
+    nin_context *context = NULL;
+    int32_t threads;
+
+    ASSERT_OK(nin_context_create(&context, NULL));
+    threads = nin_context_threads(context);
+    nin_context_destroy(context);
+    return threads;
+}
+
+START_TEST(without_a_descriptor_all_is_default)
+{
+    nin_context *context = NULL;
+    cpu_set_t mask;
+
+    ASSERT_OK(nin_context_create(&context, NULL));
+    ck_assert_int_eq(nin_context_device(context), NIN_DEVICE_CPU);
+    ck_assert_uint_eq(nin_context_seed(context), 0);
+    ck_assert_int_eq(sched_getaffinity(0, sizeof mask, &mask), 0);
+    ck_assert_int_ge(nin_context_threads(context), 1);
+    ck_assert_int_le(nin_context_threads(context), CPU_COUNT(&mask));
+    nin_context_destroy(context);
+}
+END_TEST
+
+START_TEST(the_default_of_threads_respects_the_affinity_mask)
+{
+    nin_device_info info = {.struct_size = sizeof info};
+    cpu_set_t before, one;
+    size_t cpu = 0;
+
+    ck_assert_int_eq(sched_getaffinity(0, sizeof before, &before), 0);
+    while (!CPU_ISSET(cpu, &before))
+        cpu++;
+    CPU_ZERO(&one);
+    CPU_SET(cpu, &one);
+    ck_assert_int_eq(sched_setaffinity(0, sizeof one, &one), 0);
+    ck_assert_int_eq(default_threads(), 1);
+    ASSERT_OK(nin_device_describe(&info, 0));
+    ck_assert_int_eq(sched_setaffinity(0, sizeof before, &before), 0);
+    ck_assert_ptr_nonnull(strstr(info.name, "1 thread"));
+}
+END_TEST
+
+START_TEST(threads_and_seed_are_those_of_the_descriptor)
+{
+    static const int32_t threads[] = {1, 3, 1024};
+    nin_context *context = NULL;
+
+    for (int i = 0; i < 3; i++) {
+        ASSERT_OK(
+            nin_context_create(&context, NIN_DESC(nin_context_desc, .device = NIN_DEVICE_CPU,
+                                                  .threads = threads[i], .seed = UINT32_MAX)));
+        ck_assert_int_eq(nin_context_threads(context), threads[i]);
+        ck_assert_uint_eq(nin_context_seed(context), UINT32_MAX);
+        nin_context_destroy(context);
+    }
+}
+END_TEST
+
+static const struct {
+    nin_context_desc desc;
+    nin_status status;
+    const char *words;
+} refused[] = {
+    {{.threads = -1}, NIN_INVALID_ARGUMENT, "threads -1 is outside 0 to 1024"},
+    {{.threads = 1025}, NIN_INVALID_ARGUMENT, "threads 1025 is outside 0 to 1024"},
+    {{.device = (nin_device)3}, NIN_INVALID_ARGUMENT, "3 is no nin_device"},
+    {{.device = NIN_DEVICE_INT32}, NIN_INVALID_ARGUMENT, "is no nin_device"},
+    {{.device = NIN_DEVICE_CPU, .device_index = 1}, NIN_NO_DEVICE, "one CPU device, 0, not 1"},
+    {{.device_index = -1}, NIN_NO_DEVICE, "one CPU device, 0, not -1"},
+    {{.device = NIN_DEVICE_CUDA}, NIN_NO_DEVICE, "cuda: this version of libnin has no CUDA"},
+};
+
+enum {
+    REFUSED = sizeof refused / sizeof refused[0]
+};
+
+START_TEST(a_wrong_descriptor_makes_no_context)
+{
+    nin_context_desc desc = refused[_i].desc;
+    nin_context *context = NULL;
+
+    desc.struct_size = sizeof desc;
+    ASSERT_FAILS(refused[_i].status, refused[_i].words, nin_context_create(&context, &desc));
+    ck_assert_ptr_null(context);
+    ASSERT_FAILS(NIN_INVALID_ARGUMENT, "'out' is NULL", nin_context_create(NULL, NULL));
+}
+END_TEST
+
+START_TEST(two_contexts_do_not_know_each_other)
+{
+    nin_context *a = NULL, *b = NULL;
+
+    ASSERT_OK(nin_context_create(&a, NIN_DESC(nin_context_desc, .threads = 1, .seed = 1)));
+    ASSERT_OK(nin_context_create(&b, NIN_DESC(nin_context_desc, .threads = 2, .seed = 2)));
+    ck_assert_int_eq(nin_context_threads(a), 1);
+    ck_assert_uint_eq(nin_context_seed(a), 1);
+    nin_context_destroy(a);
+    ck_assert_int_eq(nin_context_threads(b), 2);
+    ck_assert_uint_eq(nin_context_seed(b), 2);
+    nin_context_destroy(b);
+    nin_context_destroy(NULL);
+}
+END_TEST
+
+/* One training step in a context that the caller has already given back. */
+static void step(nin_network *network)
+{
+    static const float images[2] = {1.0f, -1.0f};
+    static const int32_t labels[2] = {0, 1};
+    nin_optimizer *optimizer = NULL;
+    nin_plan *plan = NULL;
+
+    ASSERT_OK(nin_plan_create(&plan, network,
+                              NIN_DESC(nin_plan_desc, .mode = NIN_TRAIN, .max_batch = 2)));
+    ASSERT_OK(nin_optimizer_create_sgd(&optimizer, network, NULL));
+    nin_network_destroy(network); /* the plan keeps it */
+    ASSERT_OK(nin_plan_step(NULL, plan, optimizer,
+                            NIN_DESC(nin_batch_desc, .images = images, .count = 2), labels));
+    nin_plan_destroy(plan);
+    nin_optimizer_destroy(optimizer);
+}
+
+START_TEST(objects_outlive_their_context)
+{
+    const nin_input_desc input = {
+        .struct_size = sizeof input, .channels = 1, .height = 1, .width = 1};
+    nin_context *context = NULL;
+    nin_builder *builder = NULL;
+    nin_network *network = NULL;
+    nin_tensor *tensor = NULL;
+    float value = 1.0f;
+
+    ASSERT_OK(nin_context_create(&context, NIN_DESC(nin_context_desc, .threads = 2)));
+    ASSERT_OK(nin_tensor_create(&tensor, context, NIN_F32, 0, NULL));
+    ASSERT_OK(nin_builder_create(&builder, context, &input));
+    nin_context_destroy(context);
+
+    ASSERT_OK(nin_tensor_read(tensor, &value, sizeof value));
+    ck_assert(value == 0.0f);
+    nin_tensor_destroy(tensor);
+    ASSERT_OK(nin_builder_conv2d(builder, "conv", NIN_DESC(nin_conv2d_desc, .filters = 2)));
+    ASSERT_OK(nin_builder_softmax_loss(builder, "loss"));
+    ASSERT_OK(nin_builder_finish(&network, builder));
+    nin_builder_destroy(builder);
+    step(network);
+}
+END_TEST
+
+/* ---- devices ------------------------------------------------------------------------------- */
+
+START_TEST(the_first_device_is_the_cpu)
+{
+    nin_device_info info = {.struct_size = sizeof info, .index = 7};
+
+    ck_assert_uint_ge(nin_device_count(), 1);
+    ASSERT_OK(nin_device_describe(&info, 0));
+    ck_assert_int_eq(info.device, NIN_DEVICE_CPU);
+    ck_assert_int_eq(info.index, 0);
+    ck_assert_uint_gt(info.memory, 0);
+    ck_assert_ptr_nonnull(strstr(info.name, "CPU"));
+    ck_assert_str_eq(info.unusable_because, "");
+}
+END_TEST
+
+/* A device that cannot be used says why, and a context for it fails with the same words. */
+START_TEST(every_device_can_be_used_or_says_why_not)
+{
+    for (size_t i = 0; i < nin_device_count(); i++) {
+        nin_device_info info = {.struct_size = sizeof info};
+        nin_context_desc desc = {.struct_size = sizeof desc};
+        nin_context *context = NULL;
+
+        ASSERT_OK(nin_device_describe(&info, i));
+        desc.device = info.device;
+        desc.device_index = info.index;
+        ck_assert_str_ne(info.name, "");
+        if (info.unusable_because[0] == '\0')
+            ASSERT_OK(nin_context_create(&context, &desc));
+        else
+            ASSERT_FAILS(NIN_NO_DEVICE, info.unusable_because, nin_context_create(&context, &desc));
+        nin_context_destroy(context);
+    }
+}
+END_TEST
+
+START_TEST(a_device_past_the_last_is_refused)
+{
+    nin_device_info info = {.struct_size = sizeof info, .memory = 7};
+
+    ASSERT_FAILS(NIN_INVALID_ARGUMENT, "there is no device",
+                 nin_device_describe(&info, nin_device_count()));
+    ASSERT_FAILS(NIN_INVALID_ARGUMENT, "there is no device", nin_device_describe(&info, SIZE_MAX));
+    ck_assert_uint_eq(info.memory, 7);
+    ASSERT_FAILS(NIN_INVALID_ARGUMENT, "NULL", nin_device_describe(NULL, 0));
+}
+END_TEST
+
+Suite *context_suite(void)
+{
+    Suite *suite = suite_create("context");
+    TCase *contexts = tcase_create("contexts"), *devices = tcase_create("devices");
+
+    tcase_add_test(contexts, without_a_descriptor_all_is_default);
+    tcase_add_test(contexts, the_default_of_threads_respects_the_affinity_mask);
+    tcase_add_test(contexts, threads_and_seed_are_those_of_the_descriptor);
+    tcase_add_loop_test(contexts, a_wrong_descriptor_makes_no_context, 0, REFUSED);
+    tcase_add_test(contexts, two_contexts_do_not_know_each_other);
+    tcase_add_test(contexts, objects_outlive_their_context);
+    tcase_add_test(devices, the_first_device_is_the_cpu);
+    tcase_add_test(devices, every_device_can_be_used_or_says_why_not);
+    tcase_add_test(devices, a_device_past_the_last_is_refused);
+    suite_add_tcase(suite, contexts);
+    suite_add_tcase(suite, devices);
+    return suite;
+}
