@@ -20,12 +20,13 @@ Suite *checkpoint_suite(void);
 /* ---- runs ----------------------------------------------------------------------------------- */
 
 enum {
-    IMAGES = 22,
+    IMAGES = 22, /* of most runs */
+    MANY_IMAGES = 440,
     PIXELS = 2 * 6 * 6
 };
 
-static unsigned char pixels[IMAGES * PIXELS];
-static int32_t labels[IMAGES];
+static unsigned char pixels[MANY_IMAGES * PIXELS];
+static int32_t labels[MANY_IMAGES];
 
 static void fill_images(void)
 {
@@ -35,7 +36,7 @@ static void fill_images(void)
         state = state * 1664525u + 1013904223u;
         pixels[i] = (unsigned char)(state >> 24);
     }
-    for (int i = 0; i < IMAGES; i++)
+    for (int i = 0; i < MANY_IMAGES; i++)
         labels[i] = i % 3;
 }
 
@@ -229,6 +230,28 @@ START_TEST(run_goes_on)
         end(&resumed);
     }
     end(&straight);
+}
+END_TEST
+
+/* After epoch 3, at batch 200, when the plateau scheduler has reduced the rate once. */
+START_TEST(run_goes_on_far_into_an_epoch)
+{
+    const struct choice choice = {.images = MANY_IMAGES, .batch = 2};
+    const int64_t cut = 3 * 220 + 200, whole = 6 * 220;
+    const char *path = in_folder("checkpoint");
+    struct run straight = start(choice), resumed = start(choice);
+
+    train(&straight, cut);
+    ck_assert_int_eq(nin_trainer_epochs(straight.trainer), 3);
+    ck_assert_int_eq(nin_trainer_batch(straight.trainer), 200);
+    ck_assert_double_eq(nin_optimizer_rate(straight.optimizer), 0.05 * 0.5);
+    ASSERT_OK(nin_trainer_save(straight.trainer, path));
+    train(&straight, whole);
+    ASSERT_OK(nin_trainer_restore(resumed.trainer, path, NULL));
+    train(&resumed, whole);
+    assert_same_runs(&straight, &resumed);
+    end(&straight);
+    end(&resumed);
 }
 END_TEST
 
@@ -622,6 +645,7 @@ Suite *checkpoint_suite(void)
     tcase_add_checked_fixture(tests, make_folder, remove_folder);
     tcase_add_checked_fixture(tests, fill_images, NULL);
     tcase_add_loop_test(tests, run_goes_on, 0, COUNT(kinds_of_run));
+    tcase_add_test(tests, run_goes_on_far_into_an_epoch);
     tcase_add_test(tests, checkpoint_is_a_network);
     tcase_add_test(tests, curve_of_a_ruined_run);
     tcase_add_loop_test(tests, another_run, 0, COUNT(mismatches));
