@@ -55,7 +55,7 @@ static void backward(const struct cpu_call *call)
     const struct nin__run *run = call->run;
     int32_t classes = call->op->in.c;
 
-    for (int32_t i = call->image; i < call->image + call->images; i++) {
+    for (int32_t i = call->image; call->dx != NULL && i < call->image + call->images; i++) {
         const float *x = call->x + (size_t)i * (size_t)classes;
         float *dx = call->dx + (size_t)i * (size_t)classes;
         float largest = x[first_largest(x, classes)];
