@@ -21,7 +21,15 @@
     X(trainer)                                                                                     \
     X(file)                                                                                        \
     X(checkpoint)                                                                                  \
-    X(parity)
+    X(ops)                                                                                         \
+    X(gradients)                                                                                   \
+    X(kernels)                                                                                     \
+    X(parity)                                                                                      \
+    X(determinism)                                                                                 \
+    X(allocation)                                                                                  \
+    X(exhaustion)                                                                                  \
+    X(sharing)                                                                                     \
+    X(blas)
 
 struct Suite;
 

@@ -50,7 +50,7 @@ size_t nin__place(struct nin__block *blocks, int32_t count, int32_t *order)
     size_t total = 0, sum = 0;
 
     for (int32_t i = 0; i < count; i++) {
-        if (blocks[i].bytes > SIZE_MAX / 2 - sum - NIN__ALIGNMENT)
+        if (blocks[i].bytes > SIZE_MAX / 4 || sum > SIZE_MAX / 4)
             return SIZE_MAX;
         sum += blocks[i].bytes + NIN__ALIGNMENT;
     }

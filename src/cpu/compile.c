@@ -224,9 +224,8 @@ static nin_status place_segments(struct nin__executable *executable)
     return status;
 }
 
-/* Gives every output and gradient that is kept for the whole batch its place behind base, or, with base
- * NULL, none. Returns the bytes of all, SIZE_MAX if
- * that overflows. */
+/* Gives every output and gradient that is kept for the whole batch its place behind base; none with
+ * base NULL. Returns the bytes of all together, or SIZE_MAX if that overflows. */
 static size_t lay_whole(struct nin__executable *executable, float *base)
 {
     size_t batch = (size_t)executable->options.max_batch, next = 0;

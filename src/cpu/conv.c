@@ -121,6 +121,12 @@ static void gather(const struct nin__op *op, const float *x, struct strip strip,
         }
 }
 
+static void add(float *restrict target, const float *restrict source, size_t count)
+{
+    for (size_t k = 0; k < count; k++)
+        target[k] += source[k];
+}
+
 /* The adjoint of gather: dx += what the patches hold of it. */
 static void scatter(const struct nin__op *op, float *dx, struct strip strip, const float *patches)
 {
@@ -132,11 +138,10 @@ static void scatter(const struct nin__op *op, float *dx, struct strip strip, con
 
             for (int32_t r = 0; r < op->kernel_h; r++, patches += width) {
                 int64_t at = input_row(op, flat, r);
-                float *target = dx + at + (int64_t)run.column * op->in.c;
-                const float *source = patches + (size_t)run.skip * c;
 
-                for (size_t k = 0; at >= 0 && k < (size_t)run.count * c; k++)
-                    target[k] += source[k];
+                if (at >= 0)
+                    add(dx + at + (int64_t)run.column * op->in.c, patches + (size_t)run.skip * c,
+                        (size_t)run.count * c);
             }
         }
 }

@@ -1,0 +1,407 @@
+/* SPDX-License-Identifier: MIT */
+/* The same bits whatever the number of threads, their timing, and where segments end; and what lanes
+ * do to the bits. */
+#include "rig.h"
+#include "sanitized.h"
+#include "suites.h"
+
+#include "cpu/cpu.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+/* ---- any number of threads ----------------------------------------------------------------- */
+
+enum {
+    MAX_STEPS = 30
+};
+
+/* The state after each step of a run. Batches are full and three quarters full in turn. */
+static void run(uint64_t states[MAX_STEPS], const struct rig_desc *desc, int32_t steps)
+{
+    struct rig rig;
+
+    rig_make(&rig, desc);
+    for (int32_t s = 0; s < steps; s++) {
+        nin_result result = rig_step(&rig, s, s % 2 == 0 ? desc->batch : desc->batch * 3 / 4);
+
+        states[s] = rig_state(&rig, &result);
+    }
+    rig_free(&rig);
+}
+
+/* One thread on time, against several that sleep at random. */
+static void check_threads(enum rig_net net, int32_t batch, int32_t steps)
+{
+    static const int32_t threads[] = {1, 2, 3, 5};
+    struct rig_desc desc = {.net = net, .mode = NIN_TRAIN, .threads = 1, .batch = batch};
+    uint64_t wanted[MAX_STEPS], states[MAX_STEPS];
+
+    run(wanted, &desc, steps);
+    ck_assert_uint_ne(wanted[0], wanted[1]);
+    for (size_t t = 0; t < sizeof threads / sizeof threads[0]; t++) {
+        desc.threads = threads[t];
+        desc.hidden.jitter = 100u + (uint32_t)t;
+        run(states, &desc, steps);
+        for (int32_t s = 0; s < steps; s++)
+            ck_assert_msg(states[s] == wanted[s], "%d threads: other bits after step %d",
+                          threads[t], s);
+    }
+}
+
+START_TEST(threads_small)
+{
+    check_threads(RIG_SMALL, 54, SANITIZED ? 5 : 30);
+}
+END_TEST
+
+START_TEST(threads_dense)
+{
+    check_threads(RIG_DENSE, 150, 5);
+}
+END_TEST
+
+START_TEST(threads_preset)
+{
+    check_threads(RIG_MNIST, 128, SANITIZED ? 2 : 30);
+}
+END_TEST
+
+START_TEST(threads_inference)
+{
+    static const int32_t threads[] = {1, 2, 3, 5};
+    struct rig_desc desc = {.mode = NIN_INFER, .batch = 54};
+    float *wanted = NULL;
+
+    for (size_t t = 0; t < sizeof threads / sizeof threads[0]; t++) {
+        nin_batch_desc batch;
+        struct rig rig;
+        size_t values;
+        float *scores;
+
+        desc.threads = threads[t];
+        desc.hidden.jitter = (uint32_t)t;
+        rig_make(&rig, &desc);
+        batch = rig_batch(&rig, 0, 51);
+        ASSERT_OK(nin_plan_forward(rig.plan, &batch));
+        scores = rig_scores(rig.plan, 51, &values);
+        if (t > 0)
+            ck_assert_mem_eq(scores, wanted, values * sizeof *scores);
+        free(wanted);
+        wanted = scores;
+        rig_free(&rig);
+    }
+    free(wanted);
+}
+END_TEST
+
+/* ---- one gradient, in several ways --------------------------------------------------------- */
+
+/* What a backward pass of step 5 gives. */
+struct pass {
+    size_t parameters, values, pixels;
+    float *gradient, *scores, *input_gradient;
+    nin_result result;
+    int32_t unit, segments;
+    size_t lane_bytes; /* of the largest segment */
+    uint64_t bytes;
+};
+
+static struct pass pass_of(const struct rig_desc *desc)
+{
+    const struct nin__executable *executable;
+    struct pass pass = {0};
+    struct rig rig;
+
+    rig_make(&rig, desc);
+    executable = rig.plan->executable;
+    pass.result = rig_backward(&rig, 5, desc->batch);
+    pass.parameters = nin_network_parameter_count(rig.network);
+    pass.gradient = rig_gradient(&rig);
+    pass.scores = rig_scores(rig.plan, desc->batch, &pass.values);
+    pass.pixels = nin__shape_size(rig.plan->input) * (size_t)desc->batch;
+    if (desc->input_gradient) {
+        pass.input_gradient = malloc(pass.pixels * sizeof *pass.input_gradient);
+        ck_assert_ptr_nonnull(pass.input_gradient);
+        ASSERT_OK(nin_plan_input_gradient(rig.plan, pass.input_gradient, pass.pixels));
+    }
+    pass.unit = executable->segments[0].unit;
+    pass.segments = executable->segment_count;
+    for (int32_t s = 0; s < pass.segments; s++)
+        if (executable->segments[s].lane_bytes > pass.lane_bytes)
+            pass.lane_bytes = executable->segments[s].lane_bytes;
+    pass.bytes = nin_plan_bytes(rig.plan);
+    rig_free(&rig);
+    return pass;
+}
+
+static void pass_free(struct pass *pass)
+{
+    free(pass->gradient);
+    free(pass->scores);
+    free(pass->input_gradient);
+}
+
+static bool same_gradient(const struct pass *a, const struct pass *b)
+{
+    return memcmp(a->gradient, b->gradient, a->parameters * sizeof *a->gradient) == 0;
+}
+
+static void check_same(const struct pass *a, const struct pass *b)
+{
+    ck_assert(same_gradient(a, b));
+    ck_assert_mem_eq(a->scores, b->scores, a->values * sizeof *a->scores);
+    ck_assert_mem_eq(&a->result.loss, &b->result.loss, sizeof a->result.loss);
+    if (a->input_gradient != NULL)
+        ck_assert_mem_eq(a->input_gradient, b->input_gradient,
+                         a->pixels * sizeof *a->input_gradient);
+}
+
+/* Largest difference, in parts of the largest element of the gradient. */
+static double distance(const struct pass *a, const struct pass *b)
+{
+    double largest = 0.0, difference = 0.0;
+
+    for (size_t i = 0; i < a->parameters; i++) {
+        largest = fmax(largest, fabs((double)a->gradient[i]));
+        difference = fmax(difference, fabs((double)a->gradient[i] - (double)b->gradient[i]));
+    }
+    ck_assert_double_gt(largest, 0.0);
+    return difference / largest;
+}
+
+/* ---- boundaries ---------------------------------------------------------------------------- */
+
+static void check_boundaries(enum rig_net net, int32_t batch, int32_t unit)
+{
+    struct rig_desc desc = {.net = net,
+                            .mode = NIN_TRAIN,
+                            .threads = 2,
+                            .batch = batch,
+                            .input_gradient = 1,
+                            .hidden = {.unit = unit}};
+    struct pass plain = pass_of(&desc), cut;
+
+    desc.hidden.unit = plain.unit;
+    desc.hidden.boundaries = true;
+    cut = pass_of(&desc);
+    ck_assert_int_gt(cut.segments, plain.segments + 3);
+    check_same(&plain, &cut);
+    pass_free(&plain);
+    pass_free(&cut);
+}
+
+START_TEST(boundaries_small)
+{
+    check_boundaries(RIG_SMALL, 54, 0);
+}
+END_TEST
+
+START_TEST(boundaries_dense)
+{
+    check_boundaries(RIG_DENSE, 150, 8);
+}
+END_TEST
+
+START_TEST(boundaries_preset)
+{
+    check_boundaries(RIG_MNIST, SANITIZED ? 9 : 38, 0);
+}
+END_TEST
+
+START_TEST(segments_agree)
+{
+    struct rig_desc desc = {.net = RIG_DENSE, .mode = NIN_TRAIN, .threads = 2, .batch = 150};
+    struct pass plain = pass_of(&desc), other;
+
+    ck_assert_int_ge(plain.segments, 3);
+    desc.threads = 3;
+    other = pass_of(&desc);
+    check_same(&plain, &other);
+    pass_free(&other);
+
+    desc.hidden.unit = 7;
+    other = pass_of(&desc);
+    ck_assert(!same_gradient(&plain, &other));
+    ck_assert_double_lt(distance(&plain, &other), 1e-5);
+    pass_free(&other);
+
+    desc.hidden.boundaries = true;
+    other = pass_of(&desc);
+    ck_assert_double_lt(distance(&plain, &other), 1e-5);
+    pass_free(&other);
+    pass_free(&plain);
+}
+END_TEST
+
+/* ---- lanes --------------------------------------------------------------------------------- */
+
+/* 70 units of 4 images, the last one of 1: more than lanes. */
+static const struct rig_desc many_units = {
+    .net = RIG_SMALL, .mode = NIN_TRAIN, .threads = 1, .batch = 277, .hidden = {.unit = 4}};
+
+START_TEST(lanes_round_only)
+{
+    static const int32_t lanes[] = {1, 8, 64, 37};
+    struct rig_desc desc = many_units;
+    struct pass one = {0};
+
+    for (size_t l = 0; l < sizeof lanes / sizeof lanes[0]; l++) {
+        struct pass pass, other;
+
+        desc.lanes = lanes[l];
+        desc.threads = 1;
+        pass = pass_of(&desc);
+        for (desc.threads = 2; desc.threads <= 5; desc.threads += 3) {
+            desc.hidden.jitter = (uint32_t)desc.threads;
+            other = pass_of(&desc);
+            check_same(&pass, &other);
+            pass_free(&other);
+        }
+        desc.hidden.jitter = 0;
+        if (l == 0) {
+            one = pass;
+            continue;
+        }
+        ck_assert(!same_gradient(&one, &pass));
+        ck_assert_double_lt(distance(&one, &pass), 1e-4);
+        ck_assert_mem_eq(one.scores, pass.scores, one.values * sizeof *one.scores);
+        pass_free(&pass);
+    }
+    pass_free(&one);
+}
+END_TEST
+
+START_TEST(lanes_default)
+{
+    struct rig_desc desc = many_units;
+    struct pass implied = pass_of(&desc), eight;
+
+    desc.lanes = 8;
+    eight = pass_of(&desc);
+    check_same(&implied, &eight);
+    pass_free(&implied);
+    pass_free(&eight);
+}
+END_TEST
+
+/* So many lanes as fit, and never none. */
+START_TEST(lane_bytes_lower_lanes)
+{
+    struct rig_desc desc = many_units;
+    struct pass eight, three, one, limited;
+
+    eight = pass_of(&desc);
+    desc.lanes = 3;
+    three = pass_of(&desc);
+    desc.lanes = 1;
+    one = pass_of(&desc);
+    ck_assert(!same_gradient(&eight, &three) && !same_gradient(&three, &one));
+
+    desc.lanes = 8;
+    desc.lane_bytes = 4 * eight.lane_bytes - 1;
+    limited = pass_of(&desc);
+    ck_assert(same_gradient(&limited, &three));
+    pass_free(&limited);
+
+    desc.lane_bytes = 1;
+    limited = pass_of(&desc);
+    ck_assert(same_gradient(&limited, &one));
+    pass_free(&limited);
+
+    desc.lane_bytes = 8 * eight.lane_bytes;
+    limited = pass_of(&desc);
+    ck_assert(same_gradient(&limited, &eight));
+    pass_free(&limited);
+    pass_free(&eight);
+    pass_free(&three);
+    pass_free(&one);
+}
+END_TEST
+
+/* The limit is on memory: what more lanes cost stays below it. */
+START_TEST(lane_bytes_limit_memory)
+{
+    struct rig_desc desc = {.net = RIG_DENSE, .mode = NIN_TRAIN, .threads = 5, .batch = 150};
+    struct pass one, limited;
+
+    desc.lanes = 1;
+    one = pass_of(&desc);
+    desc.lanes = 64;
+    desc.lane_bytes = 2 * one.lane_bytes;
+    limited = pass_of(&desc);
+    ck_assert_msg(limited.bytes - one.bytes <= desc.lane_bytes,
+                  "64 lanes cost %llu bytes more than 1, with a limit of %llu for all",
+                  (unsigned long long)(limited.bytes - one.bytes),
+                  (unsigned long long)desc.lane_bytes);
+    pass_free(&limited);
+    pass_free(&one);
+}
+END_TEST
+
+/* ---- in parts ------------------------------------------------------------------------------ */
+
+static void check_parts(enum rig_net net, int32_t batch)
+{
+    struct rig_desc desc = {.net = net, .mode = NIN_TRAIN, .threads = 2, .batch = batch};
+    struct rig whole, parts;
+
+    rig_make(&whole, &desc);
+    desc.threads = 3;
+    rig_make(&parts, &desc);
+    for (int32_t s = 0; s < 4; s++) {
+        nin_result wanted = rig_step(&whole, s, batch - s);
+        nin_result result = rig_backward(&parts, s, batch - s);
+
+        ASSERT_OK(nin_optimizer_update(parts.optimizer, parts.plan));
+        ck_assert_mem_eq(&result, &wanted, sizeof result);
+        ck_assert_uint_eq(rig_state(&parts, &result), rig_state(&whole, &wanted));
+        ck_assert_mem_eq(parts.plan->gradient, whole.plan->gradient,
+                         nin_network_parameter_count(whole.network) * sizeof(float));
+    }
+    rig_free(&whole);
+    rig_free(&parts);
+}
+
+START_TEST(parts_of_a_step)
+{
+    check_parts(RIG_SMALL, 54);
+    check_parts(RIG_DENSE, 150);
+}
+END_TEST
+
+Suite *determinism_suite(void)
+{
+    Suite *suite = suite_create("determinism");
+    TCase *tc = tcase_create("threads");
+
+    tcase_add_test(tc, threads_small);
+    tcase_add_test(tc, threads_dense);
+    tcase_add_test(tc, threads_inference);
+    suite_add_tcase(suite, tc);
+
+    tc = tcase_create("threads_preset"); /* minutes */
+    tcase_set_tags(tc, "slow");
+    tcase_set_timeout(tc, 1800);
+    tcase_add_test(tc, threads_preset);
+    suite_add_tcase(suite, tc);
+
+    tc = tcase_create("segments");
+    tcase_add_test(tc, boundaries_small);
+    tcase_add_test(tc, boundaries_dense);
+    tcase_add_test(tc, boundaries_preset);
+    tcase_add_test(tc, segments_agree);
+    suite_add_tcase(suite, tc);
+
+    tc = tcase_create("lanes");
+    tcase_add_test(tc, lanes_round_only);
+    tcase_add_test(tc, lanes_default);
+    tcase_add_test(tc, lane_bytes_lower_lanes);
+    tcase_add_test(tc, lane_bytes_limit_memory);
+    suite_add_tcase(suite, tc);
+
+    tc = tcase_create("parts");
+    tcase_add_test(tc, parts_of_a_step);
+    suite_add_tcase(suite, tc);
+    return suite;
+}
