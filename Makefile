@@ -72,6 +72,8 @@ ifneq ($(SANITIZE),)
 NIN_CFLAGS   += -O2 -g -fno-omit-frame-pointer -fsanitize=$(SANITIZE) -fno-sanitize-recover=all
 NIN_LDFLAGS  += -fsanitize=$(SANITIZE)
 else
+# the library never aborts; asserts are for our own mistakes, in builds that look for them
+LIB_CPPFLAGS := -DNDEBUG
 # the runtime of a sanitizer is found only when a program is linked
 SO_LDFLAGS   := -Wl,-z,defs
 endif
@@ -80,7 +82,7 @@ COMPILE = $(CC) $(NIN_CPPFLAGS) $(CPPFLAGS) -MMD -MP $(NIN_CFLAGS) $(CFLAGS)
 LINK    = $(CC) $(NIN_CFLAGS) $(CFLAGS) $(NIN_LDFLAGS) $(LDFLAGS)
 
 # One folder for each set of commands, so that configurations never mix.
-COMMANDS := $(COMPILE) $(LINK) $(SO_LDFLAGS) $(DEP_CFLAGS) $(DEP_LDFLAGS) $(LIBS_PRIVATE) $(LDLIBS)
+COMMANDS := $(COMPILE) $(LIB_CPPFLAGS) $(LINK) $(SO_LDFLAGS) $(DEP_CFLAGS) $(DEP_LDFLAGS) $(LIBS_PRIVATE) $(LDLIBS)
 OUT      := build/$(shell printf '%s' '$(subst ','\'',$(COMMANDS))' | cksum | cut -d ' ' -f 1)
 
 HEADERS  := $(wildcard include/nin/*.h)
@@ -129,7 +131,7 @@ $(OUT)/lib/libnin.a: $(LIB_O) $(OUT)/lib/objects
 
 $(OUT)/src/%.o: src/%.c
 	@mkdir -p $(@D) && echo "  CC $<"
-	$(Q)$(COMPILE) -Isrc $(DEP_CFLAGS) -c -o $@ $<
+	$(Q)$(COMPILE) $(LIB_CPPFLAGS) -Isrc $(DEP_CFLAGS) -c -o $@ $<
 
 # Examples and benchmarks see the public headers and the shared library only.
 $(OUT)/examples/mnist_nin: $(wildcard $(addprefix examples/,options.[ch] plot.[ch] progress.[ch]))

@@ -32,5 +32,17 @@ if nm -g --defined-only "$NIN_LIB/libnin.a" | awk 'NF == 3 && $3 !~ /^nin_/ { pr
     failed=1
 fi
 
+case ${NIN_FLAGS-} in
+*-fsanitize*) ;; # a sanitizer's build keeps its asserts
+*)
+    if nm -D --undefined-only "$NIN_LIB/libnin.so" | awk '{ sub(/@.*/, "", $2); print "    " $2 }' |
+        grep -wE '__assert_fail|abort|_?exit|quick_exit|v?f?printf|puts|putchar|perror' > "$work/loud"; then
+        echo "check-abi: libnin.so never prints, exits or aborts, but calls:" >&2
+        cat "$work/loud" >&2
+        failed=1
+    fi
+    ;;
+esac
+
 [ $failed -eq 0 ] && echo "check-abi: $(wc -l < "$work/exported") functions, as declared and listed"
 exit $failed

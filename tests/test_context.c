@@ -56,7 +56,7 @@ END_TEST
 
 START_TEST(threads_and_seed_are_those_of_the_descriptor)
 {
-    static const int32_t threads[] = {1, 3, 1024};
+    static const int32_t threads[] = {1, 3, 128};
     nin_context *context = NULL;
 
     for (int i = 0; i < 3; i++) {
@@ -75,8 +75,8 @@ static const struct {
     nin_status status;
     const char *words;
 } refused[] = {
-    {{.threads = -1}, NIN_INVALID_ARGUMENT, "threads -1 is outside 0 to 1024"},
-    {{.threads = 1025}, NIN_INVALID_ARGUMENT, "threads 1025 is outside 0 to 1024"},
+    {{.threads = -1}, NIN_INVALID_ARGUMENT, "threads -1 is outside 0 to 128"},
+    {{.threads = 129}, NIN_INVALID_ARGUMENT, "threads 129 is outside 0 to 128"},
     {{.device = (nin_device)3}, NIN_INVALID_ARGUMENT, "3 is no nin_device"},
     {{.device = NIN_DEVICE_INT32}, NIN_INVALID_ARGUMENT, "is no nin_device"},
     {{.device = NIN_DEVICE_CPU, .device_index = 1}, NIN_NO_DEVICE, "one CPU device, 0, not 1"},

@@ -526,10 +526,13 @@ START_TEST(modes_and_links)
     umask(mask);
     ck_assert_int_eq(stat(in_folder("file"), &status), 0);
     ck_assert_int_eq(status.st_mode & 0777, 0640);
-    ck_assert_int_eq(symlink("file", link), 0); /* replaced, not followed */
+    ck_assert_int_eq(symlink("file", link), 0);          /* followed */
+    ck_assert_int_eq(chmod(in_folder("file"), 0604), 0); /* and kept */
     ASSERT_OK(nin_network_save(network, link));
     ck_assert_int_eq(lstat(link, &status), 0);
-    ck_assert(S_ISREG(status.st_mode));
+    ck_assert(S_ISLNK(status.st_mode));
+    ck_assert_int_eq(lstat(in_folder("file"), &status), 0);
+    ck_assert_int_eq(status.st_mode & 0777, 0604);
     ck_assert_int_eq(chdir(in_folder("")), 0); /* a path without a folder */
     ASSERT_OK(nin_network_save(network, "plain"));
     ck_assert_int_eq(chdir("/"), 0);

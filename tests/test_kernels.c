@@ -492,7 +492,7 @@ static size_t alive(const struct nin__block *blocks, int32_t count, int32_t time
 
 static size_t place(struct nin__block *blocks, int32_t count)
 {
-    int32_t order[MAX_BLOCKS];
+    int32_t order[2 * MAX_BLOCKS];
     size_t total = nin__place(blocks, count, order);
     int clashes = 0;
 
@@ -572,7 +572,7 @@ START_TEST(too_much_memory)
 
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct nin__block blocks[3];
-        int32_t order[3];
+        int32_t order[6];
 
         for (int k = 0; k < 3; k++)
             blocks[k] = (struct nin__block){cases[i][k], 0, 1, 0};
@@ -703,7 +703,8 @@ static struct cpu_lanes *make_lanes(int32_t count, int threads)
         buffers++;
     if (buffers > (uint64_t)count)
         buffers = (uint64_t)count;
-    ASSERT_OK(nin__cpu_lanes_create(&lanes, count, threads, SUMS * sizeof(float)));
+    ASSERT_OK(nin__cpu_lanes_create(
+        &lanes, threads, (size_t)nin__cpu_lanes_buffers(count, threads) * SUMS * sizeof(float)));
     ck_assert_uint_le(nin__cpu_lanes_bytes(lanes), buffers * buffer);
     return lanes;
 }

@@ -22,7 +22,7 @@ typedef struct {
     size_t struct_size;
     nin_device device;    /* NIN_DEVICE_AUTO by default */
     int32_t device_index; /* among the devices of that kind; 0 is the first */
-    int32_t threads;      /* workers of a CPU plan, 1 to 1024; 0: as many as the process may use
+    int32_t threads;      /* workers of a CPU plan, 1 to 128; 0: as many as the process may use
                              (affinity mask and cgroup quota) */
     uint32_t seed;        /* of initial weights, shuffling, dropout; 0 is a seed like any other.
                              The bits of a run follow from it, not from the number of threads. */

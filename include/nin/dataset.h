@@ -35,6 +35,7 @@ typedef struct {
     int32_t channels;
     int32_t height;
     int32_t width;
+    int32_t reserved; /* 0 */
 } nin_arrays_desc;
 
 /* Writes one sample.

@@ -19,7 +19,7 @@ extern "C" {
 #endif
 
 /* Writes architecture and parameters. Shares the network.
- *   path  of the file, replaced if it exists
+ *   path  of the file, replaced if it exists; symbolic links are followed
  * Fails with NIN_IO (path and the system's reason), NIN_OUT_OF_MEMORY, NIN_BUSY. Since 0.1. */
 NIN_CHECKED nin_status nin_network_save(const nin_network *network, const char *path);
 
@@ -29,7 +29,8 @@ NIN_CHECKED nin_status nin_network_save(const nin_network *network, const char *
 NIN_CHECKED nin_status nin_network_load(nin_network **out, nin_context *context, const char *path);
 
 /* Reads parameters into a network that exists, from any safetensors file of float32 tensors with the
- * network's names and shapes (PyTorch's save_file of a state dict). Tensors of other names are
+ * network's names and shapes (PyTorch's save_file of a state dict; a dense layer's weights may be
+ * units x inputs, as in its Linear). Tensors of other names are
  * ignored. Holds the network.
  * Fails with NIN_IO, NIN_BAD_FORMAT (also: a tensor is missing or has another shape),
  * NIN_OUT_OF_MEMORY, NIN_BUSY; the parameters are then unchanged. Since 0.1. */
@@ -44,6 +45,7 @@ typedef struct {
     size_t struct_size;
     int32_t other_algorithm; /* 1: allow a checkpoint that another algorithm wrote; the run goes on,
                                 but not to the same bits */
+    int32_t reserved;        /* 0 */
 } nin_restore_desc;
 
 /* Puts a trainer, its optimizer, scheduler and network where a checkpoint was saved. The seed of the

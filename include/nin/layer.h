@@ -62,7 +62,7 @@ typedef struct {
 /* A convolution followed by 1x1 convolutions, each with its ReLU (Lin, Chen, Yan 2013, equation 2):
  * the micro network that slides over the input. An mlpconv called "block1" of three widths adds the
  * layers block1.conv, block1.conv.relu, block1.cccp1, block1.cccp1.relu, block1.cccp2,
- * block1.cccp2.relu. */
+ * block1.cccp2.relu. These are its handles; there is no layer called block1. */
 typedef struct {
     size_t struct_size;
     const int32_t *widths;     /* filters of each convolution, copied */
@@ -89,6 +89,7 @@ typedef struct {
     int32_t round_up;        /* 1: the size rule that rounds up */
     int32_t exclude_padding; /* average only. 0: divide by the window's area inside the padded
                                 input; 1: by the number of its real pixels */
+    int32_t reserved;        /* 0 */
 } nin_pool_desc;
 
 /* y = W x + b over the whole map: W is units x (channels x height x width). A network with a dense

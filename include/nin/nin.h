@@ -42,8 +42,8 @@
  * - The same seed gives the same bits for any number of threads and after a resume, on one kind of
  *   processor, with one algorithm and one build of OpenBLAS: OpenBLAS picks its kernels by processor.
  *   Initial weights, shuffles and dropout masks are the same everywhere.
- * - Networks and contexts may be used by several threads at once; everything else serves one thread at
- *   a time.
+ * - Networks, contexts and data sets may be used by several threads at once; everything else serves one
+ *   thread at a time.
  * - A process that forks while a plan exists must not use that plan in the child: its workers do not
  *   exist there.
  * - The functions are not made for signal handlers: set a flag there and return NIN_STOP from a

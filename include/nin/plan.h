@@ -11,9 +11,10 @@
  * network, forward and backward, before it takes the next ones.
  *
  * What remains of OpenBLAS: it never returns from a matrix product for which it finds no memory. So
- * making a plan maps a probe per worker and lets all workers run a product together, after which
- * OpenBLAS has the buffers that it needs. Another library of the process that runs OpenBLAS on more
- * threads at the same time can still take them. */
+ * making a plan maps a probe per worker, and lets all workers hold a buffer of OpenBLAS's at once; it
+ * keeps them from then on. Several plans at work at the same time, or another library of the process that
+ * runs OpenBLAS on more threads, can still need more. After a fork OpenBLAS starts its own threads again
+ * in the next run. */
 
 #include <nin/network.h>
 
@@ -63,7 +64,8 @@ typedef struct {
 typedef struct {
     size_t struct_size;
     const void *images; /* host memory, count x channels x height x width, row-major; borrowed
-                                 until backward or the next forward has returned */
+                                 until backward or the next forward has returned; floats aligned as
+                                 floats are */
     nin_dtype dtype;    /* of images: NIN_F32 (taken as they are) or NIN_U8 (scaled and shifted
                                  as the network's input says) */
     int32_t count;      /* images, 1 to the plan's max_batch */
@@ -91,6 +93,7 @@ typedef struct {
                                     call */
     int32_t accumulate;          /* 1: add to the plan's gradient, which a backward must have made;
                                     0: overwrite it */
+    int32_t reserved;            /* 0 */
 } nin_backward_desc;
 
 /* Makes a plan.
@@ -125,7 +128,8 @@ NIN_CHECKED nin_status nin_plan_kept(const nin_plan *plan, const char *layer, fl
                                      size_t values);
 
 /* The gradient of the input for the last backward, NCHW, images x channels x height x width: the
- * plan's descriptor must have asked for it. Since 0.1. */
+ * plan's descriptor must have asked for it. It is that of the floats that stored pixels have become; it
+ * is overwritten, whatever `accumulate` says. Since 0.1. */
 NIN_CHECKED nin_status nin_plan_input_gradient(const nin_plan *plan, float *target, size_t values);
 
 /* Computes the gradient of all parameters for the last forward's batch. It goes forward again, chunk
@@ -134,7 +138,7 @@ NIN_CHECKED nin_status nin_plan_input_gradient(const nin_plan *plan, float *targ
  *   out   result for labels, all zero for a score gradient; may be NULL
  *   desc  copied
  * Fails with NIN_INVALID_ARGUMENT (label out of range), NIN_INVALID_STATE (an inference plan, no
- * forward before it, parameters changed since forward), NIN_NOT_FINITE (the loss: the sentence
+ * forward before it, parameters changed since forward, labels without a softmax loss), NIN_NOT_FINITE (the loss: the sentence
  * names the step), NIN_BUSY. After NIN_NOT_FINITE the gradient is unusable. Since 0.1. */
 NIN_CHECKED nin_status nin_plan_backward(nin_result *out, nin_plan *plan,
                                          const nin_backward_desc *desc);
@@ -151,7 +155,7 @@ NIN_CHECKED nin_status nin_plan_step(nin_result *out, nin_plan *plan, nin_optimi
 
 /* Runs the network on a batch and compares its scores with labels, without a gradient. For inference
  * plans of networks with a softmax loss. Arguments and failures as nin_plan_step; but a loss that is not
- * finite is the result, not a failure. Since 0.1. */
+ * finite is the result, not a failure, and a training plan is NIN_INVALID_STATE. Since 0.1. */
 NIN_CHECKED nin_status nin_plan_evaluate(nin_result *out, nin_plan *plan,
                                          const nin_batch_desc *batch, const int32_t *labels);
 

@@ -130,7 +130,8 @@ NIN_CHECKED nin_status nin_trainer_epoch(nin_result *out, nin_trainer *trainer);
 /* Trains until a limit of the descriptor is reached. At least one of epochs, stop_rate and the
  * callbacks must be given.
  *   end   receives why it came back; may be NULL
- * Fails with NIN_INVALID_ARGUMENT, as nin_trainer_step, or with a callback's status. Since 0.1. */
+ * Fails with NIN_INVALID_ARGUMENT, as nin_trainer_step, or with a callback's status. Where an evaluation
+ * fails, its epoch stands in the curve with a test_count of 0. Since 0.1. */
 NIN_CHECKED nin_status nin_trainer_fit(nin_fit_end *end, nin_trainer *trainer,
                                        const nin_fit_desc *desc);
 

@@ -100,6 +100,11 @@ struct nin__backend {
     uint64_t (*bytes)(const struct nin__executable *executable);
     size_t (*describe)(const struct nin__executable *executable, char *text, size_t size);
 
+    /* What fixes the order in which a batch of so many images adds up, as text: two executables of one
+     * network with equal texts give the same bits. */
+    size_t (*order_of_sums)(const struct nin__executable *executable, int32_t batch, char *text,
+                            size_t size);
+
     /* What the parameters become before they are used: packed, transformed, converted. */
     nin_status (*prepare)(struct nin__executable *executable, const float *parameters,
                           void *prepared);

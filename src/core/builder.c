@@ -120,10 +120,10 @@ static nin_status reserve(nin_builder *builder)
     int32_t room = builder->room == 0 ? 32 : 2 * builder->room;
     struct nin_layer *layers;
 
-    if (builder->count < builder->room)
-        return NIN_OK;
     if (builder->count >= MAX_LAYERS)
         return nin__fail(NIN_INVALID_ARGUMENT, "a network has at most %d layers", MAX_LAYERS);
+    if (builder->count < builder->room)
+        return NIN_OK;
     layers = realloc(builder->layers, (size_t)room * sizeof *layers);
     if (layers == NULL)
         return nin__no_memory("a layer");
@@ -272,6 +272,7 @@ static nin_status add_pool(nin_builder *builder, const char *name, const nin_poo
     NIN__TRY(check_range(&layer, name, "stride", layer.stride, 1, MAX_SIZE));
     NIN__TRY(check_range(&layer, name, "pad", layer.pad, 0, layer.kernel / 2));
     NIN__TRY(check_range(&layer, name, "round_up", layer.round_up, 0, 1));
+    NIN__TRY(check_range(&layer, name, "reserved", desc.reserved, 0, 0));
     NIN__TRY(check_range(&layer, name, "exclude_padding", layer.exclude_padding, 0,
                          class == &nin__average_pool_class));
     return append(builder, name, &layer);

@@ -5,11 +5,17 @@
 
 #include <string.h>
 
+/* Far above any struct of any version. */
+static const size_t MAX_STRUCT_SIZE = 4096;
+
 static nin_status check_size(size_t given, size_t minimum, const char *name)
 {
     if (given == 0)
         return nin__fail(NIN_INVALID_ARGUMENT,
                          "%s: struct_size is 0; set it to sizeof(%s), or use NIN_DESC", name, name);
+    if (given > MAX_STRUCT_SIZE) /* not set: reading so far would leave the caller's memory */
+        return nin__fail(NIN_INVALID_ARGUMENT, "%s: struct_size %zu is no size of a struct", name,
+                         given);
     if (given < minimum)
         return nin__fail(NIN_INVALID_ARGUMENT, "%s: struct_size %zu is below %zu", name, given,
                          minimum);

@@ -26,7 +26,7 @@ uint64_t nin__failures(void)
 
 nin_status nin__callback_status(nin_status status, uint64_t before, const char *callback)
 {
-    if (status == NIN_OK || status == NIN_STOP || failures != before)
+    if (status == NIN_OK || failures != before)
         return status;
     return nin__fail(status, "the callback %s failed: %s", callback, nin_status_text(status));
 }

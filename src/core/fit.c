@@ -62,17 +62,17 @@ static nin_status run_epoch(nin_trainer *trainer, const nin_fit_desc *desc, bool
 
     while (trainer->progress.epoch == epoch && !*stopped) {
         nin_status status = NIN_OK;
-        uint64_t failures;
+        uint64_t failures = 0;
 
         NIN__TRY(nin__trainer_step(&step, trainer));
         if (desc->on_step != NULL) {
             describe_step(&info, trainer, &step, epoch);
             failures = nin__failures();
-            status = nin__callback_status(desc->on_step(&info, desc->user), failures, "on_step");
+            status = desc->on_step(&info, desc->user);
         }
         *stopped = status == NIN_STOP;
-        if (status != NIN_OK && status != NIN_STOP)
-            return status;
+        if (status != NIN_STOP)
+            NIN__TRY(nin__callback_status(status, failures, "on_step"));
     }
     return NIN_OK;
 }
@@ -105,10 +105,9 @@ static nin_status finish_epoch(nin_trainer *trainer, const nin_fit_desc *desc, b
         return NIN_OK;
     info = trainer->curve[trainer->progress.epoch - 1];
     failures = nin__failures();
-    status = nin__callback_status(desc->on_epoch(&info, desc->user), failures, "on_epoch");
-    if (status == NIN_STOP)
-        *stopped = true;
-    return status == NIN_STOP ? NIN_OK : status;
+    status = desc->on_epoch(&info, desc->user);
+    *stopped = *stopped || status == NIN_STOP;
+    return status == NIN_STOP ? NIN_OK : nin__callback_status(status, failures, "on_epoch");
 }
 
 /* Limits are looked at between epochs only, as in the reference program. */

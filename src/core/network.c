@@ -125,13 +125,13 @@ void nin__network_changed(nin_network *network)
 
 /* ---- prepared weights --------------------------------------------------------------------- */
 
-static struct nin__prepared *find_prepared(nin_network *network, nin_precision precision,
-                                           nin_algorithm algorithm)
+static struct nin__prepared *find_prepared(nin_network *network, size_t bytes,
+                                           nin_precision precision, nin_algorithm algorithm)
 {
     struct nin__prepared *prepared = network->prepared;
 
-    while (prepared != NULL &&
-           (prepared->precision != precision || prepared->algorithm != algorithm))
+    while (prepared != NULL && (prepared->bytes != bytes || prepared->precision != precision ||
+                                prepared->algorithm != algorithm))
         prepared = prepared->next;
     return prepared;
 }
@@ -161,7 +161,7 @@ nin_status nin__prepared_join(struct nin__prepared **out, nin_network *network, 
     struct nin__prepared *prepared;
 
     pthread_mutex_lock(&network->prepared_lock);
-    prepared = find_prepared(network, precision, algorithm);
+    prepared = find_prepared(network, bytes, precision, algorithm);
     if (prepared == NULL) {
         status = add_prepared(&prepared, network, bytes);
         if (status == NIN_OK) {

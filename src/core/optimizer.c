@@ -9,17 +9,22 @@
 #include <math.h>
 #include <stdlib.h>
 
+bool nin__is_rate(double value)
+{
+    return value >= 0.0 && isfinite((float)value);
+}
+
 static nin_status read_desc(nin_sgd_desc *desc, const nin_sgd_desc *source)
 {
     NIN__TRY(NIN__DESC_READ(desc, source, nin_sgd_desc));
     if (desc->rate == 0.0)
         desc->rate = 0.01;
-    if (!(desc->rate > 0.0 && isfinite((float)desc->rate)))
+    if (desc->rate == 0.0 || !nin__is_rate(desc->rate))
         return nin__fail(NIN_INVALID_ARGUMENT, "sgd: rate %g is not positive", desc->rate);
     if (!(desc->momentum >= 0.0 && desc->momentum < 1.0))
         return nin__fail(NIN_INVALID_ARGUMENT, "sgd: momentum %g is outside 0 <= momentum < 1",
                          desc->momentum);
-    if (!(desc->weight_decay >= 0.0 && isfinite(desc->weight_decay)))
+    if (!nin__is_rate(desc->weight_decay))
         return nin__fail(NIN_INVALID_ARGUMENT, "sgd: weight_decay %g is negative or not finite",
                          desc->weight_decay);
     if (desc->nesterov != 0 && (desc->nesterov != 1 || desc->momentum == 0.0))
@@ -92,7 +97,7 @@ double nin_optimizer_rate(const nin_optimizer *optimizer)
 nin_status nin_optimizer_set_rate(nin_optimizer *optimizer, double rate)
 {
     NIN__NEED(optimizer);
-    if (!(rate >= 0.0 && isfinite((float)rate)))
+    if (!nin__is_rate(rate))
         return nin__fail(NIN_INVALID_ARGUMENT, "optimizer: rate %g is negative or not finite",
                          rate);
     optimizer->rate = rate;
@@ -110,7 +115,7 @@ nin_status nin_optimizer_set_multipliers(nin_optimizer *optimizer, const nin_lay
         return nin__fail(NIN_INVALID_ARGUMENT, "layer '%s' belongs to another network",
                          layer->name);
     NIN__TRY(nin__layer_span(layer, which, &first, &count));
-    if (!(rate >= 0.0 && isfinite(rate)) || !(decay >= 0.0 && isfinite(decay)))
+    if (!nin__is_rate(rate) || !nin__is_rate(decay))
         return nin__fail(NIN_INVALID_ARGUMENT,
                          "layer '%s': multipliers %g and %g; finite and not negative", layer->name,
                          rate, decay);
@@ -185,6 +190,11 @@ nin_status nin__optimizer_apply(nin_optimizer *optimizer, nin_plan *plan)
         add_span(optimizer, &update.span_count, &network->layers[i], NIN_WEIGHT);
         add_span(optimizer, &update.span_count, &network->layers[i], NIN_BIAS);
     }
+    for (int32_t i = 0; i < update.span_count; i++)
+        if (!isfinite(update.spans[i].rate) || !isfinite(update.spans[i].decay))
+            return nin__fail(NIN_INVALID_ARGUMENT,
+                             "layer '%s': rate or decay times its multiplier is no finite float",
+                             owner_name(network, update.spans[i].first));
     NIN__TRY(network->context->backend->update(network->context->device, &update));
     nin__network_changed(network);
     return NIN_OK;

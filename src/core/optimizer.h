@@ -21,6 +21,10 @@ struct nin_optimizer {
     struct nin__views *views;        /* tensors of the momentum */
 };
 
+/* A rate, multiplier or decay that arithmetic in single precision survives: 0 or more, finite as a
+ * float. */
+bool nin__is_rate(double value);
+
 /* Updates from a plan's gradient; the caller holds the network. */
 nin_status nin__optimizer_apply(nin_optimizer *optimizer, nin_plan *plan);
 

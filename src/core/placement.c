@@ -3,11 +3,6 @@
 
 #include <stdbool.h>
 
-static size_t align(size_t bytes)
-{
-    return (bytes + NIN__ALIGNMENT - 1) / NIN__ALIGNMENT * NIN__ALIGNMENT;
-}
-
 /* Insertion sort, stable: a program has tens of blocks, and the layout must not depend on a libc's
  * qsort. */
 static void sort_by_size(const struct nin__block *blocks, int32_t count, int32_t *order)
@@ -21,32 +16,42 @@ static void sort_by_size(const struct nin__block *blocks, int32_t count, int32_t
     }
 }
 
-/* Whether two blocks live at the same time and `offset` for the first would make them overlap. */
-static bool collide(const struct nin__block *block, size_t offset, const struct nin__block *placed)
+static bool live_together(const struct nin__block *a, const struct nin__block *b)
 {
-    return block->first <= placed->last && placed->first <= block->last &&
-           offset < placed->offset + placed->bytes && placed->offset < offset + block->bytes;
+    return a->first <= b->last && b->first <= a->last;
 }
 
-/* The lowest offset where a block collides with none of the first `placed` blocks in order. */
-static size_t lowest_offset(const struct nin__block *blocks, const int32_t *order, int32_t placed,
-                            const struct nin__block *block)
+/* The lowest offset where a block overlaps none of the placed ones, which are in the order of their
+ * offsets. */
+static size_t lowest_offset(const struct nin__block *blocks, const int32_t *by_offset,
+                            int32_t placed, const struct nin__block *block)
 {
     size_t offset = 0;
 
     for (int32_t i = 0; i < placed; i++) {
-        const struct nin__block *other = &blocks[order[i]];
+        const struct nin__block *other = &blocks[by_offset[i]];
 
-        if (collide(block, offset, other)) {
-            offset = align(other->offset + other->bytes);
-            i = -1; /* moved up: look at all of them again */
-        }
+        if (other->offset >= offset + block->bytes)
+            break; /* it and all behind it begin above */
+        if (live_together(block, other) && other->offset + other->bytes > offset)
+            offset = nin__align(other->offset + other->bytes);
     }
     return offset;
 }
 
+static void insert_by_offset(const struct nin__block *blocks, int32_t *by_offset, int32_t placed,
+                             int32_t added)
+{
+    int32_t i = placed;
+
+    for (; i > 0 && blocks[by_offset[i - 1]].offset > blocks[added].offset; i--)
+        by_offset[i] = by_offset[i - 1];
+    by_offset[i] = added;
+}
+
 size_t nin__place(struct nin__block *blocks, int32_t count, int32_t *order)
 {
+    int32_t *by_offset = order + count;
     size_t total = 0, sum = 0;
 
     for (int32_t i = 0; i < count; i++) {
@@ -58,9 +63,10 @@ size_t nin__place(struct nin__block *blocks, int32_t count, int32_t *order)
     for (int32_t i = 0; i < count; i++) {
         struct nin__block *block = &blocks[order[i]];
 
-        block->offset = lowest_offset(blocks, order, i, block);
+        block->offset = lowest_offset(blocks, by_offset, i, block);
+        insert_by_offset(blocks, by_offset, i, order[i]);
         if (block->offset + block->bytes > total)
             total = block->offset + block->bytes;
     }
-    return align(total);
+    return nin__align(total);
 }

@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 enum {
-    MAX_THREADS = 1024,
+    MAX_THREADS = 128,
     MAX_PATH = 1024
 };
 

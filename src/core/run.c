@@ -36,6 +36,8 @@ static nin_status read_tensor(struct nin__images *images, const nin_plan *plan,
     if (shape[0] > plan->desc.max_batch)
         return nin__fail(NIN_INVALID_ARGUMENT, "batch: %lld images, the plan takes 1 to %d",
                          (long long)shape[0], plan->desc.max_batch);
+    if (info->device_type != 1) /* DLPack's kDLCPU */
+        return nin__fail(NIN_UNSUPPORTED, "batch: the tensor is not in host memory");
     images->base = info->data;
     images->dtype = info->dtype;
     images->count = (int32_t)shape[0];
@@ -55,6 +57,8 @@ static nin_status read_images(struct nin__images *images, const nin_plan *plan,
     if (desc->count < 1 || desc->count > plan->desc.max_batch)
         return nin__fail(NIN_INVALID_ARGUMENT, "batch: %d images, the plan takes 1 to %d",
                          desc->count, plan->desc.max_batch);
+    if (desc->dtype == NIN_F32 && (uintptr_t)desc->images % _Alignof(float) != 0)
+        return nin__fail(NIN_INVALID_ARGUMENT, "batch: the images are not aligned as floats are");
     images->base = desc->images;
     images->dtype = desc->dtype;
     images->count = desc->count;
@@ -178,6 +182,9 @@ static nin_status read_backward(struct nin__run *run, const nin_plan *plan,
         NIN__TRY(check_labels(plan, desc.labels, run->images.count));
     if (desc.accumulate != 0 && desc.accumulate != 1)
         return nin__fail(NIN_INVALID_ARGUMENT, "backward: accumulate %d; 0 or 1", desc.accumulate);
+    if (desc.reserved != 0)
+        return nin__fail(NIN_INVALID_ARGUMENT, "backward: reserved %d; it must be 0",
+                         desc.reserved);
     if (desc.accumulate && !plan->has_gradient)
         return nin__fail(NIN_INVALID_STATE, "backward: there is no gradient to add to yet");
     run->labels = desc.labels;

@@ -133,10 +133,13 @@ nin_status nin_scheduler_create_plateau(nin_scheduler **out, nin_optimizer *opti
 
 static void advance_steps(nin_scheduler *scheduler, double metric)
 {
+    double rate = scheduler->optimizer->rate * scheduler->steps.factor;
+
     (void)metric;
-    for (int32_t i = 0; i < scheduler->steps.count; i++)
+    /* a growing rate stops before it is infinite */
+    for (int32_t i = 0; nin__is_rate(rate) && i < scheduler->steps.count; i++)
         if (scheduler->steps.milestones[i] == scheduler->state.units)
-            scheduler->optimizer->rate *= scheduler->steps.factor;
+            scheduler->optimizer->rate = rate;
 }
 
 static const struct nin__scheduler_class steps_class = {"steps", advance_steps};
@@ -146,7 +149,7 @@ static nin_status read_steps(nin_steps_desc *desc, const nin_steps_desc *source)
     NIN__TRY(NIN__DESC_READ(desc, source, nin_steps_desc));
     if (desc->factor == 0.0)
         desc->factor = 0.1;
-    if (!(desc->factor > 0.0 && isfinite(desc->factor)))
+    if (desc->factor == 0.0 || !nin__is_rate(desc->factor))
         return nin__fail(NIN_INVALID_ARGUMENT, "steps: factor %g is not positive", desc->factor);
     if (desc->count < 1 || desc->milestones == NULL)
         return nin__fail(NIN_INVALID_ARGUMENT, "steps: needs at least one milestone");
@@ -220,7 +223,7 @@ nin_status nin_scheduler_create_cosine(nin_scheduler **out, nin_optimizer *optim
     if (desc.warm_up < 0 || desc.total <= desc.warm_up)
         return nin__fail(NIN_INVALID_ARGUMENT, "cosine: warm_up %lld of total %lld units",
                          (long long)desc.warm_up, (long long)desc.total);
-    if (!(desc.end_rate >= 0.0 && isfinite(desc.end_rate)))
+    if (!nin__is_rate(desc.end_rate))
         return nin__fail(NIN_INVALID_ARGUMENT, "cosine: end_rate %g is negative or not finite",
                          desc.end_rate);
     NIN__TRY(create(out, optimizer, &cosine_class, desc.unit));

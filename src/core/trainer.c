@@ -12,6 +12,10 @@
 #include <string.h>
 #include <time.h>
 
+enum {
+    USUAL_EPOCHS = 512
+};
+
 double nin__seconds(void)
 {
     struct timespec t;
@@ -113,6 +117,9 @@ nin_status nin_trainer_create(nin_trainer **out, nin_plan *plan, nin_optimizer *
     trainer->ordered_epoch = -1;
     trainer->stall_epochs = NIN__STALL_EPOCHS;
     status = allocate(trainer);
+    if (status ==
+        NIN_OK) /* so that the steps of a usual run allocate nothing, not even between epochs */
+        status = nin__trainer_reserve(trainer, USUAL_EPOCHS);
     if (status != NIN_OK) {
         nin_trainer_destroy(trainer);
         return status;

@@ -123,6 +123,7 @@ const struct nin__backend nin__cpu_backend = {
     .prepared_bytes = prepared_bytes,
     .bytes = bytes,
     .describe = nin__cpu_describe,
+    .order_of_sums = nin__cpu_order_of_sums,
     .prepare = prepare,
     .run = nin__cpu_run,
     .fetch = fetch,

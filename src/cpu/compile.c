@@ -38,11 +38,6 @@ static const struct cpu_kernel *const kernels[NIN__OP_KINDS] = {
     [NIN__OP_LOSS] = &nin__cpu_loss_kernel,
 };
 
-static size_t round_up(size_t bytes)
-{
-    return (bytes + NIN__ALIGNMENT - 1) / NIN__ALIGNMENT * NIN__ALIGNMENT;
-}
-
 static size_t output_bytes(const struct nin__op *op)
 {
     return nin__shape_size(op->out) * sizeof(float);
@@ -85,6 +80,16 @@ static bool is_dense(const struct nin__op *op)
     return op->out.h * op->out.w == 1 && weight_bytes(op) > DENSE_WEIGHT_BYTES;
 }
 
+/* The op before op i, not counting ReLUs: whether one is fused or stands alone, because somebody keeps
+ * what is before it, must not move a boundary or change a unit, and with them the bits. */
+static const struct nin__op *before_relus(const struct nin__op *ops, int32_t i)
+{
+    do
+        i--;
+    while (i > 0 && ops[i].kind == NIN__OP_RELU);
+    return &ops[i];
+}
+
 /* Whether a segment that holds weights of so many bytes ends before op i. The input stays with the op
  * that reads it, the loss with the op whose scores it reads. */
 static bool is_boundary(const struct nin__executable *executable, int32_t i, size_t weights)
@@ -97,8 +102,7 @@ static bool is_boundary(const struct nin__executable *executable, int32_t i, siz
         return true;
     if (ops[i].kind == NIN__OP_LOSS || ops[i].kind == NIN__OP_RELU)
         return false;
-    if (is_dense(&ops[i]) || is_dense(&ops[i - 1]) ||
-        (ops[i - 1].kind == NIN__OP_RELU && is_dense(&ops[i - 2])))
+    if (is_dense(&ops[i]) || is_dense(before_relus(ops, i)))
         return true;
     return weights > 0 && weights + weight_bytes(&ops[i]) > SEGMENT_WEIGHT_BYTES;
 }
@@ -130,7 +134,8 @@ static int32_t choose_unit(const struct nin__executable *executable,
         const struct nin__op *op = &executable->program.ops[i];
         int64_t here = (int64_t)op->out.h * op->out.w;
 
-        bytes += output_bytes(op);
+        if (op->kind != NIN__OP_RELU) /* fused or not, see before_relus */
+            bytes += output_bytes(op);
         if (op->kind == NIN__OP_CONV && here < pixels)
             pixels = here;
     }
@@ -180,9 +185,9 @@ static nin_status place_segment(struct nin__executable *executable, struct cpu_s
             scratch = op->need.scratch;
         describe_blocks(blocks + count, op, i, n, segment->unit, executable->program.train);
         op->prepared = executable->prepared_bytes;
-        executable->prepared_bytes += round_up(op->need.prepared);
+        executable->prepared_bytes += nin__align(op->need.prepared);
         op->lane = segment->lane_bytes;
-        segment->lane_bytes += round_up(op->need.lane);
+        segment->lane_bytes += nin__align(op->need.lane);
     }
     blocks[count++] = (struct nin__block){.bytes = scratch, .first = 0, .last = 2 * n};
     segment->memory = nin__place(blocks, count, order);
@@ -204,7 +209,7 @@ static nin_status place_segments(struct nin__executable *executable)
 {
     size_t count = BLOCKS * (size_t)executable->program.count + 1;
     struct nin__block *blocks = malloc(count * sizeof *blocks);
-    int32_t *order = malloc(count * sizeof *order);
+    int32_t *order = malloc(2 * count * sizeof *order);
     nin_status status = NIN_OK;
 
     if (blocks == NULL || order == NULL)
@@ -236,7 +241,7 @@ static size_t lay_whole(struct nin__executable *executable, float *base)
             struct cpu_op *op = &executable->ops[i];
             bool last = i == executable->segments[s].end - 1;
             bool boundary = last && i != executable->program.count - 1;
-            size_t floats = round_up(output_bytes(op->op) * batch) / sizeof(float);
+            size_t floats = nin__align(output_bytes(op->op) * batch) / sizeof(float);
 
             if (next > SIZE_MAX / 2 / sizeof(float)) /* each output is far below this */
                 return SIZE_MAX;
@@ -269,7 +274,7 @@ static nin_status allocate_workers(struct nin__executable *executable)
 {
     int32_t workers = executable->options.threads;
 
-    executable->worker_bytes = round_up(executable->worker_bytes);
+    executable->worker_bytes = nin__align(executable->worker_bytes);
     if (executable->worker_bytes > SIZE_MAX / 2 / (size_t)workers)
         return nin__no_memory("workers");
     executable->worker_memory = nin__cpu_memory(executable->worker_bytes * (size_t)workers);
@@ -280,17 +285,35 @@ static nin_status allocate_workers(struct nin__executable *executable)
     return nin__cpu_workers_create(&executable->workers, workers);
 }
 
+/* As many lanes as asked for, or fewer where all together would pass the limit of bytes: a rule of shapes
+ * and of the plan's descriptor alone, for it sets the order of additions. */
+static int32_t count_lanes(const struct nin__executable *executable,
+                           const struct cpu_segment *segment)
+{
+    int32_t lanes = executable->options.lanes;
+
+    while (lanes > 1 && segment->lane_bytes > executable->options.lane_bytes / (uint64_t)lanes)
+        lanes--;
+    return lanes;
+}
+
 static nin_status allocate_lanes(struct nin__executable *executable)
 {
+    int32_t workers = executable->options.threads;
     size_t largest = 0;
 
     if (!executable->program.train)
         return NIN_OK;
-    for (int32_t s = 0; s < executable->segment_count; s++)
-        if (executable->segments[s].lane_bytes > largest)
-            largest = executable->segments[s].lane_bytes;
-    NIN__TRY(nin__cpu_lanes_create(&executable->lanes, executable->options.lanes,
-                                   executable->options.threads, largest));
+    for (int32_t s = 0; s < executable->segment_count; s++) {
+        struct cpu_segment *segment = &executable->segments[s];
+        size_t bytes;
+
+        segment->max_lanes = count_lanes(executable, segment);
+        bytes = segment->lane_bytes * (size_t)nin__cpu_lanes_buffers(segment->max_lanes, workers);
+        if (bytes > largest)
+            largest = bytes;
+    }
+    NIN__TRY(nin__cpu_lanes_create(&executable->lanes, workers, largest));
     executable->bytes += nin__cpu_lanes_bytes(executable->lanes);
     return NIN_OK;
 }

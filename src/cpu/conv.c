@@ -57,14 +57,14 @@ static int64_t strip_rows(const struct nin__op *op)
 
 /* The part of a window's columns that lies in the map: `count` from input column `column` on, the first
  * of them being the window's column `skip`. */
-struct run {
+struct columns {
     int32_t column, skip, count;
 };
 
-static struct run visible_columns(const struct nin__op *op, int32_t ox)
+static struct columns visible_columns(const struct nin__op *op, int32_t ox)
 {
     int32_t first = ox * op->stride - op->pad, end = first + op->kernel_w;
-    struct run run = {first, 0, 0};
+    struct columns run = {first, 0, 0};
 
     if (first < 0) {
         run.column = 0;
@@ -77,7 +77,8 @@ static struct run visible_columns(const struct nin__op *op, int32_t ox)
 }
 
 /* x: [row][column][C] of an image or NULL for a row of padding; patch: one window's run of kernel_w * C */
-static void gather_run(float *patch, const float *x_row, struct run run, const struct nin__op *op)
+static void gather_run(float *patch, const float *x_row, struct columns run,
+                       const struct nin__op *op)
 {
     size_t c = (size_t)op->in.c, width = (size_t)op->kernel_w * c;
     size_t skip = (size_t)run.skip * c, count = (size_t)run.count * c;
@@ -111,7 +112,7 @@ static void gather(const struct nin__op *op, const float *x, struct strip strip,
 
     for (int64_t flat = strip.first; flat < strip.first + strip.count; flat++)
         for (int32_t ox = 0; ox < op->out.w; ox++) {
-            struct run run = visible_columns(op, ox);
+            struct columns run = visible_columns(op, ox);
 
             for (int32_t r = 0; r < op->kernel_h; r++, patches += width) {
                 int64_t at = input_row(op, flat, r);
@@ -134,7 +135,7 @@ static void scatter(const struct nin__op *op, float *dx, struct strip strip, con
 
     for (int64_t flat = strip.first; flat < strip.first + strip.count; flat++)
         for (int32_t ox = 0; ox < op->out.w; ox++) {
-            struct run run = visible_columns(op, ox);
+            struct columns run = visible_columns(op, ox);
 
             for (int32_t r = 0; r < op->kernel_h; r++, patches += width) {
                 int64_t at = input_row(op, flat, r);

@@ -17,7 +17,8 @@
 #include "core/placement.h"
 
 /* One op on a range of a chunk's images and of its output rows. Pointers are to the chunk's image 0.
- * Backward takes whole images: row 0, all rows. */
+ * Backward takes whole images: row 0, all rows. Any split of a forward pass into ranges gives the same
+ * result; of a matrix product by OpenBLAS, whose bits follow its shapes, the same within rounding. */
 struct cpu_call {
     const struct nin__op *op;
     const struct nin__run *run;
@@ -76,6 +77,7 @@ struct cpu_segment {
     size_t memory;      /* bytes of a worker, for one unit */
     size_t scratch;     /* offset in it */
     size_t lane_bytes;
+    int32_t max_lanes; /* of a step; a small batch has fewer units than that */
 };
 
 struct nin__executable {
@@ -104,6 +106,9 @@ nin_status nin__cpu_run(struct nin__executable *executable, const struct nin__ru
 
 /* describe.c */
 size_t nin__cpu_describe(const struct nin__executable *executable, char *text, size_t size);
+
+size_t nin__cpu_order_of_sums(const struct nin__executable *executable, int32_t batch, char *text,
+                              size_t size);
 
 /* update.c */
 nin_status nin__cpu_check_finite(struct nin__device *device, const float *values, size_t count,

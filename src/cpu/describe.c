@@ -58,3 +58,19 @@ size_t nin__cpu_describe(const struct nin__executable *executable, char *start, 
     }
     return text.length;
 }
+
+/* Each segment by the layer that it begins with: its unit and its lanes. */
+size_t nin__cpu_order_of_sums(const struct nin__executable *executable, int32_t batch, char *start,
+                              size_t size)
+{
+    struct text text = {start, start == NULL ? 0 : size, 0};
+
+    for (int32_t s = 0; s < executable->segment_count; s++) {
+        const struct cpu_segment *segment = &executable->segments[s];
+        int32_t unit = segment->unit < batch ? segment->unit : batch;
+
+        add(&text, "%s%s: units of %d in %d lanes", s == 0 ? "" : "; ",
+            executable->program.ops[segment->first].name, unit, segment->max_lanes);
+    }
+    return text.length;
+}

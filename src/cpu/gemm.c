@@ -7,6 +7,7 @@
 #include <cblas.h>
 #include <dlfcn.h>
 #include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -79,44 +80,69 @@ void nin__cpu_gemm_enter_thread(void)
         set_threads(1);
 }
 
-/* ---- memory of OpenBLAS ------------------------------------------------------------------- */
+/* ---- memory of OpenBLAS ------------------------------------------------------------------ */
 
-/* OpenBLAS 0.3 maps a buffer of at most this size per thread that runs a product. */
+/* OpenBLAS's own allocator, which its products call: exported by every build of it, though declared in
+ * none of its headers. It keeps a table of buffers, one for each product at work, and never gives one
+ * back to the system. */
+void *blas_memory_alloc(int kind);
+void blas_memory_free(void *buffer);
+
+/* What it maps for one buffer, in the builds that map most. */
 static const size_t BUFFER_BYTES = (size_t)128 << 20;
 
-enum {
-    PROBE_SIZE = 64
-};
-
-struct probe {
+struct reserve {
     pthread_barrier_t together;
 };
 
-static void run_product(void *argument, int32_t worker)
+/* No worker gives its buffer back before all have one: so there are as many as workers from now on. */
+static void hold_buffer(void *argument, int32_t worker)
 {
-    struct probe *probe = argument;
-    float a[PROBE_SIZE * PROBE_SIZE] = {0}, c[PROBE_SIZE * PROBE_SIZE];
+    struct reserve *reserve = argument;
+    void *buffer = blas_memory_alloc(0);
 
     (void)worker;
-    pthread_barrier_wait(&probe->together);
-    nin__cpu_gemm_nn(PROBE_SIZE, PROBE_SIZE, PROBE_SIZE, a, a, c);
-    pthread_barrier_wait(&probe->together);
+    pthread_barrier_wait(&reserve->together);
+    blas_memory_free(buffer);
+}
+
+static void *map_buffer(void)
+{
+    void *map =
+        mmap(NULL, BUFFER_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    return map == MAP_FAILED ? NULL : map;
+}
+
+/* Maps as many buffers as OpenBLAS will, one by one as it does, and unmaps them: it would not return from
+ * an allocation that fails. */
+static nin_status probe_space(int32_t buffers)
+{
+    void **maps = calloc((size_t)buffers, sizeof *maps);
+    int32_t mapped = 0;
+
+    if (maps == NULL)
+        return nin__no_memory("a probe");
+    while (mapped < buffers && (maps[mapped] = map_buffer()) != NULL)
+        mapped++;
+    for (int32_t i = 0; i < mapped; i++)
+        munmap(maps[i], BUFFER_BYTES);
+    free(maps);
+    if (mapped < buffers)
+        return nin__fail(NIN_OUT_OF_MEMORY, "no address space for OpenBLAS's buffers of %d workers",
+                         buffers);
+    return NIN_OK;
 }
 
 nin_status nin__cpu_gemm_reserve(struct cpu_workers *workers)
 {
-    size_t bytes = BUFFER_BYTES * (size_t)nin__cpu_workers_count(workers);
-    void *map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    struct probe probe;
+    int32_t count = nin__cpu_workers_count(workers);
+    struct reserve reserve;
 
-    if (map == MAP_FAILED)
-        return nin__fail(NIN_OUT_OF_MEMORY, "no %zu bytes of address space for OpenBLAS", bytes);
-    munmap(map, bytes);
-    if (pthread_barrier_init(&probe.together, NULL, (unsigned)nin__cpu_workers_count(workers)) != 0)
+    NIN__TRY(probe_space(count));
+    if (pthread_barrier_init(&reserve.together, NULL, (unsigned)count) != 0)
         return nin__no_memory("a barrier");
-    nin__cpu_gemm_begin();
-    nin__cpu_workers_run(workers, run_product, &probe);
-    nin__cpu_gemm_end();
-    pthread_barrier_destroy(&probe.together);
+    nin__cpu_workers_run(workers, hold_buffer, &reserve);
+    pthread_barrier_destroy(&reserve.together);
     return NIN_OK;
 }

@@ -30,8 +30,8 @@ void nin__cpu_gemm_end(void);
 void nin__cpu_gemm_enter_thread(void);
 
 /* OpenBLAS never returns from a product for which it finds no memory. Maps as much as every worker's
- * first call will map, gives it back, and lets all workers run a product at once, so that OpenBLAS
- * holds its buffers from then on. Best effort: somebody else may take the memory in between. */
+ * first call will map, gives it back, and lets every worker hold one of OpenBLAS's buffers at once, so
+ * that it has them from then on. Best effort: somebody else may take the memory in between. */
 nin_status nin__cpu_gemm_reserve(struct cpu_workers *workers);
 
 #endif

@@ -9,22 +9,21 @@
 #include <string.h>
 
 enum {
-    MAX_LANES = 64,
-    MAX_LEVELS = 7
+    LEVELS = 7 /* of a tree over 64 lanes, its root included */
 };
 
 struct cpu_lanes {
     pthread_mutex_t lock;
     pthread_cond_t returned; /* a buffer has come back */
     float *memory;
-    size_t buffer_floats; /* of a whole buffer */
-    int32_t buffers;
-    float **idle; /* a stack of idle buffers */
+    size_t bytes;
+    int32_t workers;
+    float *idle[NIN__CPU_MAX_LANES]; /* a stack of idle buffers */
     int32_t idle_count;
-    int32_t count;                         /* of this round's lanes */
-    int32_t next;                          /* lane to be taken */
-    size_t floats;                         /* in use */
-    float *waiting[MAX_LEVELS][MAX_LANES]; /* [level][node]: sums whose brother is not done */
+    int32_t count;                              /* of this round's lanes */
+    int32_t next;                               /* lane to be taken */
+    size_t floats;                              /* of a buffer */
+    float *waiting[LEVELS][NIN__CPU_MAX_LANES]; /* [level][node]: sums whose brother is not done */
 };
 
 static int32_t log2_ceil(int32_t value)
@@ -36,24 +35,27 @@ static int32_t log2_ceil(int32_t value)
     return log;
 }
 
-nin_status nin__cpu_lanes_create(struct cpu_lanes **out, int32_t lane_count, int32_t workers,
-                                 size_t bytes)
+int32_t nin__cpu_lanes_buffers(int32_t lanes, int32_t workers)
+{
+    int32_t enough = workers + log2_ceil(lanes) + 1;
+
+    return lanes < enough ? lanes : enough;
+}
+
+nin_status nin__cpu_lanes_create(struct cpu_lanes **out, int32_t workers, size_t bytes)
 {
     struct cpu_lanes *lanes = calloc(1, sizeof *lanes);
-    int32_t enough = workers + log2_ceil(lane_count) + 1;
 
     if (lanes == NULL)
         return nin__no_memory("lanes");
     pthread_mutex_init(&lanes->lock, NULL);
     pthread_cond_init(&lanes->returned, NULL);
-    lanes->buffers = lane_count < enough ? lane_count : enough;
-    lanes->buffer_floats =
-        (bytes + NIN__ALIGNMENT - 1) / NIN__ALIGNMENT * NIN__ALIGNMENT / sizeof(float);
-    lanes->memory = nin__cpu_memory((size_t)lanes->buffers * lanes->buffer_floats * sizeof(float));
-    lanes->idle = calloc((size_t)lanes->buffers, sizeof *lanes->idle);
-    if (lanes->memory == NULL || lanes->idle == NULL) {
+    lanes->workers = workers;
+    lanes->bytes = bytes;
+    lanes->memory = nin__cpu_memory(bytes);
+    if (lanes->memory == NULL) {
         nin__cpu_lanes_destroy(lanes);
-        return nin__no_memory("lanes");
+        return nin__fail(NIN_OUT_OF_MEMORY, "no memory for lanes of %zu bytes", bytes);
     }
     *out = lanes;
     return NIN_OK;
@@ -66,13 +68,12 @@ void nin__cpu_lanes_destroy(struct cpu_lanes *lanes)
     pthread_cond_destroy(&lanes->returned);
     pthread_mutex_destroy(&lanes->lock);
     free(lanes->memory);
-    free(lanes->idle);
     free(lanes);
 }
 
 uint64_t nin__cpu_lanes_bytes(const struct cpu_lanes *lanes)
 {
-    return (uint64_t)lanes->buffers * lanes->buffer_floats * sizeof(float);
+    return lanes->bytes;
 }
 
 void nin__cpu_lanes_begin(struct cpu_lanes *lanes, int32_t count, size_t floats)
@@ -80,9 +81,9 @@ void nin__cpu_lanes_begin(struct cpu_lanes *lanes, int32_t count, size_t floats)
     lanes->count = count;
     lanes->floats = floats;
     lanes->next = 0;
-    lanes->idle_count = lanes->buffers;
-    for (int32_t i = 0; i < lanes->buffers; i++)
-        lanes->idle[i] = lanes->memory + (size_t)i * lanes->buffer_floats;
+    lanes->idle_count = nin__cpu_lanes_buffers(count, lanes->workers);
+    for (int32_t i = 0; i < lanes->idle_count; i++)
+        lanes->idle[i] = lanes->memory + (size_t)i * floats;
     memset(lanes->waiting, 0, sizeof lanes->waiting);
 }
 
@@ -152,11 +153,11 @@ void nin__cpu_lanes_fold(struct cpu_lanes *lanes, int32_t lane, float *buffer)
         }
     }
     pthread_mutex_lock(&lanes->lock);
-    lanes->waiting[MAX_LEVELS - 1][0] = buffer;
+    lanes->waiting[LEVELS - 1][0] = buffer;
     pthread_mutex_unlock(&lanes->lock);
 }
 
 const float *nin__cpu_lanes_total(const struct cpu_lanes *lanes)
 {
-    return lanes->waiting[MAX_LEVELS - 1][0];
+    return lanes->waiting[LEVELS - 1][0];
 }

@@ -18,13 +18,20 @@
 
 struct cpu_lanes;
 
-/* Makes buffers of `bytes` each for at most `lanes` lanes and so many workers. */
-nin_status nin__cpu_lanes_create(struct cpu_lanes **out, int32_t lanes, int32_t workers,
-                                 size_t bytes);
+enum {
+    NIN__CPU_MAX_LANES = 64
+};
+
+/* How many buffers so many lanes and workers need. */
+int32_t nin__cpu_lanes_buffers(int32_t lanes, int32_t workers);
+
+/* Makes memory of `bytes` for the buffers of any round; workers is how many take lanes at once. */
+nin_status nin__cpu_lanes_create(struct cpu_lanes **out, int32_t workers, size_t bytes);
 void nin__cpu_lanes_destroy(struct cpu_lanes *lanes);
 uint64_t nin__cpu_lanes_bytes(const struct cpu_lanes *lanes);
 
-/* Begins a round of `count` lanes, of whose buffers `floats` elements are in use. */
+/* Begins a round of `count` lanes, at most NIN__CPU_MAX_LANES, of `floats` elements each: memory holds
+ * nin__cpu_lanes_buffers(count, workers) of them. */
 void nin__cpu_lanes_begin(struct cpu_lanes *lanes, int32_t count, size_t floats);
 
 /* Takes the next lane and a zeroed buffer for it; -1 if all are taken. */

@@ -4,7 +4,6 @@
  * Forward takes every segment's chunks in any order. Backward begins with the last segment: a chunk goes
  * forward again through its segment, from the whole-batch output at the boundary, then backward to the
  * whole-batch gradient there, while its lane adds parameter gradients up. */
-#define _POSIX_C_SOURCE 200809L
 #include "cpu/cpu.h"
 #include "cpu/gemm.h"
 #include "cpu/lanes.h"
@@ -202,10 +201,7 @@ static struct sweep describe_sweep(struct nin__executable *executable, const str
     struct sweep sweep = {.executable = executable, .run = run, .segment = segment};
 
     sweep.units = (run->images.count + segment->unit - 1) / segment->unit;
-    sweep.lanes = sweep.units < executable->options.lanes ? sweep.units : executable->options.lanes;
-    while (sweep.lanes > 1 &&
-           segment->lane_bytes > executable->options.lane_bytes / (uint64_t)sweep.lanes)
-        sweep.lanes--;
+    sweep.lanes = sweep.units < segment->max_lanes ? sweep.units : segment->max_lanes;
     atomic_init(&sweep.next, 0);
     return sweep;
 }

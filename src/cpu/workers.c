@@ -4,6 +4,7 @@
 #include "core/error.h"
 #include "cpu/gemm.h"
 
+#include <fenv.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -34,6 +35,7 @@ static void *serve(void *argument)
     struct cpu_workers *pool = self->pool;
     uint64_t seen = 0;
 
+    fesetenv(FE_DFL_ENV); /* not the rounding or flushing of whoever makes the plan */
     nin__cpu_gemm_enter_thread();
     pthread_mutex_lock(&pool->lock);
     for (;;) {

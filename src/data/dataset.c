@@ -66,6 +66,12 @@ static nin_status check_arrays(size_t *image_bytes, nin_dataset_info *info,
     if (desc->images == NULL || desc->labels == NULL)
         return nin__fail(NIN_INVALID_ARGUMENT, "nin_arrays_desc: '%s' is NULL",
                          desc->images == NULL ? "images" : "labels");
+    if (desc->reserved != 0)
+        return nin__fail(NIN_INVALID_ARGUMENT, "nin_arrays_desc: reserved %d; it must be 0",
+                         (int)desc->reserved);
+    if (desc->dtype == NIN_F32 && (uintptr_t)desc->images % _Alignof(float) != 0)
+        return nin__fail(NIN_INVALID_ARGUMENT,
+                         "nin_arrays_desc: the images are not aligned as floats are");
     NIN__TRY(check_info(image_bytes, info, "nin_arrays_desc"));
 
     size_t all = *image_bytes;

@@ -6,6 +6,7 @@
 
 #include "core/descriptor.h"
 #include "core/error.h"
+#include "core/plan.h"
 #include "core/trainer.h"
 #include "file/architecture.h"
 #include "file/failure.h"
@@ -190,7 +191,7 @@ static nin_status read_multipliers(struct nin__restored *restored, const nin_net
 
     status = read_table(&table, file, "multipliers", 3, shape);
     for (size_t i = 0; status == NIN_OK && i < count; i++)
-        if (!(table[i] >= 0.0 && isfinite(table[i])))
+        if (!nin__is_rate(table[i]))
             status = nin__fail(NIN_BAD_FORMAT, "multipliers: one is negative or not finite");
     restored->multipliers = (struct nin__multipliers *)(void *)table;
     return status;
@@ -251,6 +252,8 @@ static void apply_state(nin_trainer *trainer, const struct nin__restored *restor
         trainer->scheduler->base_rate = restored->base_rate;
         trainer->scheduler->state = restored->scheduler;
     }
+    trainer->plan->has_gradient = false; /* it was of other parameters */
+    trainer->plan->images = 0;
     trainer->progress = restored->progress;
     trainer->ordered_epoch = -1; /* the order of images follows from seed and epoch */
     memcpy(trainer->curve, restored->curve,
@@ -281,10 +284,14 @@ static nin_status restore(nin_trainer *trainer, const struct nin__safetensors *f
     nin_status status = read_all(&restored, trainer, file, desc);
 
     if (status == NIN_OK)
-        status = nin__network_hold(network);
+        status = nin__plan_enter(trainer->plan);
     if (status == NIN_OK) {
-        status = apply(trainer, &restored);
-        nin__network_unhold(network);
+        status = nin__network_hold(network);
+        if (status == NIN_OK) {
+            status = apply(trainer, &restored);
+            nin__network_unhold(network);
+        }
+        nin__plan_leave(trainer->plan);
     }
     nin__restored_free(&restored);
     return status;
@@ -303,6 +310,8 @@ nin_status nin_trainer_restore(nin_trainer *trainer, const char *path,
     if (desc.other_algorithm != 0 && desc.other_algorithm != 1)
         return nin__fail(NIN_INVALID_ARGUMENT, "restore: other_algorithm %d; 0 or 1",
                          desc.other_algorithm);
+    if (desc.reserved != 0)
+        return nin__fail(NIN_INVALID_ARGUMENT, "restore: reserved %d; it must be 0", desc.reserved);
     status = nin__safetensors_open(&file, path);
     if (status == NIN_OK) {
         status = restore(trainer, &file, &desc);

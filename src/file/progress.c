@@ -54,7 +54,7 @@ static double read_rate(struct nin__fields *fields, const char *key)
 {
     double rate = nin__field_bits(fields, key);
 
-    if (fields->status == NIN_OK && !(rate >= 0.0 && isfinite(rate)))
+    if (fields->status == NIN_OK && !nin__is_rate(rate))
         nin__fields_fail(fields, key, "negative or not finite");
     return rate;
 }

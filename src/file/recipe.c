@@ -7,6 +7,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* ---- data set ------------------------------------------------------------------------------ */
@@ -48,11 +49,12 @@ static json_t *describe_dataset(const nin_dataset *dataset)
 
 /* ---- optimizer and scheduler --------------------------------------------------------------- */
 
-/* The rate is not here: it is part of where the run is. */
+/* The rate is the one that the optimizer was made with; the present one is part of where the run is. */
 static json_t *describe_optimizer(const nin_sgd_desc *desc)
 {
-    return json_pack("{s:s, s:f, s:b, s:f}", "kind", "sgd", "momentum", desc->momentum, "nesterov",
-                     desc->nesterov, "weight_decay", desc->weight_decay);
+    return json_pack("{s:s, s:f, s:f, s:b, s:f}", "kind", "sgd", "rate", desc->rate, "momentum",
+                     desc->momentum, "nesterov", desc->nesterov, "weight_decay",
+                     desc->weight_decay);
 }
 
 static const char *name_unit(nin_unit unit)
@@ -125,15 +127,30 @@ static const char *name_precision(nin_precision precision)
     return precision == NIN_FP32 ? "fp32" : "unknown";
 }
 
-/* What sets the order of additions, beside the batch: here the units of the plan's segments belong
- * as soon as the backend can name them. */
-static json_t *describe_lanes(const nin_plan *plan)
+/* What sets the order of additions, as the backend has it. */
+static json_t *describe_sums(const nin_plan *plan, int32_t batch)
+{
+    const struct nin__backend *backend = plan->network->context->backend;
+    size_t length = backend->order_of_sums(plan->executable, batch, NULL, 0);
+    char *text = malloc(length + 1);
+    json_t *json = NULL;
+
+    if (text != NULL) {
+        backend->order_of_sums(plan->executable, batch, text, length + 1);
+        json = json_string(text);
+    }
+    free(text);
+    return json;
+}
+
+static json_t *describe_lanes(const nin_plan *plan, int32_t batch)
 {
     char bytes[24];
 
     /* as text: JSON's numbers, as jansson has them, end at 2^63 */
     snprintf(bytes, sizeof bytes, "%" PRIu64, plan->desc.lane_bytes);
-    return json_pack("{s:i, s:s}", "count", plan->desc.lanes, "bytes", bytes);
+    return json_pack("{s:i, s:s, s:o}", "count", plan->desc.lanes, "bytes", bytes, "sums",
+                     describe_sums(plan, batch));
 }
 
 json_t *nin__recipe_describe(const nin_trainer *trainer)
@@ -142,8 +159,8 @@ json_t *nin__recipe_describe(const nin_trainer *trainer)
 
     return json_pack("{s:o, s:i, s:o, s:o, s:s, s:s}", "data_set",
                      describe_dataset(trainer->dataset), "batch", trainer->batch, "recipe",
-                     describe_recipe(trainer), "lanes", describe_lanes(plan), "precision",
-                     name_precision(plan->desc.precision), "algorithm",
+                     describe_recipe(trainer), "lanes", describe_lanes(plan, trainer->batch),
+                     "precision", name_precision(plan->desc.precision), "algorithm",
                      name_algorithm(plan->desc.algorithm));
 }
 

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#define _XOPEN_SOURCE 700 /* realpath */
 #include "file/replace.h"
 
 #include "core/error.h"
@@ -44,27 +45,58 @@ static void name_temporary(struct nin__replacement *replacement, size_t length, 
              (unsigned long)getpid() & 0xfffffful);
 }
 
-nin_status nin__replacement_begin(struct nin__replacement *replacement, const char *path)
+/* The file behind the symbolic links, or the path itself where there is none yet. */
+static char *resolve(const char *path)
 {
-    size_t length = strlen(path);
+    char *target = realpath(path, NULL);
 
-    NIN__TRY(check_place(path));
-    *replacement = (struct nin__replacement){.path = path, .file = -1};
-    replacement->temporary = malloc(length + SUFFIX_SIZE);
-    if (replacement->temporary == NULL)
-        return nin__no_memory("a file name");
-    memcpy(replacement->temporary, path, length);
+    return target != NULL || errno == ENOMEM ? target : strdup(path);
+}
+
+/* A new file for the owner's umask; in the place of an old one with that one's mode. */
+static void open_temporary(struct nin__replacement *replacement, size_t length)
+{
+    struct stat old;
+
     for (unsigned attempt = 0; attempt < NAME_TRIES && replacement->file < 0; attempt++) {
         name_temporary(replacement, length, attempt);
         replacement->file = open(replacement->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC,
                                  S_IRUSR | S_IWUSR | S_IRGRP | S_IWGRP | S_IROTH | S_IWOTH);
         if (replacement->file < 0 && errno != EEXIST && errno != EINTR)
-            break;
+            return;
     }
+    /* a file system that knows no modes is left at that */
+    if (replacement->file >= 0 && stat(replacement->target, &old) == 0 &&
+        fchmod(replacement->file, old.st_mode & 0777) != 0)
+        errno = 0;
+}
+
+static void free_names(struct nin__replacement *replacement)
+{
+    free(replacement->target);
+    free(replacement->temporary);
+}
+
+nin_status nin__replacement_begin(struct nin__replacement *replacement, const char *path)
+{
+    size_t length;
+
+    NIN__TRY(check_place(path));
+    *replacement = (struct nin__replacement){.target = resolve(path), .file = -1};
+    if (replacement->target == NULL)
+        return nin__no_memory("a file name");
+    length = strlen(replacement->target);
+    replacement->temporary = malloc(length + SUFFIX_SIZE);
+    if (replacement->temporary == NULL) {
+        free_names(replacement);
+        return nin__no_memory("a file name");
+    }
+    memcpy(replacement->temporary, replacement->target, length);
+    open_temporary(replacement, length);
     if (replacement->file >= 0)
         return NIN_OK;
     fail("cannot create a file beside it");
-    free(replacement->temporary);
+    free_names(replacement);
     return NIN_IO;
 }
 
@@ -129,7 +161,7 @@ static nin_status publish(struct nin__replacement *replacement)
     replacement->file = -1;
     if (close(file) != 0 && errno != EINTR)
         return fail("cannot close");
-    if (rename(replacement->temporary, replacement->path) != 0)
+    if (rename(replacement->temporary, replacement->target) != 0)
         return fail("cannot rename the file beside it");
     return NIN_OK;
 }
@@ -143,7 +175,7 @@ nin_status nin__replacement_finish(struct nin__replacement *replacement)
         return status;
     }
     status = sync_folder(replacement);
-    free(replacement->temporary);
+    free_names(replacement);
     return status;
 }
 
@@ -152,5 +184,5 @@ void nin__replacement_abandon(struct nin__replacement *replacement)
     if (replacement->file >= 0)
         close(replacement->file);
     unlink(replacement->temporary);
-    free(replacement->temporary);
+    free_names(replacement);
 }

@@ -10,8 +10,8 @@
 #include <stddef.h>
 
 struct nin__replacement {
-    const char *path; /* borrowed */
-    char *temporary;  /* PATH.NUMBER.tmp */
+    char *target;    /* PATH without symbolic links: the file that is replaced */
+    char *temporary; /* PATH.NUMBER.tmp */
     int file;
 };
 

@@ -3,7 +3,7 @@
 #define NIN__LAYER_H
 
 /* A layer knows mathematics: it checks its description, infers its shape, and lowers itself to ops. It
- * knows no backend. One file a layer; nin__layer_class finds them by kind. */
+ * knows no backend. One file a layer. */
 
 #include "core/program.h"
 
