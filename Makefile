@@ -85,12 +85,21 @@ LINK    = $(CC) $(NIN_CFLAGS) $(CFLAGS) $(NIN_LDFLAGS) $(LDFLAGS)
 COMMANDS := $(COMPILE) $(LIB_CPPFLAGS) $(LINK) $(SO_LDFLAGS) $(DEP_CFLAGS) $(DEP_LDFLAGS) $(LIBS_PRIVATE) $(LDLIBS)
 OUT      := build/$(shell printf '%s' '$(subst ','\'',$(COMMANDS))' | cksum | cut -d ' ' -f 1)
 
+# kernels.c is compiled once for each instruction set; the processor's is picked at run time.
+INSTRUCTIONS  := baseline
+ifneq ($(filter x86_64%,$(shell $(CC) -dumpmachine)),)
+INSTRUCTIONS  += avx2 avx512
+endif
+FLAGS_avx2    := -mavx2 -mfma
+FLAGS_avx512  := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mprefer-vector-width=512
+
 HEADERS  := $(wildcard include/nin/*.h)
-LIB_C    := $(wildcard src/core/*.c src/layers/*.c src/data/*.c src/file/*.c src/cpu/*.c)
+LIB_C    := $(filter-out src/cpu/kernels.c,$(wildcard src/core/*.c src/layers/*.c src/data/*.c src/file/*.c src/cpu/*.c))
 TEST_C   := $(wildcard tests/*.c)
 EXAMPLES := $(patsubst %.c,%,$(wildcard examples/*_*.c)) # the others are parts of mnist_nin
 BENCHES  := $(patsubst %.c,%,$(wildcard bench/*.c))
-LIB_O    := $(LIB_C:%.c=$(OUT)/%.o)
+KERNELS_O := $(INSTRUCTIONS:%=$(OUT)/src/cpu/kernels_%.o)
+LIB_O    := $(LIB_C:%.c=$(OUT)/%.o) $(KERNELS_O)
 TEST_O   := $(TEST_C:%.c=$(OUT)/%.o)
 LIBS     := lib/$(SOFILE) lib/$(SONAME) lib/libnin.so lib/libnin.a
 
@@ -132,6 +141,10 @@ $(OUT)/lib/libnin.a: $(LIB_O) $(OUT)/lib/objects
 $(OUT)/src/%.o: src/%.c
 	@mkdir -p $(@D) && echo "  CC $<"
 	$(Q)$(COMPILE) $(LIB_CPPFLAGS) -Isrc $(DEP_CFLAGS) -c -o $@ $<
+
+$(KERNELS_O): $(OUT)/src/cpu/kernels_%.o: src/cpu/kernels.c
+	@mkdir -p $(@D) && echo "  CC $< for $*"
+	$(Q)$(COMPILE) $(FLAGS_$*) $(LIB_CPPFLAGS) -Isrc -c -o $@ $<
 
 # Examples and benchmarks see the public headers and the shared library only.
 $(OUT)/examples/mnist_nin: $(wildcard $(addprefix examples/,options.[ch] plot.[ch] progress.[ch]))
@@ -213,7 +226,7 @@ CLANG          ?= clang
 VALGRIND       ?= valgrind
 CLANG_FORMAT   ?= clang-format
 NIN_TEST_SUITE ?= trainer
-FORMATTED      := $(wildcard include/nin/*.h src/*/*.[ch] tests/*.[ch] tests/*/*.[ch] \
+FORMATTED      := $(wildcard include/nin/*.h src/*/*.[ch] src/*/*/*.[ch] tests/*.[ch] tests/*/*.[ch] \
                     tests/*/*.cpp examples/*.[ch] bench/*.[ch])
 
 .PHONY: check-long check-sanitize check-clang check-valgrind check-format check-size format

@@ -77,12 +77,14 @@ void rig_make(struct rig *out, const struct rig_desc *desc)
     size_t image;
 
     ASSERT_OK(nin_context_create(&rig.context, NIN_DESC(nin_context_desc, .device = NIN_DEVICE_CPU,
-                                                        .threads = desc->threads, .seed = 3)));
+                                                        .threads = desc->threads, .seed = 3,
+                                                        .instructions = desc->instructions)));
     rig.network = rig_network(rig.context, desc->net);
     ASSERT_OK(nin__plan_create(&rig.plan, rig.network,
                                NIN_DESC(nin_plan_desc, .mode = desc->mode, .max_batch = desc->batch,
                                         .lanes = desc->lanes, .lane_bytes = desc->lane_bytes,
-                                        .input_gradient = desc->input_gradient),
+                                        .input_gradient = desc->input_gradient,
+                                        .algorithm = desc->algorithm),
                                &desc->hidden));
     ASSERT_OK(nin_optimizer_create_sgd(
         &rig.optimizer, rig.network,

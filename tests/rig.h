@@ -26,6 +26,8 @@ struct rig_desc {
     int32_t lanes;
     uint64_t lane_bytes;
     int32_t input_gradient;
+    nin_algorithm algorithm;
+    nin_instruction_set instructions;
     struct nin__compile_options hidden; /* unit, boundaries, jitter */
 };
 

@@ -182,7 +182,7 @@ START_TEST(steps_call_no_malloc)
 }
 END_TEST
 
-static struct cpu_kernel greedy; /* a kernel, but its forward allocates */
+static struct cpu_algorithm greedy; /* an algorithm, but its forward allocates */
 static void (*modest)(const struct cpu_call *call);
 
 static void allocate_and_forward(const struct cpu_call *call)
@@ -199,10 +199,10 @@ static void prepare_greedy(struct stage *stage)
 
     prepare_small(stage);
     op = &stage->rig.plan->executable->ops[1];
-    greedy = *op->kernel;
+    greedy = *op->algorithm;
     modest = greedy.forward;
     greedy.forward = allocate_and_forward;
-    op->kernel = &greedy;
+    op->algorithm = &greedy;
 }
 
 /* That the test above can fail. */

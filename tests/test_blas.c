@@ -23,7 +23,7 @@ enum {
 /* ---- a look into a run --------------------------------------------------------------------- */
 
 /* The input's kernel, but it looks at the setting, and waits as long as the run is held. */
-static struct cpu_kernel looking;
+static struct cpu_algorithm looking;
 static void (*look_away)(const struct cpu_call *call);
 static atomic_int looks;
 static atomic_int others; /* looks that found another number than 1 */
@@ -63,16 +63,18 @@ static void look_into(nin_plan *plan)
 {
     struct cpu_op *op = &plan->executable->ops[0];
 
-    looking = *op->kernel;
+    looking = *op->algorithm;
     if (looking.forward != look)
         look_away = looking.forward;
     looking.forward = look;
-    op->kernel = &looking;
+    op->algorithm = &looking;
 }
 
 static void make_rig(struct rig *rig)
 {
-    rig_make(rig, &(struct rig_desc){.mode = NIN_TRAIN, .threads = 2, .batch = 20});
+    rig_make(rig,
+             &(struct rig_desc){
+                 .mode = NIN_TRAIN, .threads = 2, .batch = 20, .algorithm = NIN_ALGORITHM_GEMM});
     look_into(rig->plan);
     atomic_store(&looks, 0);
     atomic_store(&others, 0);
@@ -237,8 +239,11 @@ START_TEST(tell_bits)
         return;
     parent = fdopen(atoi(descriptor), "w");
     ck_assert_ptr_nonnull(parent);
-    rig_make(&rig,
-             &(struct rig_desc){.net = RIG_MNIST, .mode = NIN_TRAIN, .threads = 2, .batch = 16});
+    rig_make(&rig, &(struct rig_desc){.net = RIG_MNIST,
+                                      .mode = NIN_TRAIN,
+                                      .threads = 2,
+                                      .batch = 16,
+                                      .algorithm = NIN_ALGORITHM_GEMM});
     fprintf(parent, "%d", openblas_get_num_threads());
     for (int s = 0; s < 4; s++) {
         nin_result result = rig_step(&rig, s, 16);

@@ -31,12 +31,12 @@ static void run(uint64_t states[MAX_STEPS], const struct rig_desc *desc, int32_t
 }
 
 /* One thread on time, against several that sleep at random. */
-static void check_threads(enum rig_net net, int32_t batch, int32_t steps)
+static void check_rig_threads(struct rig_desc desc, int32_t steps)
 {
     static const int32_t threads[] = {1, 2, 3, 5};
-    struct rig_desc desc = {.net = net, .mode = NIN_TRAIN, .threads = 1, .batch = batch};
     uint64_t wanted[MAX_STEPS], states[MAX_STEPS];
 
+    desc.threads = 1;
     run(wanted, &desc, steps);
     ck_assert_uint_ne(wanted[0], wanted[1]);
     for (size_t t = 0; t < sizeof threads / sizeof threads[0]; t++) {
@@ -48,6 +48,28 @@ static void check_threads(enum rig_net net, int32_t batch, int32_t steps)
                           threads[t], s);
     }
 }
+
+static void check_threads(enum rig_net net, int32_t batch, int32_t steps)
+{
+    check_rig_threads((struct rig_desc){.net = net, .mode = NIN_TRAIN, .batch = batch}, steps);
+}
+
+/* Each algorithm with each instruction set that this processor has. */
+START_TEST(threads_of_each_algorithm)
+{
+    struct rig_desc desc = {.mode = NIN_TRAIN, .batch = 54, .algorithm = (nin_algorithm)_i};
+    nin_context *context;
+
+    for (int set = NIN_INSTRUCTIONS_BASELINE; set <= NIN_INSTRUCTIONS_AVX512; set++) {
+        desc.instructions = (nin_instruction_set)set;
+        if (nin_context_create(
+                &context, NIN_DESC(nin_context_desc, .instructions = desc.instructions)) != NIN_OK)
+            continue;
+        nin_context_destroy(context);
+        check_rig_threads(desc, 4);
+    }
+}
+END_TEST
 
 START_TEST(threads_small)
 {
@@ -376,6 +398,8 @@ Suite *determinism_suite(void)
     TCase *tc = tcase_create("threads");
 
     tcase_add_test(tc, threads_small);
+    tcase_add_loop_test(tc, threads_of_each_algorithm, NIN_ALGORITHM_AUTO,
+                        NIN_ALGORITHM_WINOGRAD + 1);
     tcase_add_test(tc, threads_dense);
     tcase_add_test(tc, threads_inference);
     suite_add_tcase(suite, tc);

@@ -21,7 +21,14 @@ static const char *const names[LAYERS] = {"conv1", "cccp1", "cccp2", "conv2", "c
 static const char *const parts[2] = {"weight", "bias"};
 
 /* Gradients are added up in lanes: so many as a user gets, and in one. */
-static const int32_t lane_counts[] = {0, 1};
+static const struct {
+    nin_algorithm algorithm;
+    int32_t lanes;
+} ways[] = {{NIN_ALGORITHM_AUTO, 0},
+            {NIN_ALGORITHM_AUTO, 1},
+            {NIN_ALGORITHM_GEMM, 0},
+            {NIN_ALGORITHM_DIRECT, 0},
+            {NIN_ALGORITHM_WINOGRAD, 0}};
 
 /* ---- the network --------------------------------------------------------------------------- */
 
@@ -178,9 +185,10 @@ START_TEST(scores_loss_and_every_gradient_of_the_network)
     ASSERT_OK(nin_context_create(&context, NULL));
     network = make_network(context);
     fill_parameters(network);
-    ASSERT_OK(nin_plan_create(&plan, network,
-                              NIN_DESC(nin_plan_desc, .mode = NIN_TRAIN,
-                                       .max_batch = (int32_t)images, .lanes = lane_counts[_i])));
+    ASSERT_OK(
+        nin_plan_create(&plan, network,
+                        NIN_DESC(nin_plan_desc, .mode = NIN_TRAIN, .max_batch = (int32_t)images,
+                                 .lanes = ways[_i].lanes, .algorithm = ways[_i].algorithm)));
     compare_pass(plan, network, file);
     nin_plan_destroy(plan);
     nin_network_destroy(network);
@@ -217,7 +225,7 @@ static void make_optimizer(struct training *training, const double *config)
                                             NIN_WEIGHT, config[4], 1.0));
 }
 
-static void start_training(struct training *training, const golden *file, int32_t lanes)
+static void start_training(struct training *training, const golden *file, int way)
 {
     /* momentum decay bias_rate bias_decay cccp6_weight_rate dropout seed */
     const double *config = parity_find(file, GOLDEN_F64, "config")->data;
@@ -234,7 +242,8 @@ static void start_training(struct training *training, const golden *file, int32_
     ASSERT_OK(
         nin__plan_create(&training->plan, training->network,
                          NIN_DESC(nin_plan_desc, .mode = NIN_TRAIN, .max_batch = training->count,
-                                  .height = CURVE_SIZE, .width = CURVE_SIZE, .lanes = lanes),
+                                  .height = CURVE_SIZE, .width = CURVE_SIZE,
+                                  .lanes = ways[way].lanes, .algorithm = ways[way].algorithm),
                          &(struct nin__compile_options){.unit = CURVE_UNIT}));
     make_optimizer(training, config);
     nin_context_destroy(context);
@@ -353,10 +362,10 @@ START_TEST(ten_steps_of_training)
     golden *file = parity_open("curve");
     struct training steps, epochs;
 
-    start_training(&steps, file, lane_counts[_i]);
+    start_training(&steps, file, _i);
     take_steps(&steps);
     compare_training(&steps);
-    start_training(&epochs, file, lane_counts[_i]);
+    start_training(&epochs, file, _i);
     take_epochs(&epochs);
     ck_assert_mem_eq(steps.losses, epochs.losses, sizeof steps.losses);
     check_same_bits(&steps, &epochs, false);
@@ -370,7 +379,7 @@ END_TEST
 TCase *parity_training_case(void)
 {
     TCase *tc = tcase_create("training");
-    int counts = sizeof lane_counts / sizeof lane_counts[0];
+    int counts = sizeof ways / sizeof ways[0];
 
     tcase_add_loop_test(tc, scores_loss_and_every_gradient_of_the_network, 0, counts);
     tcase_add_loop_test(tc, ten_steps_of_training, 0, counts);

@@ -225,7 +225,7 @@ END_TEST
 START_TEST(a_plan_describes_its_ops_a_line_each)
 {
     static const char *const words[] = {"train",        "input", "conv",   "max_pool", "dropout",
-                                        "average_pool", "loss",  "gemm",   "relu",     "2x8x8",
+                                        "average_pool", "loss",  "direct", "relu",     "2x8x8",
                                         "6x4x4",        "5x1x1", "segment"};
     nin_plan *plan = training_plan();
     size_t length = nin_plan_describe(plan, NULL, 0);

@@ -18,6 +18,15 @@ extern "C" {
 
 typedef struct nin_context nin_context;
 
+/* Instruction sets of an x86-64 processor that the CPU backend has kernels for. */
+typedef enum {
+    NIN_INSTRUCTIONS_AUTO = 0,     /* the best one that the processor has */
+    NIN_INSTRUCTIONS_BASELINE = 1, /* what every processor has */
+    NIN_INSTRUCTIONS_AVX2 = 2,     /* with FMA */
+    NIN_INSTRUCTIONS_AVX512 = 3,   /* F, BW, DQ and VL */
+    NIN_INSTRUCTIONS_INT32 = 0x7fffffff
+} nin_instruction_set;
+
 typedef struct {
     size_t struct_size;
     nin_device device;    /* NIN_DEVICE_AUTO by default */
@@ -26,12 +35,18 @@ typedef struct {
                              (affinity mask and cgroup quota) */
     uint32_t seed;        /* of initial weights, shuffling, dropout; 0 is a seed like any other.
                              The bits of a run follow from it, not from the number of threads. */
+    nin_instruction_set
+        instructions; /* of a CPU context. NIN_INSTRUCTIONS_AUTO: what the environment
+                             variable NIN_CPU_ISA names (baseline, avx2, avx512), else the best.
+                             Part of the bits */
+    int32_t reserved; /* 0 */
 } nin_context_desc;
 
 /* Makes a context.
  *   out   receives the context, owned by the caller
  *   desc  copied; NULL for all defaults
- * Fails with NIN_INVALID_ARGUMENT, NIN_NO_DEVICE (the sentence says why the device cannot be used),
+ * Fails with NIN_INVALID_ARGUMENT, NIN_NO_DEVICE (the sentence says why the device cannot be used, or
+ * which instruction set the processor lacks),
  * NIN_OUT_OF_MEMORY; *out is then untouched. Since 0.1. */
 NIN_CHECKED nin_status nin_context_create(nin_context **out, const nin_context_desc *desc);
 

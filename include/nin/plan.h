@@ -39,7 +39,11 @@ typedef enum {
 typedef enum {
     NIN_ALGORITHM_AUTO =
         0, /* what the library finds best for each layer: a fixed rule, no timing */
-    NIN_ALGORITHM_GEMM = 1, /* im2col and matrix products by OpenBLAS */
+    NIN_ALGORITHM_GEMM = 1,   /* im2col and matrix products by OpenBLAS */
+    NIN_ALGORITHM_DIRECT = 2, /* our own kernels, windows summed as they stand: the most exact */
+    NIN_ALGORITHM_WINOGRAD =
+        3, /* minimal filtering F(4x4, 5x5) and F(6x6, 3x3) for every convolution
+                                  of these kernels with stride 1, direct for the others */
     NIN_ALGORITHM_INT32 = 0x7fffffff
 } nin_algorithm;
 

@@ -80,7 +80,7 @@ struct nin__backend {
     uint32_t abi;
     nin_device device;
 
-    nin_status (*open)(struct nin__device **out, int32_t index);
+    nin_status (*open)(struct nin__device **out, int32_t index, nin_instruction_set instructions);
     void (*close)(struct nin__device *device);
 
     /* Memory: aligned to 64 bytes, zeroed. NULL if there is none. */
@@ -96,7 +96,10 @@ struct nin__backend {
                           const struct nin__program *program,
                           const struct nin__compile_options *options);
     void (*discard)(struct nin__executable *executable);
+
+    /* Prepared weights: how large, and a number that tells one layout of them from another. */
     size_t (*prepared_bytes)(const struct nin__executable *executable);
+    uint64_t (*prepared_layout)(const struct nin__executable *executable);
     uint64_t (*bytes)(const struct nin__executable *executable);
     size_t (*describe)(const struct nin__executable *executable, char *text, size_t size);
 
@@ -117,9 +120,9 @@ struct nin__backend {
                                        float *target);
 
     /* Sets *bad to the first element of the gradient that is not finite, or to count. */
-    nin_status (*check_finite)(struct nin__device *device, const float *values, size_t count,
-                               size_t *bad);
-    nin_status (*update)(struct nin__device *device, const struct nin__update *update);
+    nin_status (*check_finite)(struct nin__executable *executable, const float *values,
+                               size_t count, size_t *bad);
+    nin_status (*update)(struct nin__executable *executable, const struct nin__update *update);
 };
 
 extern const struct nin__backend nin__cpu_backend;

@@ -21,12 +21,17 @@ nin_status nin_context_create(nin_context **out, const nin_context_desc *source)
     if (desc.threads < 0 || desc.threads > MAX_THREADS)
         return nin__fail(NIN_INVALID_ARGUMENT, "context: threads %d is outside 0 to %d",
                          desc.threads, MAX_THREADS);
+    if (desc.instructions < NIN_INSTRUCTIONS_AUTO || desc.instructions > NIN_INSTRUCTIONS_AVX512)
+        return nin__fail(NIN_INVALID_ARGUMENT, "context: %d is no nin_instruction_set",
+                         (int)desc.instructions);
+    if (desc.reserved != 0)
+        return nin__fail(NIN_INVALID_ARGUMENT, "context: reserved %d; it must be 0", desc.reserved);
     context = calloc(1, sizeof *context);
     if (context == NULL)
         return nin__no_memory("a context");
     status = nin__device_backend(&context->backend, desc.device, desc.device_index);
     if (status == NIN_OK)
-        status = context->backend->open(&context->device, desc.device_index);
+        status = context->backend->open(&context->device, desc.device_index, desc.instructions);
     if (status != NIN_OK) {
         free(context);
         return status;

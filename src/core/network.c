@@ -125,13 +125,11 @@ void nin__network_changed(nin_network *network)
 
 /* ---- prepared weights --------------------------------------------------------------------- */
 
-static struct nin__prepared *find_prepared(nin_network *network, size_t bytes,
-                                           nin_precision precision, nin_algorithm algorithm)
+static struct nin__prepared *find_prepared(nin_network *network, size_t bytes, uint64_t layout)
 {
     struct nin__prepared *prepared = network->prepared;
 
-    while (prepared != NULL && (prepared->bytes != bytes || prepared->precision != precision ||
-                                prepared->algorithm != algorithm))
+    while (prepared != NULL && (prepared->bytes != bytes || prepared->layout != layout))
         prepared = prepared->next;
     return prepared;
 }
@@ -155,19 +153,17 @@ static nin_status add_prepared(struct nin__prepared **out, nin_network *network,
 }
 
 nin_status nin__prepared_join(struct nin__prepared **out, nin_network *network, size_t bytes,
-                              nin_precision precision, nin_algorithm algorithm)
+                              uint64_t layout)
 {
     nin_status status = NIN_OK;
     struct nin__prepared *prepared;
 
     pthread_mutex_lock(&network->prepared_lock);
-    prepared = find_prepared(network, bytes, precision, algorithm);
+    prepared = find_prepared(network, bytes, layout);
     if (prepared == NULL) {
         status = add_prepared(&prepared, network, bytes);
-        if (status == NIN_OK) {
-            prepared->precision = precision;
-            prepared->algorithm = algorithm;
-        }
+        if (status == NIN_OK)
+            prepared->layout = layout;
     }
     if (status == NIN_OK) {
         prepared->plans++;

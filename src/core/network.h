@@ -11,13 +11,12 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-/* The parameters in the form that one precision and algorithm wants: shared by all plans of these,
- * made once per parameter version. */
+/* The parameters in the form that algorithms want: shared by all plans that want the same, made once per
+ * parameter version. */
 struct nin__prepared {
     struct nin__prepared *next;
-    nin_precision precision;
-    nin_algorithm algorithm;
-    int32_t plans; /* that use it */
+    int32_t plans;   /* that use it */
+    uint64_t layout; /* the backend's number for what is in it */
     size_t bytes;
     void *memory;
     uint64_t version; /* of the parameters that it was made from; 0: not yet */
@@ -55,10 +54,10 @@ void nin__network_changed(nin_network *network);
 nin_status nin__network_download(const nin_network *network, float *target);
 nin_status nin__network_upload(nin_network *network, const float *source);
 
-/* A plan joins the prepared weights of its precision and algorithm, uses them in every run (they are
+/* A plan joins the prepared weights of its layout, uses them in every run (they are
  * made there if the parameters have changed), and leaves them. */
 nin_status nin__prepared_join(struct nin__prepared **out, nin_network *network, size_t bytes,
-                              nin_precision precision, nin_algorithm algorithm);
+                              uint64_t layout);
 nin_status nin__prepared_use(struct nin__prepared *prepared, nin_network *network,
                              struct nin__executable *executable);
 void nin__prepared_leave(struct nin__prepared *prepared, nin_network *network);

@@ -162,11 +162,10 @@ static const char *owner_name(const nin_network *network, size_t element)
 static nin_status check_gradient(const nin_optimizer *optimizer, const nin_plan *plan)
 {
     const nin_network *network = optimizer->network;
-    const nin_context *context = network->context;
     size_t bad;
 
-    NIN__TRY(context->backend->check_finite(context->device, plan->gradient,
-                                            network->parameter_count, &bad));
+    NIN__TRY(network->context->backend->check_finite(plan->executable, plan->gradient,
+                                                     network->parameter_count, &bad));
     if (bad < network->parameter_count)
         return nin__fail(NIN_NOT_FINITE, "step %lld: the gradient of layer '%s' is not finite",
                          (long long)plan->run.step, owner_name(network, bad));
@@ -195,7 +194,7 @@ nin_status nin__optimizer_apply(nin_optimizer *optimizer, nin_plan *plan)
             return nin__fail(NIN_INVALID_ARGUMENT,
                              "layer '%s': rate or decay times its multiplier is no finite float",
                              owner_name(network, update.spans[i].first));
-    NIN__TRY(network->context->backend->update(network->context->device, &update));
+    NIN__TRY(network->context->backend->update(plan->executable, &update));
     nin__network_changed(network);
     return NIN_OK;
 }

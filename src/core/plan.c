@@ -45,10 +45,8 @@ static nin_status check_choices(const nin_plan_desc *desc)
     if (desc->precision != NIN_FP32)
         return nin__fail(NIN_UNSUPPORTED, "plan: precision %d; this version has NIN_FP32 only",
                          (int)desc->precision);
-    if (desc->algorithm != NIN_ALGORITHM_AUTO && desc->algorithm != NIN_ALGORITHM_GEMM)
-        return nin__fail(NIN_UNSUPPORTED,
-                         "plan: algorithm %d; this version has NIN_ALGORITHM_GEMM "
-                         "only",
+    if (desc->algorithm < NIN_ALGORITHM_AUTO || desc->algorithm > NIN_ALGORITHM_WINOGRAD)
+        return nin__fail(NIN_UNSUPPORTED, "plan: this version has no algorithm %d",
                          (int)desc->algorithm);
     if (desc->mode == NIN_INFER && desc->input_gradient != 0)
         return nin__fail(NIN_INVALID_ARGUMENT, "plan: only a training plan has an input gradient");
@@ -84,8 +82,6 @@ static nin_status read_desc(nin_plan_desc *desc, nin_network *network, const nin
     if (desc->lane_bytes == 0)
         desc->lane_bytes = DEFAULT_LANE_BYTES;
     NIN__TRY(check_choices(desc));
-    if (desc->algorithm == NIN_ALGORITHM_AUTO)
-        desc->algorithm = NIN_ALGORITHM_GEMM;
     NIN__TRY(check_range("max_batch", desc->max_batch, 1, MAX_BATCH));
     NIN__TRY(check_range("height", desc->height, 1, MAX_SIDE));
     NIN__TRY(check_range("width", desc->width, 1, MAX_SIDE));
@@ -114,8 +110,8 @@ static nin_status compile(nin_plan *plan, const struct nin__compile_options *hid
     NIN__TRY(backend->compile(&plan->executable, plan->network->context->device, plan->program,
                               &options));
     return nin__prepared_join(&plan->prepared, plan->network,
-                              backend->prepared_bytes(plan->executable), plan->desc.precision,
-                              plan->desc.algorithm);
+                              backend->prepared_bytes(plan->executable),
+                              backend->prepared_layout(plan->executable));
 }
 
 static nin_status allocate_gradient(nin_plan *plan)

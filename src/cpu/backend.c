@@ -8,18 +8,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The CPU keeps nothing for a context; its table wants a pointer all the same. */
-struct nin__device {
-    int32_t index;
-};
-
-static nin_status open_device(struct nin__device **out, int32_t index)
+static nin_status open_device(struct nin__device **out, int32_t index,
+                              nin_instruction_set instructions)
 {
-    struct nin__device *device = calloc(1, sizeof *device);
+    const struct cpu_kernels *kernels;
+    struct nin__device *device;
 
+    (void)index;
+    NIN__TRY(nin__cpu_choose_kernels(&kernels, instructions));
+    device = calloc(1, sizeof *device);
     if (device == NULL)
         return nin__no_memory("a device");
-    device->index = index;
+    device->kernels = kernels;
     *out = device;
     return NIN_OK;
 }
@@ -65,22 +65,25 @@ static size_t prepared_bytes(const struct nin__executable *executable)
     return executable->prepared_bytes;
 }
 
-static uint64_t bytes(const struct nin__executable *executable)
+/* FNV-1a over each op's algorithm and bytes: executables with equal numbers prepare alike. */
+static uint64_t prepared_layout(const struct nin__executable *executable)
 {
-    return executable->bytes;
-}
+    uint64_t hash = UINT64_C(0xcbf29ce484222325);
 
-static nin_status prepare(struct nin__executable *executable, const float *parameters,
-                          void *prepared)
-{
     for (int32_t i = 0; i < executable->program.count; i++) {
         const struct cpu_op *op = &executable->ops[i];
 
-        if (op->kernel->prepare != NULL)
-            op->kernel->prepare(op->op, parameters,
-                                (float *)prepared + op->prepared / sizeof(float));
+        for (const char *c = op->algorithm->name; *c != '\0'; c++)
+            hash = (hash ^ (unsigned char)*c) * UINT64_C(0x100000001b3);
+        hash = (hash ^ op->need.prepared) * UINT64_C(0x100000001b3);
+        hash = (hash ^ (op->op->weight + 1)) * UINT64_C(0x100000001b3);
     }
-    return NIN_OK;
+    return hash;
+}
+
+static uint64_t bytes(const struct nin__executable *executable)
+{
+    return executable->bytes;
 }
 
 /* NCHW (target) from NHWC */
@@ -121,10 +124,11 @@ const struct nin__backend nin__cpu_backend = {
     .compile = nin__cpu_compile,
     .discard = nin__cpu_discard,
     .prepared_bytes = prepared_bytes,
+    .prepared_layout = prepared_layout,
     .bytes = bytes,
     .describe = nin__cpu_describe,
     .order_of_sums = nin__cpu_order_of_sums,
-    .prepare = prepare,
+    .prepare = nin__cpu_prepare,
     .run = nin__cpu_run,
     .fetch = fetch,
     .fetch_input_gradient = fetch_input_gradient,

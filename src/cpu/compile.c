@@ -2,7 +2,7 @@
 /* From a program to an executable: pick a kernel for each op, cut segments, set their units, place
  * memory, start workers. Everything that the order of additions follows from (boundaries, units) comes
  * from shapes and the constants below, never from this machine. */
-#include "cpu/cpu.h"
+#include "cpu/conv.h"
 
 #include "core/error.h"
 #include "cpu/gemm.h"
@@ -24,19 +24,40 @@ enum {
     UNIT_PIXELS = 192,
     MAX_UNIT = 64
 };
+
+/* Pixels of a strip: all that a group makes of one fits a cache of the second level. */
+enum {
+    STRIP_PIXELS = 112
+};
 static const size_t UNIT_BYTES = (size_t)32 << 20;
 
-/* ---- kernels ------------------------------------------------------------------------------ */
+/* ---- algorithms --------------------------------------------------------------------------- */
 
-static const struct cpu_kernel *const kernels[NIN__OP_KINDS] = {
-    [NIN__OP_INPUT] = &nin__cpu_input_kernel,
-    [NIN__OP_CONV] = &nin__cpu_conv_gemm_kernel,
-    [NIN__OP_RELU] = &nin__cpu_relu_kernel,
-    [NIN__OP_MAX_POOL] = &nin__cpu_max_pool_kernel,
-    [NIN__OP_AVERAGE_POOL] = &nin__cpu_average_pool_kernel,
-    [NIN__OP_DROPOUT] = &nin__cpu_dropout_kernel,
-    [NIN__OP_LOSS] = &nin__cpu_loss_kernel,
+static const struct cpu_algorithm *const algorithms[NIN__OP_KINDS] = {
+    [NIN__OP_INPUT] = &nin__cpu_input,
+    [NIN__OP_CONV] = &nin__cpu_conv_direct,
+    [NIN__OP_RELU] = &nin__cpu_relu,
+    [NIN__OP_MAX_POOL] = &nin__cpu_max_pool,
+    [NIN__OP_AVERAGE_POOL] = &nin__cpu_average_pool,
+    [NIN__OP_DROPOUT] = &nin__cpu_dropout,
+    [NIN__OP_LOSS] = &nin__cpu_loss,
 };
+
+/* The one place that chooses: a rule of the plan's descriptor and of shapes, never of timing, for the
+ * bits follow from it. */
+static const struct cpu_algorithm *choose_algorithm(const struct nin__op *op,
+                                                    nin_algorithm algorithm)
+{
+    if (op->kind != NIN__OP_CONV)
+        return algorithms[op->kind];
+    if (algorithm == NIN_ALGORITHM_GEMM)
+        return &nin__cpu_conv_gemm;
+    if (algorithm == NIN_ALGORITHM_WINOGRAD && nin__cpu_winograd_fits(op))
+        return &nin__cpu_conv_winograd;
+    if (algorithm == NIN_ALGORITHM_AUTO && nin__cpu_winograd_fits(op) && nin__cpu_winograd_pays(op))
+        return &nin__cpu_conv_winograd;
+    return &nin__cpu_conv_direct;
+}
 
 static size_t output_bytes(const struct nin__op *op)
 {
@@ -53,16 +74,39 @@ static nin_status copy_program(struct nin__executable *executable,
     executable->program.ops = malloc(count * sizeof *program->ops);
     executable->ops = calloc(count, sizeof *executable->ops);
     executable->segments = calloc(count, sizeof *executable->segments);
-    if (executable->program.ops == NULL || executable->ops == NULL || executable->segments == NULL)
+    executable->groups = calloc(count, sizeof *executable->groups);
+    executable->bad = calloc((size_t)executable->options.threads, sizeof *executable->bad);
+    if (executable->program.ops == NULL || executable->ops == NULL ||
+        executable->segments == NULL || executable->groups == NULL || executable->bad == NULL)
         return nin__no_memory("a program");
     memcpy(executable->program.ops, program->ops, count * sizeof *program->ops);
-    for (size_t i = 0; i < count; i++) {
+    return NIN_OK;
+}
+
+/* Nobody needs the gradient of the images unless the plan was asked for it. */
+static bool wants_gradient(const struct nin__program *program, int32_t i)
+{
+    return program->train && (i > 1 || (i == 1 && program->input_gradient));
+}
+
+static void choose_algorithms(struct nin__executable *executable, const struct cpu_kernels *kernels)
+{
+    const struct nin__op *ops = executable->program.ops;
+
+    for (int32_t i = 0; i < executable->program.count; i++) {
         struct cpu_op *op = &executable->ops[i];
 
-        op->op = &executable->program.ops[i];
-        op->kernel = kernels[op->op->kind];
+        op->op = &ops[i];
+        op->kernels = kernels;
+        op->algorithm = choose_algorithm(&ops[i], executable->options.algorithm);
+        op->rowwise = op->algorithm == &nin__cpu_conv_direct && nin__cpu_is_pointwise(&ops[i]);
+        op->wants_dx = wants_gradient(&executable->program, i);
+        if (i > 0 && op->algorithm->gates && op->wants_dx && ops[i - 1].kind == NIN__OP_CONV &&
+            ops[i - 1].relu) {
+            op->gate_dx = true;
+            executable->ops[i - 1].gated = true;
+        }
     }
-    return NIN_OK;
 }
 
 /* ---- segments ----------------------------------------------------------------------------- */
@@ -121,6 +165,60 @@ static void cut_segments(struct nin__executable *executable)
     }
 }
 
+/* Cuts a map into strips as near to STRIP_PIXELS as they come, or puts several small maps into one. */
+static void choose_strip(struct cpu_group *group, const struct nin__op *op)
+{
+    int32_t pixels = op->out.h * op->out.w;
+    int32_t strips = (pixels + STRIP_PIXELS / 2) / STRIP_PIXELS;
+
+    group->images = 1;
+    group->rows = op->out.h;
+    if (strips > 1)
+        group->rows = (op->out.h + strips - 1) / strips;
+    else if (2 * pixels <= STRIP_PIXELS)
+        group->images = STRIP_PIXELS / pixels;
+}
+
+/* Whether op i goes on in the group of the op before it: an output that the whole batch keeps, or a
+ * gradient that is not a convolution's own, ends one. */
+static bool joins_group(const struct nin__executable *executable, int32_t i, int32_t first)
+{
+    const struct cpu_op *op = &executable->ops[i], *before = &executable->ops[i - 1];
+
+    return i > first && op->rowwise && before->op->kind == NIN__OP_CONV &&
+           !before->algorithm->whole && before->whole_y == NULL && before->whole_dy == NULL &&
+           i - 1 != executable->program.scores;
+}
+
+static void cut_groups(struct nin__executable *executable)
+{
+    for (int32_t s = 0; s < executable->segment_count; s++) {
+        struct cpu_segment *segment = &executable->segments[s];
+
+        segment->first_group = executable->group_count;
+        for (int32_t i = segment->first; i < segment->end; i++) {
+            if (!joins_group(executable, i, segment->first))
+                executable->groups[executable->group_count++].first = i;
+            executable->groups[executable->group_count - 1].end = i + 1;
+        }
+        segment->end_group = executable->group_count;
+    }
+    for (int32_t g = 0; g < executable->group_count; g++) {
+        struct cpu_group *group = &executable->groups[g];
+
+        if (group->end - group->first > 1)
+            choose_strip(group, executable->ops[group->first].op);
+        for (int32_t i = group->first; group->rows > 0 && i < group->end; i++) {
+            struct cpu_op *op = &executable->ops[i];
+            bool last = i == group->end - 1;
+
+            op->strips = i > group->first || op->rowwise || !op->wants_dx;
+            op->y_strip = !last && !executable->program.train;
+            op->dy_strip = !last && op->strips;
+        }
+    }
+}
+
 static int32_t choose_unit(const struct nin__executable *executable,
                            const struct cpu_segment *segment)
 {
@@ -155,8 +253,30 @@ enum {
     BLOCKS
 };
 
-static void describe_blocks(struct nin__block blocks[BLOCKS], const struct cpu_op *op, int32_t i,
-                            int32_t n, int32_t unit, bool train)
+static size_t strip_bytes(const struct cpu_group *group, const struct nin__op *op)
+{
+    return (size_t)group->images * (size_t)group->rows * (size_t)op->out.w * (size_t)op->out.c *
+           sizeof(float);
+}
+
+/* The ops of a group take turns, strip by strip: what is alive at the time of one of them is alive at the
+ * time of all. */
+static void widen(struct nin__block *block, const struct cpu_group *group, int32_t first, int32_t n)
+{
+    int32_t begin = group->first - first, end = group->end - 1 - first;
+    const int32_t turns[2][2] = {{begin, end}, {2 * n - 1 - end, 2 * n - 1 - begin}};
+
+    for (int32_t k = 0; k < 2; k++) {
+        if (turns[k][0] < block->first && block->first <= turns[k][1])
+            block->first = turns[k][0];
+        if (turns[k][0] <= block->last && block->last < turns[k][1])
+            block->last = turns[k][1];
+    }
+}
+
+static void describe_blocks(struct nin__block blocks[BLOCKS], const struct cpu_op *op,
+                            const struct cpu_group *group, int32_t i, int32_t n, int32_t unit,
+                            bool train)
 {
     size_t y = output_bytes(op->op) * (size_t)unit;
     int32_t back = 2 * n - 1 - i;
@@ -165,6 +285,10 @@ static void describe_blocks(struct nin__block blocks[BLOCKS], const struct cpu_o
         .bytes = op->whole_y != NULL ? 0 : y, .first = i, .last = train ? back : i + 1};
     blocks[BLOCK_DY] = (struct nin__block){
         .bytes = op->whole_dy != NULL || !train ? 0 : y, .first = back - 1, .last = back};
+    if (op->y_strip)
+        blocks[BLOCK_Y].bytes = strip_bytes(group, op->op);
+    if (op->dy_strip && train)
+        blocks[BLOCK_DY].bytes = strip_bytes(group, op->op);
     blocks[BLOCK_SAVED] = (struct nin__block){
         .bytes = op->need.saved_per_image * (size_t)unit, .first = i, .last = train ? back : i};
 }
@@ -174,21 +298,27 @@ static nin_status place_segment(struct nin__executable *executable, struct cpu_s
                                 struct nin__block *blocks, int32_t *order)
 {
     int32_t n = segment->end - segment->first, count = 0;
+    const struct cpu_group *group = &executable->groups[segment->first_group];
     size_t scratch = 0;
 
     for (int32_t i = 0; i < n; i++, count += BLOCKS) {
         struct cpu_op *op = &executable->ops[segment->first + i];
 
-        if (op->kernel->declare != NULL)
-            op->kernel->declare(&op->need, op->op, segment->unit);
+        if (op->algorithm->declare != NULL)
+            op->algorithm->declare(&op->need, op, segment->unit);
         if (op->need.scratch > scratch)
             scratch = op->need.scratch;
-        describe_blocks(blocks + count, op, i, n, segment->unit, executable->program.train);
+        while (group->end <= segment->first + i)
+            group++;
+        describe_blocks(blocks + count, op, group, i, n, segment->unit, executable->program.train);
         op->prepared = executable->prepared_bytes;
         executable->prepared_bytes += nin__align(op->need.prepared);
         op->lane = segment->lane_bytes;
         segment->lane_bytes += nin__align(op->need.lane);
     }
+    for (int32_t g = segment->first_group; g < segment->end_group; g++)
+        for (int32_t k = 0; k < count; k++)
+            widen(&blocks[k], &executable->groups[g], segment->first, n);
     blocks[count++] = (struct nin__block){.bytes = scratch, .first = 0, .last = 2 * n};
     segment->memory = nin__place(blocks, count, order);
     if (segment->memory == SIZE_MAX)
@@ -318,14 +448,19 @@ static nin_status allocate_lanes(struct nin__executable *executable)
     return NIN_OK;
 }
 
-static nin_status build(struct nin__executable *executable, const struct nin__program *program)
+static nin_status build(struct nin__executable *executable, const struct nin__program *program,
+                        const struct cpu_kernels *kernels)
 {
     NIN__TRY(copy_program(executable, program));
+    choose_algorithms(executable, kernels);
     cut_segments(executable);
     NIN__TRY(allocate_whole(executable));
+    cut_groups(executable);
     NIN__TRY(place_segments(executable));
     NIN__TRY(allocate_lanes(executable));
     NIN__TRY(allocate_workers(executable));
+    if (executable->options.algorithm != NIN_ALGORITHM_GEMM)
+        return NIN_OK;
     return nin__cpu_gemm_reserve(executable->workers);
 }
 
@@ -336,11 +471,10 @@ nin_status nin__cpu_compile(struct nin__executable **out, struct nin__device *de
     struct nin__executable *executable = calloc(1, sizeof *executable);
     nin_status status;
 
-    (void)device;
     if (executable == NULL)
         return nin__no_memory("an executable");
     executable->options = *options;
-    status = build(executable, program);
+    status = build(executable, program, device->kernels);
     if (status != NIN_OK) {
         nin__cpu_discard(executable);
         return status;
@@ -360,5 +494,7 @@ void nin__cpu_discard(struct nin__executable *executable)
     free(executable->program.ops);
     free(executable->ops);
     free(executable->segments);
+    free(executable->groups);
+    free(executable->bad);
     free(executable);
 }

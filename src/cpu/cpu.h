@@ -9,30 +9,38 @@
  *   unit     of a segment: the images of one chunk in training, and one reduction unit
  *   segment  a stretch of ops that a worker takes a chunk through, depth first; at a boundary
  *            activations and gradients lie in whole-batch buffers and workers meet
+ *   group    ops of a segment that are run strip by strip of rows
  *   lane     a partial sum of gradients: unit u adds to lane u mod L, in order
  *
  * Activations are NHWC: [image][row][column][channel]. */
 
 #include "core/backend.h"
 #include "core/placement.h"
+#include "cpu/kernels.h"
 
-/* One op on a range of a chunk's images and of its output rows. Pointers are to the chunk's image 0.
- * Backward takes whole images: row 0, all rows. Any split of a forward pass into ranges gives the same
- * result; of a matrix product by OpenBLAS, whose bits follow its shapes, the same within rounding. */
+struct cpu_op;
+
+/* One op on a range of a chunk: whole images, or some output rows of one image. What belongs to the
+ * output (y, dy, saved) points to the range's first row; what belongs to the input (x, dx) to the
+ * first image, or for a rowwise op to the range's first row too. Any split of a pass into ranges gives
+ * the same bits; of a matrix product by OpenBLAS, whose bits follow its shapes, the same within
+ * rounding. */
 struct cpu_call {
-    const struct nin__op *op;
+    const struct cpu_op *cpu;
+    const struct nin__op *op; /* of cpu */
     const struct nin__run *run;
-    int32_t first;         /* the chunk's image 0 is image `first` of the batch */
-    int32_t image, images; /* range of images in the chunk */
-    int32_t row, rows;     /* range of output rows */
-    const float *x;        /* input,  [image][in.h][in.w][in.c] */
-    float *y;              /* output, [image][out.h][out.w][out.c] */
-    float *dy;             /* gradient of y; backward may change it */
-    float *dx;             /* gradient of x, to be overwritten; NULL: nobody needs it */
-    void *saved;           /* what forward leaves for backward */
+    int32_t first;  /* the range's first image in the batch */
+    int32_t images; /* 1 if the range is one of rows */
+    int32_t row, rows;
+    const float *x; /* input,  [image][in.h][in.w][in.c] */
+    float *y;       /* output, [image][out.h][out.w][out.c] */
+    float *dy;      /* gradient of y; backward may change it */
+    float *dx;      /* gradient of x, to be overwritten; NULL: nobody needs it */
+    void *saved;    /* what forward leaves for backward */
     float *scratch;
     const float *prepared;
-    float *lane; /* sums of this op's parameter gradients, to be added to */
+    float *lane; /* sums of this op's parameter gradients */
+    bool fresh;  /* the lane is to be overwritten, not added to */
 };
 
 /* What an op asks for, in bytes. */
@@ -43,50 +51,86 @@ struct cpu_need {
     size_t saved_per_image; /* from forward to backward */
 };
 
-/* An algorithm for an op kind. Phases that it does not have are NULL. */
-struct cpu_kernel {
-    const char *name;
-    void (*declare)(struct cpu_need *need, const struct nin__op *op, int32_t unit);
-    void (*prepare)(const struct nin__op *op, const float *parameters, float *prepared);
-    void (*forward)(const struct cpu_call *call);
-    void (*backward)(const struct cpu_call *call);
-    void (*finish)(const struct nin__op *op, const float *lane, float *gradient, bool accumulate);
+/* A worker's share of what is done once for all images: part of 0 ... parts - 1. */
+struct cpu_share {
+    int32_t part, parts;
 };
 
-extern const struct cpu_kernel nin__cpu_input_kernel;
-extern const struct cpu_kernel nin__cpu_conv_gemm_kernel;
-extern const struct cpu_kernel nin__cpu_relu_kernel;
-extern const struct cpu_kernel nin__cpu_max_pool_kernel;
-extern const struct cpu_kernel nin__cpu_average_pool_kernel;
-extern const struct cpu_kernel nin__cpu_dropout_kernel;
-extern const struct cpu_kernel nin__cpu_loss_kernel;
+/* An algorithm for an op kind. Phases that it does not have are NULL. */
+struct cpu_algorithm {
+    const char *name;
+    bool gates; /* backward passes no gradient where x, the output of a ReLU, is 0 */
+    bool whole; /* takes whole images only */
+    void (*declare)(struct cpu_need *need, const struct cpu_op *op, int32_t unit);
+    void (*prepare)(const struct cpu_op *op, const float *parameters, float *prepared,
+                    struct cpu_share share);
+    void (*forward)(const struct cpu_call *call);
+    void (*backward)(const struct cpu_call *call);
+    void (*finish)(const struct cpu_op *op, const float *lane, float *gradient, bool accumulate,
+                   struct cpu_share share);
+};
 
-/* An op of an executable: its kernel, and where its memory lies. */
+extern const struct cpu_algorithm nin__cpu_input;
+extern const struct cpu_algorithm nin__cpu_conv_gemm;
+extern const struct cpu_algorithm nin__cpu_conv_direct;
+extern const struct cpu_algorithm nin__cpu_conv_winograd;
+extern const struct cpu_algorithm nin__cpu_relu;
+extern const struct cpu_algorithm nin__cpu_max_pool;
+extern const struct cpu_algorithm nin__cpu_average_pool;
+extern const struct cpu_algorithm nin__cpu_dropout;
+extern const struct cpu_algorithm nin__cpu_loss;
+
+/* An op of an executable: its algorithm, and where its memory lies. */
 struct cpu_op {
     const struct nin__op *op;
-    const struct cpu_kernel *kernel;
+    const struct cpu_algorithm *algorithm;
+    const struct cpu_kernels *kernels;
+    bool rowwise;  /* an output row needs the same row of the input only */
+    bool wants_dx; /* the op above needs a gradient */
+    bool
+        gate_dx; /* backward gates dx by x: the op above is rectified and leaves that to this one */
+    bool gated;  /* so dy comes gated */
+    bool strips; /* backward takes rows too, in its group's strips */
     struct cpu_need need;
     size_t y, dy, saved;       /* offsets in a worker's memory */
+    bool y_strip, dy_strip;    /* which hold one strip of its group, not a chunk */
     size_t prepared, lane;     /* offsets in prepared weights and in a lane */
     float *whole_y, *whole_dy; /* whole-batch buffers in place of the worker's, or NULL */
 };
 
+/* Ops that a chunk goes through strip by strip, so that nothing between them leaves the cache: the first
+ * one, and rowwise ones after it. */
+struct cpu_group {
+    int32_t first, end;
+    int32_t rows;   /* of a strip; 0: the group is one op that takes whole images */
+    int32_t images; /* of a strip of all rows, else 1 */
+};
+
 struct cpu_segment {
-    int32_t first, end; /* ops first ... end - 1 */
-    int32_t unit;       /* images */
-    size_t memory;      /* bytes of a worker, for one unit */
-    size_t scratch;     /* offset in it */
+    int32_t first, end;             /* ops first ... end - 1 */
+    int32_t first_group, end_group; /* its groups likewise */
+    int32_t unit;                   /* images */
+    size_t memory;                  /* bytes of a worker, for one unit */
+    size_t scratch;                 /* offset in it */
     size_t lane_bytes;
     int32_t max_lanes; /* of a step; a small batch has fewer units than that */
+};
+
+/* What a context has of this backend. */
+struct nin__device {
+    const struct cpu_kernels *kernels;
 };
 
 struct nin__executable {
     struct nin__program program; /* its ops are the executable's own copy */
     struct nin__compile_options options;
     struct cpu_op *ops;
+    struct cpu_group *groups;
+    int32_t group_count;
     struct cpu_segment *segments;
     int32_t segment_count;
     struct cpu_workers *workers;
+    size_t *bad;             /* of each worker, see check_finite */
     struct cpu_lanes *lanes; /* NULL in an inference program */
     char *worker_memory;     /* of all workers */
     size_t worker_bytes;     /* of one */
@@ -94,6 +138,9 @@ struct nin__executable {
     size_t prepared_bytes;
     uint64_t bytes; /* of everything above */
 };
+
+/* instructions.c: the kernels of an instruction set, or of the best one that there is. */
+nin_status nin__cpu_choose_kernels(const struct cpu_kernels **out, nin_instruction_set choice);
 
 /* compile.c */
 nin_status nin__cpu_compile(struct nin__executable **out, struct nin__device *device,
@@ -110,10 +157,27 @@ size_t nin__cpu_describe(const struct nin__executable *executable, char *text, s
 size_t nin__cpu_order_of_sums(const struct nin__executable *executable, int32_t batch, char *text,
                               size_t size);
 
+nin_status nin__cpu_prepare(struct nin__executable *executable, const float *parameters,
+                            void *prepared);
+
 /* update.c */
-nin_status nin__cpu_check_finite(struct nin__device *device, const float *values, size_t count,
-                                 size_t *bad);
-nin_status nin__cpu_update(struct nin__device *device, const struct nin__update *update);
+nin_status nin__cpu_check_finite(struct nin__executable *executable, const float *values,
+                                 size_t count, size_t *bad);
+nin_status nin__cpu_update(struct nin__executable *executable, const struct nin__update *update);
+
+/* Items first ... end - 1 of so many that fall to a share, in blocks of `block` items. */
+static inline void nin__cpu_share_range(struct cpu_share share, size_t count, size_t block,
+                                        size_t *first, size_t *end)
+{
+    size_t blocks = (count + block - 1) / block;
+
+    *first = blocks * (size_t)share.part / (size_t)share.parts * block;
+    *end = blocks * ((size_t)share.part + 1) / (size_t)share.parts * block;
+    if (*first > count)
+        *first = count;
+    if (*end > count)
+        *end = count;
+}
 
 /* Uninitialised memory, aligned for any kernel; NULL if there is none. Freed by free. */
 void *nin__cpu_memory(size_t bytes);

@@ -31,7 +31,7 @@ static void add_op(struct text *text, const struct cpu_op *op)
     size_t bytes = nin__shape_size(o->out) * sizeof(float);
 
     add(text, "  %-12s %-12s %-8s %4dx%dx%d -> %dx%dx%d", o->name, nin__op_name(o->kind),
-        op->kernel->name, o->in.c, o->in.h, o->in.w, o->out.c, o->out.h, o->out.w);
+        op->algorithm->name, o->in.c, o->in.h, o->in.w, o->out.c, o->out.h, o->out.w);
     if (o->kernel_h > 0)
         add(text, ", %dx%d/%d pad %d", o->kernel_h, o->kernel_w, o->stride, o->pad);
     if (o->relu)

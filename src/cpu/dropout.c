@@ -4,39 +4,40 @@
 
 #include "core/rng.h"
 
-static void declare(struct cpu_need *need, const struct nin__op *op, int32_t unit)
+static void declare(struct cpu_need *need, const struct cpu_op *cpu, int32_t unit)
 {
     (void)unit;
-    need->saved_per_image = nin__shape_size(op->out); /* one byte an element */
+    need->saved_per_image = nin__shape_size(cpu->op->out); /* one byte an element */
 }
 
 static void forward(const struct cpu_call *call)
 {
     const struct nin__op *op = call->op;
-    size_t size = nin__shape_size(op->out), row = (size_t)op->out.w * (size_t)op->out.c;
+    size_t row = (size_t)op->out.w * (size_t)op->out.c;
     size_t first = (size_t)call->row * row, count = (size_t)call->rows * row;
+    /* a range of rows: x is at its image */
+    const float *x = call->x + first;
 
-    for (int32_t i = call->image; i < call->image + call->images; i++) {
-        size_t from = (size_t)i * size + first;
+    for (int32_t i = 0; i < call->images; i++) {
+        size_t from = (size_t)i * count;
         unsigned char *keep = (unsigned char *)call->saved + from;
         uint32_t position = call->run->first_position + (uint32_t)(call->first + i);
 
         nin__rng_dropout(keep, first, count, op->threshold, call->run->seed, op->stream, position,
                          call->run->step);
         for (size_t k = 0; k < count; k++)
-            call->y[from + k] = keep[k] ? call->x[from + k] * op->keep_scale : 0.0f;
+            call->y[from + k] = keep[k] ? x[from + k] * op->keep_scale : 0.0f;
     }
 }
 
 static void backward(const struct cpu_call *call)
 {
-    size_t size = nin__shape_size(call->op->out);
-    size_t from = (size_t)call->image * size, end = from + (size_t)call->images * size;
+    size_t count = (size_t)call->images * nin__shape_size(call->op->out);
     const unsigned char *keep = call->saved;
 
-    for (size_t k = from; call->dx != NULL && k < end; k++)
+    for (size_t k = 0; call->dx != NULL && k < count; k++)
         call->dx[k] = keep[k] ? call->dy[k] * call->op->keep_scale : 0.0f;
 }
 
-const struct cpu_kernel nin__cpu_dropout_kernel = {
+const struct cpu_algorithm nin__cpu_dropout = {
     .name = "philox", .declare = declare, .forward = forward, .backward = backward};

@@ -24,10 +24,10 @@ static void forward(const struct cpu_call *call)
     size_t plane = (size_t)op->out.h * width, size = plane * channels;
     size_t from = (size_t)call->row * width, pixels = (size_t)call->rows * width;
 
-    for (int32_t i = call->image; i < call->image + call->images; i++) {
+    for (int32_t i = 0; i < call->images; i++) {
         int32_t n = call->first + i;
         size_t start = (size_t)(images->index != NULL ? images->index[n] : n) * size + from;
-        float *y = call->y + (size_t)i * size + from * channels; /* [pixel][channel] */
+        float *y = call->y + (size_t)i * pixels * channels; /* [pixel][channel] */
 
         for (size_t c = 0; c < channels; c++)
             if (images->dtype == NIN_U8)
@@ -39,4 +39,4 @@ static void forward(const struct cpu_call *call)
     }
 }
 
-const struct cpu_kernel nin__cpu_input_kernel = {.name = "gather", .forward = forward};
+const struct cpu_algorithm nin__cpu_input = {.name = "gather", .forward = forward};

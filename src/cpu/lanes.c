@@ -99,8 +99,6 @@ int32_t nin__cpu_lanes_take(struct cpu_lanes *lanes, float **buffer)
         *buffer = lanes->idle[--lanes->idle_count];
     }
     pthread_mutex_unlock(&lanes->lock);
-    if (lane >= 0)
-        memset(*buffer, 0, lanes->floats * sizeof **buffer);
     return lane;
 }
 

@@ -34,7 +34,7 @@ uint64_t nin__cpu_lanes_bytes(const struct cpu_lanes *lanes);
  * nin__cpu_lanes_buffers(count, workers) of them. */
 void nin__cpu_lanes_begin(struct cpu_lanes *lanes, int32_t count, size_t floats);
 
-/* Takes the next lane and a zeroed buffer for it; -1 if all are taken. */
+/* Takes the next lane and a buffer for it, to be written before it is added to; -1 if all are taken. */
 int32_t nin__cpu_lanes_take(struct cpu_lanes *lanes, float **buffer);
 
 /* The lane is done: folds it as far up as its brothers are done too. */

@@ -40,7 +40,7 @@ static void forward(const struct cpu_call *call)
     const struct nin__run *run = call->run;
     int32_t classes = call->op->in.c;
 
-    for (int32_t i = call->image; run->labels != NULL && i < call->image + call->images; i++) {
+    for (int32_t i = 0; run->labels != NULL && i < call->images; i++) {
         const float *x = call->x + (size_t)i * (size_t)classes;
         int32_t n = call->first + i, best = first_largest(x, classes);
 
@@ -55,7 +55,7 @@ static void backward(const struct cpu_call *call)
     const struct nin__run *run = call->run;
     int32_t classes = call->op->in.c;
 
-    for (int32_t i = call->image; call->dx != NULL && i < call->image + call->images; i++) {
+    for (int32_t i = 0; call->dx != NULL && i < call->images; i++) {
         const float *x = call->x + (size_t)i * (size_t)classes;
         float *dx = call->dx + (size_t)i * (size_t)classes;
         float largest = x[first_largest(x, classes)];
@@ -68,5 +68,5 @@ static void backward(const struct cpu_call *call)
     }
 }
 
-const struct cpu_kernel nin__cpu_loss_kernel = {
+const struct cpu_algorithm nin__cpu_loss = {
     .name = "softmax", .forward = forward, .backward = backward};

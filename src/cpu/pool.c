@@ -19,10 +19,10 @@ static struct extent window(int32_t o, int32_t kernel, const struct nin__op *op,
 
 /* ---- max ---------------------------------------------------------------------------------- */
 
-static void declare_max(struct cpu_need *need, const struct nin__op *op, int32_t unit)
+static void declare_max(struct cpu_need *need, const struct cpu_op *cpu, int32_t unit)
 {
     (void)unit;
-    need->saved_per_image = nin__shape_size(op->out) * sizeof(uint16_t);
+    need->saved_per_image = nin__shape_size(cpu->op->out) * sizeof(uint16_t);
 }
 
 /* y = max(y, x) where x is first seen at `place` of the window; NaN wins and stays. */
@@ -56,19 +56,14 @@ static void max_pixel(const struct nin__op *op, const float *x, float *y, uint16
 static void forward_max(const struct cpu_call *call)
 {
     const struct nin__op *op = call->op;
-    size_t in_size = nin__shape_size(op->in), channels = (size_t)op->out.c;
+    size_t in_size = nin__shape_size(op->in), channels = (size_t)op->out.c, at = 0;
 
-    for (int32_t i = call->image; i < call->image + call->images; i++)
+    for (int32_t i = 0; i < call->images; i++)
         for (int32_t h = call->row; h < call->row + call->rows; h++)
-            for (int32_t w = 0; w < op->out.w; w++) {
-                size_t at =
-                    (((size_t)i * (size_t)op->out.h + (size_t)h) * (size_t)op->out.w + (size_t)w) *
-                    channels;
-
+            for (int32_t w = 0; w < op->out.w; w++, at += channels)
                 max_pixel(op, call->x + (size_t)i * in_size, call->y + at,
                           (uint16_t *)call->saved + at, window(h, op->kernel_h, op, op->in.h),
                           window(w, op->kernel_w, op, op->in.w));
-            }
 }
 
 /* dx gets dy of one output pixel where its maximum was. */
@@ -90,27 +85,21 @@ static void scatter_pixel(const struct nin__op *op, float *dx, const float *dy,
 static void backward_max(const struct cpu_call *call)
 {
     const struct nin__op *op = call->op;
-    size_t in_size = nin__shape_size(op->in), channels = (size_t)op->out.c;
+    size_t in_size = nin__shape_size(op->in), channels = (size_t)op->out.c, at = 0;
 
     if (call->dx == NULL)
         return;
-    memset(call->dx + (size_t)call->image * in_size, 0,
-           (size_t)call->images * in_size * sizeof *call->dx);
-    for (int32_t i = call->image; i < call->image + call->images; i++)
+    memset(call->dx, 0, (size_t)call->images * in_size * sizeof *call->dx);
+    for (int32_t i = 0; i < call->images; i++)
         for (int32_t h = 0; h < op->out.h; h++)
-            for (int32_t w = 0; w < op->out.w; w++) {
-                size_t at =
-                    (((size_t)i * (size_t)op->out.h + (size_t)h) * (size_t)op->out.w + (size_t)w) *
-                    channels;
-
+            for (int32_t w = 0; w < op->out.w; w++, at += channels)
                 scatter_pixel(op, call->dx + (size_t)i * in_size, call->dy + at,
                               (const uint16_t *)call->saved + at,
                               window(h, op->kernel_h, op, op->in.h),
                               window(w, op->kernel_w, op, op->in.w));
-            }
 }
 
-const struct cpu_kernel nin__cpu_max_pool_kernel = {
+const struct cpu_algorithm nin__cpu_max_pool = {
     .name = "plain", .declare = declare_max, .forward = forward_max, .backward = backward_max};
 
 /* ---- average ------------------------------------------------------------------------------ */
@@ -154,17 +143,12 @@ static void average_pixel(const struct nin__op *op, const float *x, float *y, in
 static void forward_average(const struct cpu_call *call)
 {
     const struct nin__op *op = call->op;
-    size_t in_size = nin__shape_size(op->in), channels = (size_t)op->out.c;
+    size_t in_size = nin__shape_size(op->in), channels = (size_t)op->out.c, at = 0;
 
-    for (int32_t i = call->image; i < call->image + call->images; i++)
+    for (int32_t i = 0; i < call->images; i++)
         for (int32_t h = call->row; h < call->row + call->rows; h++)
-            for (int32_t w = 0; w < op->out.w; w++)
-                average_pixel(op, call->x + (size_t)i * in_size,
-                              call->y +
-                                  (((size_t)i * (size_t)op->out.h + (size_t)h) * (size_t)op->out.w +
-                                   (size_t)w) *
-                                      channels,
-                              h, w);
+            for (int32_t w = 0; w < op->out.w; w++, at += channels)
+                average_pixel(op, call->x + (size_t)i * in_size, call->y + at, h, w);
 }
 
 static void spread_pixel(const struct nin__op *op, float *dx, const float *dy, int32_t h, int32_t w)
@@ -186,22 +170,16 @@ static void spread_pixel(const struct nin__op *op, float *dx, const float *dy, i
 static void backward_average(const struct cpu_call *call)
 {
     const struct nin__op *op = call->op;
-    size_t in_size = nin__shape_size(op->in), channels = (size_t)op->out.c;
+    size_t in_size = nin__shape_size(op->in), channels = (size_t)op->out.c, at = 0;
 
     if (call->dx == NULL)
         return;
-    memset(call->dx + (size_t)call->image * in_size, 0,
-           (size_t)call->images * in_size * sizeof *call->dx);
-    for (int32_t i = call->image; i < call->image + call->images; i++)
+    memset(call->dx, 0, (size_t)call->images * in_size * sizeof *call->dx);
+    for (int32_t i = 0; i < call->images; i++)
         for (int32_t h = 0; h < op->out.h; h++)
-            for (int32_t w = 0; w < op->out.w; w++)
-                spread_pixel(op, call->dx + (size_t)i * in_size,
-                             call->dy +
-                                 (((size_t)i * (size_t)op->out.h + (size_t)h) * (size_t)op->out.w +
-                                  (size_t)w) *
-                                     channels,
-                             h, w);
+            for (int32_t w = 0; w < op->out.w; w++, at += channels)
+                spread_pixel(op, call->dx + (size_t)i * in_size, call->dy + at, h, w);
 }
 
-const struct cpu_kernel nin__cpu_average_pool_kernel = {
+const struct cpu_algorithm nin__cpu_average_pool = {
     .name = "plain", .forward = forward_average, .backward = backward_average};

@@ -5,23 +5,20 @@
 static void forward(const struct cpu_call *call)
 {
     size_t row = (size_t)call->op->out.w * (size_t)call->op->out.c;
+    size_t count = (size_t)call->images * (size_t)call->rows * row;
+    const float *x = call->x + (size_t)call->row * row; /* a range of rows: x is at its image */
 
-    for (int32_t i = call->image; i < call->image + call->images; i++) {
-        size_t from = ((size_t)i * (size_t)call->op->out.h + (size_t)call->row) * row;
-
-        for (size_t k = from; k < from + (size_t)call->rows * row; k++)
-            call->y[k] = call->x[k] < 0.0f ? 0.0f : call->x[k];
-    }
+    for (size_t k = 0; k < count; k++)
+        call->y[k] = x[k] < 0.0f ? 0.0f : x[k];
 }
 
 static void backward(const struct cpu_call *call)
 {
-    size_t size = nin__shape_size(call->op->out);
-    size_t from = (size_t)call->image * size, end = from + (size_t)call->images * size;
+    size_t count = (size_t)call->images * nin__shape_size(call->op->out);
 
-    for (size_t k = from; call->dx != NULL && k < end; k++)
+    for (size_t k = 0; call->dx != NULL && k < count; k++)
         call->dx[k] = call->y[k] > 0.0f ? call->dy[k] : 0.0f;
 }
 
-const struct cpu_kernel nin__cpu_relu_kernel = {
+const struct cpu_algorithm nin__cpu_relu = {
     .name = "plain", .forward = forward, .backward = backward};

@@ -30,6 +30,7 @@ struct chunk {
     const struct sweep *sweep;
     char *memory; /* the worker's */
     float *lane;
+    bool fresh; /* the lane's first: it holds nothing yet */
     int32_t first, images;
 };
 
@@ -49,46 +50,105 @@ static float *gradient(const struct chunk *chunk, const struct cpu_op *op)
     return (float *)(void *)(chunk->memory + op->dy);
 }
 
-/* Nobody needs the gradient of the images unless the plan was asked for it. */
-static bool wants_input_gradient(const struct nin__executable *executable, int32_t i)
+/* A range of a chunk: whole images, or rows of one. */
+struct range {
+    int32_t image, images, row, rows;
+};
+
+static struct range whole_chunk(const struct chunk *chunk, const struct cpu_op *op)
 {
-    return i > 1 || executable->program.input_gradient;
+    return (struct range){.images = chunk->images, .rows = op->op->out.h};
 }
 
-static struct cpu_call describe_call(const struct chunk *chunk, int32_t i)
+/* Where a range begins in a buffer of whole images, or of one strip. */
+static float *at_range(float *buffer, struct nin__shape shape, struct range range, bool strip)
 {
-    const struct nin__executable *executable = chunk->sweep->executable;
-    const struct cpu_op *op = &executable->ops[i];
+    size_t row = (size_t)range.image * (size_t)shape.h + (size_t)range.row;
+
+    return buffer == NULL || strip ? buffer : buffer + row * (size_t)shape.w * (size_t)shape.c;
+}
+
+static void describe_input(struct cpu_call *call, const struct chunk *chunk,
+                           const struct cpu_op *op, struct range range)
+{
+    const struct cpu_op *above = op - 1;
+
+    if (!op->rowwise)
+        range.row = 0;
+    call->x = at_range(output(chunk, above), op->op->in, range, above->y_strip);
+    if (chunk->lane != NULL && op->wants_dx)
+        call->dx = at_range(gradient(chunk, above), op->op->in, range, above->dy_strip);
+}
+
+static struct cpu_call describe_call(const struct chunk *chunk, int32_t i, struct range range)
+{
     const struct nin__run *run = chunk->sweep->run;
+    const struct cpu_op *op = &chunk->sweep->executable->ops[i];
     struct cpu_call call = {
+        .cpu = op,
         .op = op->op,
         .run = run,
-        .first = chunk->first,
-        .images = chunk->images,
-        .rows = op->op->out.h,
-        .x = i > 0 ? output(chunk, op - 1) : NULL,
-        .y = output(chunk, op),
+        .first = chunk->first + range.image,
+        .images = range.images,
+        .row = range.row,
+        .rows = range.rows,
+        .y = at_range(output(chunk, op), op->op->out, range, op->y_strip),
         .saved = chunk->memory + op->saved,
         .scratch = (float *)(void *)(chunk->memory + chunk->sweep->segment->scratch),
         .prepared = (const float *)run->prepared + op->prepared / sizeof(float),
     };
 
+    if (i > 0)
+        describe_input(&call, chunk, op, range);
     if (chunk->lane != NULL) {
-        call.dy = gradient(chunk, op);
-        call.dx = i > 0 && wants_input_gradient(executable, i) ? gradient(chunk, op - 1) : NULL;
+        call.dy = at_range(gradient(chunk, op), op->op->out, range, op->dy_strip);
         call.lane = chunk->lane + op->lane / sizeof(float);
+        call.fresh = chunk->fresh && range.image == 0 && range.row == 0;
     }
     return call;
 }
 
+/* The next strip of a group, from an empty range on; false behind the last. */
+static bool next_strip(struct range *range, const struct chunk *chunk,
+                       const struct cpu_group *group)
+{
+    int32_t height = chunk->sweep->executable->ops[group->first].op->out.h;
+
+    range->row += range->rows;
+    if (range->row == height) {
+        range->image += range->images;
+        range->row = 0;
+    }
+    if (range->image >= chunk->images)
+        return false;
+    range->rows = height - range->row < group->rows ? height - range->row : group->rows;
+    range->images =
+        chunk->images - range->image < group->images ? chunk->images - range->image : group->images;
+    return true;
+}
+
+static void op_forward(const struct chunk *chunk, int32_t i, struct range range)
+{
+    struct cpu_call call = describe_call(chunk, i, range);
+
+    call.cpu->algorithm->forward(&call);
+}
+
 static void go_forward(const struct chunk *chunk)
 {
+    const struct nin__executable *executable = chunk->sweep->executable;
     const struct cpu_segment *segment = chunk->sweep->segment;
 
-    for (int32_t i = segment->first; i < segment->end; i++) {
-        struct cpu_call call = describe_call(chunk, i);
+    for (int32_t g = segment->first_group; g < segment->end_group; g++) {
+        const struct cpu_group *group = &executable->groups[g];
+        struct range strip = {0};
 
-        chunk->sweep->executable->ops[i].kernel->forward(&call);
+        if (group->rows == 0)
+            op_forward(chunk, group->first, whole_chunk(chunk, &executable->ops[group->first]));
+        else
+            while (next_strip(&strip, chunk, group))
+                for (int32_t i = group->first; i < group->end; i++)
+                    op_forward(chunk, i, strip);
     }
 }
 
@@ -108,24 +168,49 @@ static void load_score_gradient(const struct chunk *chunk)
                 target[(n * pixels + p) * channels + c] = source[(n * channels + c) * pixels + p];
 }
 
-static void go_backward(const struct chunk *chunk)
+static void op_backward(const struct chunk *chunk, int32_t i, struct range range)
+{
+    struct cpu_call call = describe_call(chunk, i, range);
+
+    if (call.cpu->algorithm->backward != NULL)
+        call.cpu->algorithm->backward(&call);
+}
+
+/* The last op of a segment whose gradient there is: the caller's replaces the loss. */
+static int32_t last_with_gradient(const struct chunk *chunk)
+{
+    const struct nin__program *program = &chunk->sweep->executable->program;
+    int32_t last = chunk->sweep->segment->end - 1;
+
+    return chunk->sweep->run->score_gradient != NULL && last > program->scores ? program->scores
+                                                                               : last;
+}
+
+static void group_backward(const struct chunk *chunk, const struct cpu_group *group, int32_t last)
 {
     const struct nin__executable *executable = chunk->sweep->executable;
+    const struct cpu_op *first = &executable->ops[group->first];
+    int32_t end = group->end - 1 < last ? group->end - 1 : last;
+    struct range strip = {0};
+
+    while (group->rows > 0 && next_strip(&strip, chunk, group))
+        for (int32_t i = end; i > group->first || (i == group->first && first->strips); i--)
+            op_backward(chunk, i, strip);
+    if (!first->strips && end >= group->first)
+        op_backward(chunk, group->first, whole_chunk(chunk, first));
+}
+
+static void go_backward(const struct chunk *chunk)
+{
     const struct cpu_segment *segment = chunk->sweep->segment;
-    int32_t last = segment->end - 1;
+    const struct nin__executable *executable = chunk->sweep->executable;
+    int32_t last = last_with_gradient(chunk);
 
-    if (chunk->sweep->run->score_gradient != NULL) {
-        if (last > executable->program.scores)
-            last = executable->program.scores; /* the caller's gradient replaces the loss */
-        if (last == executable->program.scores && segment->first <= last)
-            load_score_gradient(chunk);
-    }
-    for (int32_t i = last; i >= segment->first; i--) {
-        struct cpu_call call = describe_call(chunk, i);
-
-        if (executable->ops[i].kernel->backward != NULL)
-            executable->ops[i].kernel->backward(&call);
-    }
+    if (chunk->sweep->run->score_gradient != NULL && last == executable->program.scores &&
+        segment->first <= last)
+        load_score_gradient(chunk);
+    for (int32_t g = segment->end_group - 1; g >= segment->first_group; g--)
+        group_backward(chunk, &executable->groups[g], last);
 }
 
 /* ---- what a worker does ------------------------------------------------------------------- */
@@ -184,6 +269,7 @@ static void sweep_backward(void *argument, int32_t worker)
             struct chunk chunk = take_chunk(sweep, worker, unit);
 
             chunk.lane = sums;
+            chunk.fresh = unit == lane;
             be_late(sweep, worker, unit);
             go_forward(&chunk);
             go_backward(&chunk);
@@ -213,32 +299,86 @@ static void run_forward(struct nin__executable *executable, const struct nin__ru
     nin__cpu_workers_run(executable->workers, sweep_forward, &sweep);
 }
 
+/* What is done once for all chunks, in shares. */
+struct chore {
+    const struct nin__executable *executable;
+    const struct nin__run *run; /* of finish */
+    const float *parameters;    /* of prepare */
+    float *prepared;
+    int32_t first, end; /* ops */
+};
+
+static struct cpu_share share_of(const struct chore *chore, int32_t worker)
+{
+    return (struct cpu_share){worker, nin__cpu_workers_count(chore->executable->workers)};
+}
+
+static void finish_share(void *argument, int32_t worker)
+{
+    const struct chore *chore = argument;
+    const float *total = nin__cpu_lanes_total(chore->executable->lanes);
+
+    for (int32_t i = chore->first; i < chore->end; i++) {
+        const struct cpu_op *op = &chore->executable->ops[i];
+
+        if (op->algorithm->finish != NULL)
+            op->algorithm->finish(op, total + op->lane / sizeof(float), chore->run->gradient,
+                                  chore->run->accumulate, share_of(chore, worker));
+    }
+}
+
 static void run_backward(struct nin__executable *executable, const struct nin__run *run, int32_t s)
 {
     struct sweep sweep = describe_sweep(executable, run, s);
+    struct chore finish = {.executable = executable,
+                           .run = run,
+                           .first = sweep.segment->first,
+                           .end = sweep.segment->end};
 
     nin__cpu_lanes_begin(executable->lanes, sweep.lanes, sweep.segment->lane_bytes / sizeof(float));
     nin__cpu_workers_run(executable->workers, sweep_backward, &sweep);
-    for (int32_t i = sweep.segment->first; i < sweep.segment->end; i++) {
-        const struct cpu_op *op = &executable->ops[i];
+    nin__cpu_workers_run(executable->workers, finish_share, &finish);
+}
 
-        if (op->kernel->finish != NULL)
-            op->kernel->finish(op->op,
-                               nin__cpu_lanes_total(executable->lanes) + op->lane / sizeof(float),
-                               run->gradient, run->accumulate);
+static void prepare_share(void *argument, int32_t worker)
+{
+    const struct chore *chore = argument;
+
+    for (int32_t i = 0; i < chore->end; i++) {
+        const struct cpu_op *op = &chore->executable->ops[i];
+
+        if (op->algorithm->prepare != NULL)
+            op->algorithm->prepare(op, chore->parameters,
+                                   chore->prepared + op->prepared / sizeof(float),
+                                   share_of(chore, worker));
     }
+}
+
+nin_status nin__cpu_prepare(struct nin__executable *executable, const float *parameters,
+                            void *prepared)
+{
+    struct chore chore = {.executable = executable,
+                          .parameters = parameters,
+                          .prepared = prepared,
+                          .end = executable->program.count};
+
+    nin__cpu_workers_run(executable->workers, prepare_share, &chore);
+    return NIN_OK;
 }
 
 nin_status nin__cpu_run(struct nin__executable *executable, const struct nin__run *run)
 {
     /* The last segment's forward pass is part of its backward pass. */
     int32_t forward = executable->segment_count - (run->backward ? 1 : 0);
+    bool blas = executable->options.algorithm == NIN_ALGORITHM_GEMM;
 
-    nin__cpu_gemm_begin();
+    if (blas)
+        nin__cpu_gemm_begin();
     for (int32_t s = 0; s < forward; s++)
         run_forward(executable, run, s);
     for (int32_t s = executable->segment_count - 1; run->backward && s >= 0; s--)
         run_backward(executable, run, s);
-    nin__cpu_gemm_end();
+    if (blas)
+        nin__cpu_gemm_end();
     return NIN_OK;
 }

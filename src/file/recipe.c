@@ -117,6 +117,10 @@ static const char *name_algorithm(nin_algorithm algorithm)
     switch (algorithm) {
     case NIN_ALGORITHM_GEMM:
         return "gemm";
+    case NIN_ALGORITHM_DIRECT:
+        return "direct";
+    case NIN_ALGORITHM_WINOGRAD:
+        return "winograd";
     default:
         return "auto";
     }

@@ -7,7 +7,7 @@
  * with weights OHWI (OC x K). A 1x1 convolution and a dense layer need no gathering: their input is the
  * patches matrix. Output rows of a chunk are numbered through its images, and products are made for
  * strips of them, so small that patches stay in the cache, and following from the shape alone. */
-#include "cpu/cpu.h"
+#include "cpu/conv.h"
 #include "cpu/gemm.h"
 
 #include <string.h>
@@ -22,19 +22,6 @@ struct strip {
     int64_t first, count;
 };
 
-static int64_t patch_size(const struct nin__op *op)
-{
-    return (int64_t)op->kernel_h * op->kernel_w * op->in.c;
-}
-
-static bool is_direct(const struct nin__op *op)
-{
-    bool pointwise = op->kernel_h == 1 && op->kernel_w == 1 && op->stride == 1;
-    bool whole_map = op->kernel_h == op->in.h && op->kernel_w == op->in.w;
-
-    return op->pad == 0 && (pointwise || whole_map);
-}
-
 /* In OHWI order a 1x1 kernel's weights are those of OIHW. */
 static bool is_permuted(const struct nin__op *op)
 {
@@ -43,12 +30,12 @@ static bool is_permuted(const struct nin__op *op)
 
 static size_t weight_count(const struct nin__op *op)
 {
-    return (size_t)op->out.c * (size_t)patch_size(op);
+    return (size_t)op->out.c * (size_t)nin__cpu_patch_size(op);
 }
 
 static int64_t strip_rows(const struct nin__op *op)
 {
-    int64_t row = patch_size(op) * op->out.w;
+    int64_t row = nin__cpu_patch_size(op) * op->out.w;
 
     return row >= STRIP_FLOATS ? 1 : STRIP_FLOATS / row;
 }
@@ -152,25 +139,32 @@ static const float *patches_of(const struct cpu_call *call, struct strip strip)
 {
     const struct nin__op *op = call->op;
 
-    if (is_direct(op)) /* out.w pixels of K floats a row */
-        return call->x + strip.first * op->out.w * patch_size(op);
+    if (nin__cpu_is_flat(op)) /* out.w pixels of K floats a row */
+        return call->x + strip.first * op->out.w * nin__cpu_patch_size(op);
     gather(op, call->x, strip, call->scratch);
     return call->scratch;
 }
 
 /* ---- forward ------------------------------------------------------------------------------ */
 
-static void declare(struct cpu_need *need, const struct nin__op *op, int32_t unit)
+/* dw OHWI, db */
+static size_t lane_floats(const struct nin__op *op)
 {
+    return weight_count(op) + (size_t)op->out.c;
+}
+
+static void declare(struct cpu_need *need, const struct cpu_op *cpu, int32_t unit)
+{
+    const struct nin__op *op = cpu->op;
     int64_t rows = strip_rows(op), all = (int64_t)unit * op->out.h;
 
     if (rows > all)
         rows = all;
     if (is_permuted(op))
         need->prepared = weight_count(op) * sizeof(float);
-    if (!is_direct(op))
-        need->scratch = (size_t)(rows * op->out.w * patch_size(op)) * sizeof(float);
-    need->lane = (weight_count(op) + (size_t)op->out.c) * sizeof(float); /* dw OHWI, db */
+    if (!nin__cpu_is_flat(op))
+        need->scratch = (size_t)(rows * op->out.w * nin__cpu_patch_size(op)) * sizeof(float);
+    need->lane = lane_floats(op) * sizeof(float);
 }
 
 static const float *weights_of(const struct cpu_call *call)
@@ -202,14 +196,13 @@ static void relu(float *y, int64_t count)
         y[k] = y[k] < 0.0f ? 0.0f : y[k];
 }
 
-static void forward_strip(const struct cpu_call *call, struct strip strip)
+static void forward_strip(const struct cpu_call *call, struct strip strip, float *y)
 {
     const struct nin__op *op = call->op;
     int64_t pixels = strip.count * op->out.w;
-    float *y = call->y + strip.first * op->out.w * op->out.c;
 
-    nin__cpu_gemm_nt(pixels, op->out.c, patch_size(op), patches_of(call, strip), weights_of(call),
-                     y);
+    nin__cpu_gemm_nt(pixels, op->out.c, nin__cpu_patch_size(op), patches_of(call, strip),
+                     weights_of(call), y);
     if (op->bias == NIN__NO_PARAMETER) {
         if (op->relu)
             relu(y, pixels * op->out.c);
@@ -220,25 +213,15 @@ static void forward_strip(const struct cpu_call *call, struct strip strip)
     }
 }
 
-static void forward_rows(const struct cpu_call *call, int64_t first, int64_t end)
-{
-    int64_t rows = strip_rows(call->op);
-
-    for (int64_t at = first; at < end; at += rows)
-        forward_strip(call, (struct strip){at, end - at < rows ? end - at : rows});
-}
-
 static void forward(const struct cpu_call *call)
 {
-    int32_t height = call->op->out.h;
+    const struct nin__op *op = call->op;
+    int64_t first = call->row, rows = strip_rows(op);
+    int64_t end = first + (int64_t)call->images * call->rows;
 
-    if (call->rows == height) { /* whole images: strips may run from one into the next */
-        forward_rows(call, (int64_t)call->image * height,
-                     (int64_t)(call->image + call->images) * height);
-        return;
-    }
-    for (int64_t i = call->image; i < call->image + call->images; i++)
-        forward_rows(call, i * height + call->row, i * height + call->row + call->rows);
+    for (int64_t at = first; at < end; at += rows)
+        forward_strip(call, (struct strip){at, end - at < rows ? end - at : rows},
+                      call->y + (at - first) * op->out.w * op->out.c);
 }
 
 /* ---- backward ----------------------------------------------------------------------------- */
@@ -262,17 +245,18 @@ static void add_column_sums(float *restrict db, const float *restrict dy, int64_
 static void backward_strip(const struct cpu_call *call, struct strip strip)
 {
     const struct nin__op *op = call->op;
-    int64_t pixels = strip.count * op->out.w, k = patch_size(op), at = strip.first * op->out.w;
+    int64_t pixels = strip.count * op->out.w, k = nin__cpu_patch_size(op),
+            at = strip.first * op->out.w;
     float *dy = call->dy + at * op->out.c, *dw = call->lane, *db = dw + weight_count(op);
 
-    if (op->relu)
+    if (op->relu && !call->cpu->gated)
         gate(dy, call->y + at * op->out.c, pixels * op->out.c);
     if (op->bias != NIN__NO_PARAMETER)
         add_column_sums(db, dy, pixels, op->out.c);
     nin__cpu_gemm_tn_add(op->out.c, k, pixels, dy, patches_of(call, strip), dw);
     if (call->dx == NULL)
         return;
-    if (is_direct(op)) {
+    if (nin__cpu_is_flat(op)) {
         nin__cpu_gemm_nn(pixels, k, op->out.c, dy, weights_of(call), call->dx + at * k);
         return;
     }
@@ -283,55 +267,57 @@ static void backward_strip(const struct cpu_call *call, struct strip strip)
 static void backward(const struct cpu_call *call)
 {
     const struct nin__op *op = call->op;
-    int64_t first = (int64_t)call->image * op->out.h, rows = strip_rows(op);
-    int64_t end = first + (int64_t)call->images * op->out.h;
-    size_t size = nin__shape_size(op->in);
+    int64_t rows = strip_rows(op), end = (int64_t)call->images * call->rows;
 
-    if (call->dx != NULL && !is_direct(op)) /* scatter adds */
-        memset(call->dx + (size_t)call->image * size, 0,
-               (size_t)call->images * size * sizeof *call->dx);
-    for (int64_t at = first; at < end; at += rows)
+    if (call->fresh)
+        memset(call->lane, 0, lane_floats(op) * sizeof *call->lane);
+    if (call->dx != NULL && !nin__cpu_is_flat(op)) /* scatter adds */
+        memset(call->dx, 0, (size_t)call->images * nin__shape_size(op->in) * sizeof *call->dx);
+    for (int64_t at = 0; at < end; at += rows)
         backward_strip(call, (struct strip){at, end - at < rows ? end - at : rows});
 }
 
 /* ---- prepare and finish ------------------------------------------------------------------- */
 
 /* OHWI (target) from OIHW, filter by filter. */
-static void prepare(const struct nin__op *op, const float *parameters, float *prepared)
+static void prepare(const struct cpu_op *cpu, const float *parameters, float *prepared,
+                    struct cpu_share share)
 {
+    const struct nin__op *op = cpu->op;
     const float *oihw = parameters + op->weight;
     size_t area = (size_t)op->kernel_h * (size_t)op->kernel_w, channels = (size_t)op->in.c;
+    size_t first, end;
 
-    for (int32_t o = 0; is_permuted(op) && o < op->out.c; o++)
+    nin__cpu_share_range(share, (size_t)op->out.c, 1, &first, &end);
+    for (size_t o = first; is_permuted(op) && o < end; o++)
         for (size_t c = 0; c < channels; c++)
             for (size_t k = 0; k < area; k++)
-                prepared[((size_t)o * area + k) * channels + c] =
-                    oihw[((size_t)o * channels + c) * area + k];
+                prepared[(o * area + k) * channels + c] = oihw[(o * channels + c) * area + k];
 }
 
-static void put(float *target, float value, bool accumulate)
+static void finish(const struct cpu_op *cpu, const float *lane, float *gradient, bool accumulate,
+                   struct cpu_share share)
 {
-    *target = accumulate ? *target + value : value;
-}
-
-static void finish(const struct nin__op *op, const float *lane, float *gradient, bool accumulate)
-{
+    const struct nin__op *op = cpu->op;
     size_t area = (size_t)op->kernel_h * (size_t)op->kernel_w, channels = (size_t)op->in.c;
     float *oihw = gradient + op->weight;
     const float *db = lane + weight_count(op);
+    size_t first, end;
 
-    for (int32_t o = 0; o < op->out.c; o++)
+    nin__cpu_share_range(share, (size_t)op->out.c, 1, &first, &end);
+    for (size_t o = first; o < end; o++) {
         for (size_t c = 0; c < channels; c++)
             for (size_t k = 0; k < area; k++)
-                put(&oihw[((size_t)o * channels + c) * area + k],
-                    lane[((size_t)o * area + k) * channels + c], accumulate);
-    for (int32_t o = 0; op->bias != NIN__NO_PARAMETER && o < op->out.c; o++)
-        put(&gradient[op->bias + (size_t)o], db[o], accumulate);
+                nin__cpu_put(&oihw[(o * channels + c) * area + k],
+                             lane[(o * area + k) * channels + c], accumulate);
+        if (op->bias != NIN__NO_PARAMETER)
+            nin__cpu_put(&gradient[op->bias + o], db[o], accumulate);
+    }
 }
 
-const struct cpu_kernel nin__cpu_conv_gemm_kernel = {.name = "gemm",
-                                                     .declare = declare,
-                                                     .prepare = prepare,
-                                                     .forward = forward,
-                                                     .backward = backward,
-                                                     .finish = finish};
+const struct cpu_algorithm nin__cpu_conv_gemm = {.name = "gemm",
+                                                 .declare = declare,
+                                                 .prepare = prepare,
+                                                 .forward = forward,
+                                                 .backward = backward,
+                                                 .finish = finish};

@@ -1,0 +1,525 @@
+/* SPDX-License-Identifier: MIT */
+/* Convolution by Winograd's minimal filtering (kernels/winograd.h has the maps): F(4x4, 5x5) and
+ * F(6x6, 3x3), stride 1. With B the map of data, E that of weights and of gradients of the output, and A
+ * that of outputs, for tiles of 8x8 pixels of the input and size x size of the output,
+ *
+ *     y  = A (sum over C  of B x * E w)        dx the same with dy for x and the kernel turned around
+ *     dw = A (sum over tiles of B x * E dy)    size and kernel change places; one A a step
+ *
+ * so at each of the 64 points there is one matrix product over all tiles of the chunk.
+ *
+ * A side that size does not divide is covered by full tiles and by short ones of size - 1. The last output
+ * of a tile is all that needs the point at infinity: short tiles leave it out. A point's tiles lie side by
+ * side in this order: short above, full across; full; full above, short across; short. */
+#include "cpu/conv.h"
+
+#include <string.h>
+
+/* Columns of a block of products: its 64 sums of all tiles stay in the cache until they are read. */
+enum {
+    BLOCK_COLUMNS = 32
+};
+
+/* ---- tiles -------------------------------------------------------------------------------- */
+
+/* How a side of n pixels is cut. */
+struct cut {
+    int32_t size, full, tiles; /* of a full tile; how many are full; all */
+};
+
+static struct cut cut_side(int32_t n, int32_t kernel)
+{
+    struct cut cut = {.size = WINOGRAD_SIDE + 1 - kernel};
+    int32_t spare;
+
+    cut.tiles = (n + cut.size - 1) / cut.size;
+    spare = cut.tiles * cut.size - n;
+    cut.full = spare < cut.tiles ? cut.tiles - spare : 0;
+    return cut;
+}
+
+/* Where tile i begins. */
+static int32_t tile_start(struct cut cut, int32_t i)
+{
+    return i <= cut.full ? i * cut.size : cut.full * cut.size + (i - cut.full) * (cut.size - 1);
+}
+
+/* The tiles of some images, and the range of them that each kind of point sees. */
+struct tiling {
+    struct cut down, across;
+    int32_t images, count;
+    int32_t full_across[2], full_down[2], full[2]; /* first, end */
+};
+
+static struct tiling tile_images(int32_t h, int32_t w, int32_t kernel, int32_t images)
+{
+    struct tiling t = {
+        .down = cut_side(h, kernel), .across = cut_side(w, kernel), .images = images};
+    int32_t short_full = images * (t.down.tiles - t.down.full) * t.across.full;
+    int32_t full_full = images * t.down.full * t.across.full;
+    int32_t full_short = images * t.down.full * (t.across.tiles - t.across.full);
+
+    t.count = images * t.down.tiles * t.across.tiles;
+    t.full_across[0] = 0;
+    t.full_across[1] = short_full + full_full;
+    t.full_down[0] = t.full[0] = short_full;
+    t.full[1] = short_full + full_full;
+    t.full_down[1] = t.full[1] + full_short;
+    return t;
+}
+
+/* Tiles that take part at a point. */
+static void tiles_of_point(const struct tiling *t, int32_t point, int32_t *first, int32_t *count)
+{
+    static const int32_t infinity = WINOGRAD_SIDE - 1;
+    const int32_t all[2] = {0, t->count};
+    bool down = point / WINOGRAD_SIDE == infinity, across = point % WINOGRAD_SIDE == infinity;
+    const int32_t *range = down && across ? t->full
+                           : down         ? t->full_down
+                           : across       ? t->full_across
+                                          : all;
+
+    *first = range[0];
+    *count = range[1] - range[0];
+}
+
+struct tile {
+    int32_t index, image, y, x; /* first row and column of the output */
+    int32_t rows, columns;      /* of the output, size or less */
+};
+
+/* Tiles of one kind, from `first` on in the order of points: down and across from i0 and j0 on. */
+struct kind {
+    int32_t i0, i1, j0, j1;
+};
+
+static struct kind tile_kind(const struct tiling *t, int32_t k)
+{
+    const struct cut *d = &t->down, *a = &t->across;
+    const struct kind kinds[4] = {{d->full, d->tiles, 0, a->full},
+                                  {0, d->full, 0, a->full},
+                                  {0, d->full, a->full, a->tiles},
+                                  {d->full, d->tiles, a->full, a->tiles}};
+
+    return kinds[k];
+}
+
+static struct tile tile_at(const struct tiling *t, struct kind kind, int32_t n)
+{
+    int32_t across = kind.j1 - kind.j0, area = (kind.i1 - kind.i0) * across;
+    int32_t i = kind.i0 + n % area / across, j = kind.j0 + n % across;
+
+    return (struct tile){.image = n / area,
+                         .y = tile_start(t->down, i),
+                         .x = tile_start(t->across, j),
+                         .rows = t->down.size - (i >= t->down.full),
+                         .columns = t->across.size - (j >= t->across.full)};
+}
+
+/* The tile of an index. */
+static struct tile find_tile(const struct tiling *t, int32_t index)
+{
+    int32_t n = index;
+
+    for (int32_t k = 0; k < 4; k++) {
+        struct kind kind = tile_kind(t, k);
+        int32_t count = t->images * (kind.i1 - kind.i0) * (kind.j1 - kind.j0);
+
+        if (n < count) {
+            struct tile tile = tile_at(t, kind, n);
+
+            tile.index = index;
+            return tile;
+        }
+        n -= count;
+    }
+    return (struct tile){0};
+}
+
+/* ---- maps of a chunk ---------------------------------------------------------------------- */
+
+/* Images of one shape, and a pixel of zeros for what lies outside. */
+struct images {
+    const float *values, *zeros;
+    int32_t h, w, c;
+};
+
+static const float *pixel(const struct images *m, int32_t image, int32_t y, int32_t x)
+{
+    if (y < 0 || y >= m->h || x < 0 || x >= m->w)
+        return m->zeros;
+    return m->values + (((ptrdiff_t)image * m->h + y) * m->w + x) * m->c;
+}
+
+/* v: [point][tile][C], B of the 8x8 pixels from (y - pad, x - pad) on. */
+static void map_data(const struct cpu_kernels *kernels, const struct tiling *t,
+                     const struct images *m, int32_t pad, float *v)
+{
+    for (int32_t n = 0; n < t->count; n++) {
+        struct tile tile = find_tile(t, n);
+        const float *pixels[WINOGRAD_POINTS];
+
+        for (int32_t k = 0; k < WINOGRAD_POINTS; k++)
+            pixels[k] = pixel(m, tile.image, tile.y - pad + k / WINOGRAD_SIDE,
+                              tile.x - pad + k % WINOGRAD_SIDE);
+        kernels->winograd_data(v + (ptrdiff_t)n * m->c, (ptrdiff_t)t->count * m->c, pixels, m->c);
+    }
+}
+
+/* d: [point][tile][channels], E of the tile's own pixels of channels from `first` on. */
+static void map_gradient(const struct cpu_kernels *kernels, const struct tiling *t,
+                         const struct images *m, int32_t first, int32_t channels, float *d)
+{
+    int32_t size = t->down.size;
+
+    for (int32_t n = 0; n < t->count; n++) {
+        struct tile tile = find_tile(t, n);
+        const float *pixels[36];
+
+        for (int32_t k = 0; k < size * size; k++) {
+            bool inside = k / size < tile.rows && k % size < tile.columns;
+
+            pixels[k] = inside ? pixel(m, tile.image, tile.y + k / size, tile.x + k % size) + first
+                               : m->zeros;
+        }
+        kernels->winograd_gradient(d + (ptrdiff_t)n * channels, (ptrdiff_t)t->count * channels,
+                                   pixels, size, channels);
+    }
+}
+
+/* Where the output of a pass goes. */
+struct outputs {
+    float *y;
+    const float *bias, *gate;
+    bool relu;
+    int32_t h, w, c;
+};
+
+/* Columns first ... first + columns - 1 of y from m: [point][tile][columns]. */
+static void map_outputs(const struct cpu_kernels *kernels, const struct tiling *t, const float *m,
+                        const struct outputs *o, int32_t first, int32_t columns)
+{
+    struct cpu_winograd_output out = {.bias = o->bias == NULL ? NULL : o->bias + first,
+                                      .relu = o->relu,
+                                      .size = t->down.size,
+                                      .channels = columns,
+                                      .slab = (ptrdiff_t)t->count * columns,
+                                      .row = (ptrdiff_t)o->w * o->c,
+                                      .column = o->c};
+
+    for (int32_t n = 0; n < t->count; n++) {
+        struct tile tile = find_tile(t, n);
+        ptrdiff_t at = (((ptrdiff_t)tile.image * o->h + tile.y) * o->w + tile.x) * o->c + first;
+
+        out.m = m + (ptrdiff_t)n * columns;
+        out.y = o->y + at;
+        out.gate = o->gate == NULL ? NULL : o->gate + at;
+        out.rows = o->h - tile.y < tile.rows ? o->h - tile.y : tile.rows;
+        out.columns = o->w - tile.x < tile.columns ? o->w - tile.x : tile.columns;
+        kernels->winograd_output(&out);
+    }
+}
+
+/* ---- shapes ------------------------------------------------------------------------------- */
+
+static int32_t padded(const struct cpu_op *cpu, int32_t columns)
+{
+    int32_t width = cpu->kernels->width;
+
+    return (columns + width - 1) / width * width;
+}
+
+/* Blocks of columns, all but the last of BLOCK_COLUMNS. */
+static int32_t block_of(int32_t first, int32_t columns)
+{
+    return columns - first < BLOCK_COLUMNS ? columns - first : BLOCK_COLUMNS;
+}
+
+/* Weights at the 64 points: [block of columns][point][depth x columns packed]. */
+static size_t weight_floats(const struct cpu_op *cpu, int32_t depth, int32_t columns)
+{
+    size_t floats = 0;
+
+    for (int32_t n = 0; n < columns; n += BLOCK_COLUMNS)
+        floats += WINOGRAD_POINTS * cpu->kernels->packed_size(depth, block_of(n, columns));
+    return nin__align(floats * sizeof(float)) / sizeof(float);
+}
+
+/* Sums of a lane: [point][C][OC padded], then db. */
+static size_t sum_floats(const struct cpu_op *cpu)
+{
+    return WINOGRAD_POINTS * (size_t)cpu->op->in.c * (size_t)padded(cpu, cpu->op->out.c);
+}
+
+/* Scratch: a pixel of zeros, data at the points, and products or gradients at the points. */
+struct scratch {
+    size_t data, products, floats; /* where they begin; all */
+};
+
+static size_t largest(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+static struct scratch lay_scratch(const struct cpu_op *cpu, int32_t images)
+{
+    const struct nin__op *op = cpu->op;
+    size_t out = (size_t)tile_images(op->out.h, op->out.w, op->kernel_h, images).count;
+    size_t in = (size_t)tile_images(op->in.h, op->in.w, op->kernel_h, images).count;
+    size_t data = out * (size_t)op->in.c;
+    struct scratch s = {
+        .data = (size_t)largest((size_t)padded(cpu, op->in.c), (size_t)padded(cpu, op->out.c))};
+
+    if (cpu->wants_dx)
+        data = largest(data, in * (size_t)op->out.c);
+    s.data = nin__align(s.data * sizeof(float)) / sizeof(float);
+    s.products = s.data + nin__align(WINOGRAD_POINTS * data * sizeof(float)) / sizeof(float);
+    s.floats = s.products + WINOGRAD_POINTS * largest(in, out) * BLOCK_COLUMNS;
+    return s;
+}
+
+static void declare(struct cpu_need *need, const struct cpu_op *cpu, int32_t unit)
+{
+    const struct nin__op *op = cpu->op;
+    size_t weights = weight_floats(cpu, op->in.c, op->out.c);
+
+    if (cpu->wants_dx)
+        weights += weight_floats(cpu, op->out.c, op->in.c);
+    need->prepared = weights * sizeof(float);
+    need->scratch = lay_scratch(cpu, unit).floats * sizeof(float);
+    need->lane = (sum_floats(cpu) + (size_t)padded(cpu, op->out.c)) * sizeof(float);
+}
+
+static const float *clear_zeros(const struct cpu_call *call, struct scratch s)
+{
+    return memset(call->scratch, 0, s.data * sizeof(float));
+}
+
+/* ---- forward and data --------------------------------------------------------------------- */
+
+/* At each point, for a block of columns: products [tile][columns] = data [tile][depth] * weights. */
+static void multiply_points(const struct cpu_kernels *kernels, const struct tiling *t,
+                            const float *data, const float *weights, float *products, int32_t depth,
+                            int32_t columns)
+{
+    size_t packed = kernels->packed_size(depth, columns);
+    struct cpu_product product = {
+        .columns = columns, .depth = depth, .runs = 1, .a_row = depth, .c_row = columns};
+
+    for (int32_t k = 0; k < WINOGRAD_POINTS; k++) {
+        int32_t first;
+
+        tiles_of_point(t, k, &first, &product.rows);
+        product.a = data + ((ptrdiff_t)k * t->count + first) * depth;
+        product.b = weights + (size_t)k * packed;
+        product.c = products + ((ptrdiff_t)k * t->count + first) * columns;
+        kernels->multiply(&product);
+    }
+}
+
+/* One convolution of a chunk: x with its pad to o, weights as weight_floats lays them. */
+static void convolve(const struct cpu_call *call, const struct images *x, int32_t pad,
+                     const float *weights, const struct outputs *o)
+{
+    const struct cpu_kernels *kernels = call->cpu->kernels;
+    struct tiling t = tile_images(o->h, o->w, call->op->kernel_h, call->images);
+    struct scratch s = lay_scratch(call->cpu, call->images);
+    float *data = call->scratch + s.data, *products = call->scratch + s.products;
+
+    map_data(kernels, &t, x, pad, data);
+    for (int32_t n = 0; n < o->c; n += BLOCK_COLUMNS) {
+        int32_t columns = block_of(n, o->c);
+
+        multiply_points(kernels, &t, data, weights, products, x->c, columns);
+        map_outputs(kernels, &t, products, o, n, columns);
+        weights += WINOGRAD_POINTS * kernels->packed_size(x->c, columns);
+    }
+}
+
+static void forward(const struct cpu_call *call)
+{
+    const struct nin__op *op = call->op;
+    struct images x = {call->x, clear_zeros(call, lay_scratch(call->cpu, call->images)), op->in.h,
+                       op->in.w, op->in.c};
+    struct outputs y = {.y = call->y,
+                        .bias =
+                            op->bias == NIN__NO_PARAMETER ? NULL : call->run->parameters + op->bias,
+                        .relu = op->relu,
+                        .h = op->out.h,
+                        .w = op->out.w,
+                        .c = op->out.c};
+
+    convolve(call, &x, op->pad, call->prepared, &y);
+}
+
+/* ---- backward ----------------------------------------------------------------------------- */
+
+/* At each point: sums (C x OC) += data (tiles x C)' * gradients (tiles x OC), a block of columns of OC
+ * at a time. */
+static void add_weights(const struct cpu_call *call, const struct images *x,
+                        const struct images *dy)
+{
+    const struct cpu_kernels *kernels = call->cpu->kernels;
+    struct tiling t = tile_images(dy->h, dy->w, call->op->kernel_h, call->images);
+    struct scratch s = lay_scratch(call->cpu, call->images);
+    float *data = call->scratch + s.data, *gradients = call->scratch + s.products;
+    struct cpu_outer outer = {.fresh = call->fresh,
+                              .groups = 1,
+                              .depth = x->c,
+                              .a_row = x->c,
+                              .c_row = padded(call->cpu, dy->c)};
+
+    map_data(kernels, &t, x, call->op->pad, data);
+    for (int32_t n = 0; n < dy->c; n += BLOCK_COLUMNS) {
+        outer.columns = block_of(n, dy->c);
+        outer.b_row = outer.columns;
+        map_gradient(kernels, &t, dy, n, outer.columns, gradients);
+        for (int32_t k = 0; k < WINOGRAD_POINTS; k++) {
+            int32_t first;
+
+            tiles_of_point(&t, k, &first, &outer.rows);
+            outer.a = data + ((ptrdiff_t)k * t.count + first) * x->c;
+            outer.b = gradients + ((ptrdiff_t)k * t.count + first) * outer.columns;
+            outer.c = call->lane + (ptrdiff_t)k * x->c * outer.c_row + n;
+            kernels->add_outer(&outer);
+        }
+    }
+}
+
+static void backward(const struct cpu_call *call)
+{
+    const struct nin__op *op = call->op;
+    const float *zeros = clear_zeros(call, lay_scratch(call->cpu, call->images));
+    struct images x = {call->x, zeros, op->in.h, op->in.w, op->in.c};
+    struct images dy = {call->dy, zeros, op->out.h, op->out.w, op->out.c};
+    struct outputs dx = {.y = call->dx,
+                         .gate = call->cpu->gate_dx ? call->x : NULL,
+                         .h = op->in.h,
+                         .w = op->in.w,
+                         .c = op->in.c};
+
+    nin__cpu_finish_gradient(call, call->lane + sum_floats(call->cpu));
+    add_weights(call, &x, &dy);
+    if (call->dx != NULL)
+        convolve(call, &dy, op->kernel_h - 1 - op->pad,
+                 call->prepared + weight_floats(call->cpu, op->in.c, op->out.c), &dx);
+}
+
+/* ---- prepare and finish ------------------------------------------------------------------- */
+
+/* One pass's weights, block by block; rows of the depth are shared out. */
+static void prepare_pass(const struct cpu_op *cpu, struct cpu_winograd_weights weights,
+                         struct cpu_share share)
+{
+    struct cpu_winograd_weights block = weights;
+    size_t first, end;
+
+    nin__cpu_share_range(share, (size_t)weights.depth, 1, &first, &end);
+    for (int32_t n = 0; n < weights.columns; n += BLOCK_COLUMNS) {
+        block.w = weights.w + n * weights.column_step;
+        block.columns = block_of(n, weights.columns);
+        cpu->kernels->winograd_weights(&block, (int32_t)first, (int32_t)end);
+        block.u += WINOGRAD_POINTS * cpu->kernels->packed_size(block.depth, block.columns);
+    }
+}
+
+static void prepare(const struct cpu_op *cpu, const float *parameters, float *prepared,
+                    struct cpu_share share)
+{
+    const struct nin__op *op = cpu->op;
+    const float *oihw = parameters + op->weight;
+    int32_t area = op->kernel_h * op->kernel_w;
+    ptrdiff_t filter = (ptrdiff_t)area * op->in.c;
+
+    prepare_pass(cpu,
+                 (struct cpu_winograd_weights){.u = prepared,
+                                               .w = oihw,
+                                               .kernel = op->kernel_h,
+                                               .depth = op->in.c,
+                                               .columns = op->out.c,
+                                               .tap_step = 1,
+                                               .depth_step = area,
+                                               .column_step = filter},
+                 share);
+    if (cpu->wants_dx) /* the taps backwards: the kernel turned around */
+        prepare_pass(
+            cpu,
+            (struct cpu_winograd_weights){.u = prepared + weight_floats(cpu, op->in.c, op->out.c),
+                                          .w = oihw + area - 1,
+                                          .kernel = op->kernel_h,
+                                          .depth = op->out.c,
+                                          .columns = op->in.c,
+                                          .tap_step = -1,
+                                          .depth_step = filter,
+                                          .column_step = area},
+            share);
+}
+
+/* The gradient of filters first ... first + columns - 1 for one channel. */
+static void finish_filters(const struct cpu_op *cpu, const float *sums, float *gradient,
+                           bool accumulate, size_t channel, size_t first, size_t columns)
+{
+    const struct nin__op *op = cpu->op;
+    size_t area = (size_t)op->kernel_h * (size_t)op->kernel_w, channels = (size_t)op->in.c;
+    ptrdiff_t row = padded(cpu, op->out.c), width = cpu->kernels->width;
+    float dw[25 * 16]; /* [tap][width], for the largest of both */
+
+    cpu->kernels->winograd_weight_gradient(dw, sums + (ptrdiff_t)channel * row + (ptrdiff_t)first,
+                                           (ptrdiff_t)channels * row, op->kernel_h,
+                                           (int32_t)columns);
+    for (size_t i = 0; i < columns; i++)
+        for (size_t k = 0; k < area; k++)
+            nin__cpu_put(&gradient[op->weight + ((first + i) * channels + channel) * area + k],
+                         dw[k * (size_t)width + i], accumulate);
+}
+
+static void finish(const struct cpu_op *cpu, const float *lane, float *gradient, bool accumulate,
+                   struct cpu_share share)
+{
+    const struct nin__op *op = cpu->op;
+    size_t width = (size_t)cpu->kernels->width, filters = (size_t)op->out.c, first, end;
+    const float *db = lane + sum_floats(cpu);
+
+    nin__cpu_share_range(share, filters, width, &first, &end);
+    for (size_t o = first; o < end; o += width)
+        for (size_t c = 0; c < (size_t)op->in.c; c++)
+            finish_filters(cpu, lane, gradient, accumulate, c, o,
+                           end - o < width ? end - o : width);
+    for (size_t o = first; op->bias != NIN__NO_PARAMETER && o < end; o++)
+        nin__cpu_put(&gradient[op->bias + o], db[o], accumulate);
+}
+
+/* ---- the rule ----------------------------------------------------------------------------- */
+
+bool nin__cpu_winograd_fits(const struct nin__op *op)
+{
+    return op->kernel_h == op->kernel_w && (op->kernel_h == 5 || op->kernel_h == 3) &&
+           op->stride == 1 && op->pad < op->kernel_h;
+}
+
+/* Multiplications of one image's forward pass, with what the maps cost beside them: about as much as so
+ * many multiplications for each channel of a point of a tile, measured. */
+bool nin__cpu_winograd_pays(const struct nin__op *op)
+{
+    static const int64_t MAP_COST = 5;
+    struct tiling t = tile_images(op->out.h, op->out.w, op->kernel_h, 1);
+    int64_t pixels = (int64_t)op->out.h * op->out.w, c = op->in.c, oc = op->out.c;
+    int64_t direct = pixels * op->kernel_h * op->kernel_w * c * oc, winograd = 0;
+
+    for (int32_t k = 0; k < WINOGRAD_POINTS; k++) {
+        int32_t first, count;
+
+        tiles_of_point(&t, k, &first, &count);
+        winograd += count * c * oc;
+    }
+    return winograd + MAP_COST * WINOGRAD_POINTS * t.count * (c + oc) < direct;
+}
+
+const struct cpu_algorithm nin__cpu_conv_winograd = {.name = "winograd",
+                                                     .gates = true,
+                                                     .whole = true,
+                                                     .declare = declare,
+                                                     .prepare = prepare,
+                                                     .forward = forward,
+                                                     .backward = backward,
+                                                     .finish = finish};

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT */
+/* The table of one instruction set: see kernels.h. The Makefile compiles this file once for each. */
+#include "cpu/kernels.h"
+
+#include "cpu/kernels/product.h"
+#include "cpu/kernels/winograd.h"
+
+#if defined(__AVX512F__)
+const struct cpu_kernels nin__cpu_kernels_avx512 = {
+    .name = "avx512",
+#elif defined(__AVX2__) && defined(__FMA__)
+const struct cpu_kernels nin__cpu_kernels_avx2 = {
+    .name = "avx2",
+#else
+const struct cpu_kernels nin__cpu_kernels_baseline = {
+    .name = "baseline",
+#endif
+    .width = WIDTH,
+    .packed_size = packed_size,
+    .pack = pack,
+    .multiply = multiply,
+    .add_outer = add_outer,
+    .winograd_data = winograd_data,
+    .winograd_gradient = winograd_gradient,
+    .winograd_output = winograd_output,
+    .winograd_weights = winograd_weights,
+    .winograd_weight_gradient = winograd_weight_gradient,
+    .gate = gate,
+    .add_columns = add_columns,
+};

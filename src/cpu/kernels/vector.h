@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef NIN__CPU_KERNELS_VECTOR_H
+#define NIN__CPU_KERNELS_VECTOR_H
+
+/* A vector of floats as wide as the instruction set that this file is compiled for, in the compiler's
+ * vector extension: + - * work on it. Intrinsics stand in this file only. */
+
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__AVX512F__)
+#include <immintrin.h>
+enum {
+    WIDTH = 16,
+    REGISTERS = 32
+};
+#elif defined(__AVX2__) && defined(__FMA__)
+#include <immintrin.h>
+enum {
+    WIDTH = 8,
+    REGISTERS = 16
+};
+#else
+enum {
+    WIDTH = 4,
+    REGISTERS = 16
+};
+#endif
+
+#define INLINE static inline __attribute__((always_inline))
+
+typedef float vector __attribute__((vector_size(4 * WIDTH)));
+typedef int32_t mask __attribute__((vector_size(4 * WIDTH)));
+typedef float unaligned_vector __attribute__((vector_size(4 * WIDTH), aligned(4), may_alias));
+
+INLINE vector load(const float *from)
+{
+    return *(const unaligned_vector *)from;
+}
+
+INLINE void store(float *to, vector v)
+{
+    *(unaligned_vector *)to = v;
+}
+
+/* The first `count` elements, 1 to WIDTH - 1; the others are 0 and are not touched. */
+#if defined(__AVX512F__)
+INLINE __mmask16 first_lanes(int32_t count)
+{
+    return (__mmask16)((1u << count) - 1u);
+}
+
+INLINE vector load_part(const float *from, int32_t count)
+{
+    return (vector)_mm512_maskz_loadu_ps(first_lanes(count), from);
+}
+
+INLINE void store_part(float *to, vector v, int32_t count)
+{
+    _mm512_mask_storeu_ps(to, first_lanes(count), (__m512)v);
+}
+#elif defined(__AVX2__) && defined(__FMA__)
+INLINE __m256i first_lanes(int32_t count)
+{
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(count), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+
+INLINE vector load_part(const float *from, int32_t count)
+{
+    return (vector)_mm256_maskload_ps(from, first_lanes(count));
+}
+
+INLINE void store_part(float *to, vector v, int32_t count)
+{
+    _mm256_maskstore_ps(to, first_lanes(count), (__m256)v);
+}
+#else
+INLINE vector load_part(const float *from, int32_t count)
+{
+    vector v = {0};
+
+    memcpy(&v, from, (size_t)count * sizeof(float));
+    return v;
+}
+
+INLINE void store_part(float *to, vector v, int32_t count)
+{
+    memcpy(to, &v, (size_t)count * sizeof(float));
+}
+#endif
+
+INLINE vector spread(float value)
+{
+#if defined(__AVX512F__)
+    return (vector)_mm512_set1_ps(value);
+#elif defined(__AVX2__) && defined(__FMA__)
+    return (vector)_mm256_set1_ps(value);
+#else
+    return (vector){value, value, value, value};
+#endif
+}
+
+/* a * b + c, in one rounding where the instruction set can. */
+INLINE vector multiply_add(vector a, vector b, vector c)
+{
+#if defined(__AVX512F__)
+    return (vector)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(__AVX2__) && defined(__FMA__)
+    return (vector)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#else
+    return a * b + c;
+#endif
+}
+
+/* max(v, 0); NaN stays: the instruction gives its second operand if one is not a number */
+INLINE vector rectify(vector v)
+{
+#if defined(__AVX512F__)
+    return (vector)_mm512_max_ps(_mm512_setzero_ps(), (__m512)v);
+#elif defined(__AVX2__) && defined(__FMA__)
+    return (vector)_mm256_max_ps(_mm256_setzero_ps(), (__m256)v);
+#else
+    return (vector)((mask)v & ~(v < (vector){0}));
+#endif
+}
+
+/* v where gate is positive, else 0 */
+INLINE vector pass(vector gate, vector v)
+{
+#if defined(__AVX512F__)
+    return (vector)_mm512_maskz_mov_ps(
+        _mm512_cmp_ps_mask((__m512)gate, _mm512_setzero_ps(), _CMP_GT_OQ), (__m512)v);
+#else
+    return (vector)((mask)v & (gate > (vector){0}));
+#endif
+}
+
+#endif
