@@ -136,6 +136,13 @@ static struct tile find_tile(const struct tiling *t, int32_t index)
     return (struct tile){0};
 }
 
+/* Floats from point to point: the tiles of one, and a cache line more, so that the 64 points of a tile do
+ * not all fall into one set of the cache. */
+static ptrdiff_t slab_of(const struct tiling *t, int32_t channels)
+{
+    return (ptrdiff_t)t->count * channels + NIN__ALIGNMENT / (ptrdiff_t)sizeof(float);
+}
+
 /* ---- maps of a chunk ---------------------------------------------------------------------- */
 
 /* Images of one shape, and a pixel of zeros for what lies outside. */
@@ -162,7 +169,7 @@ static void map_data(const struct cpu_kernels *kernels, const struct tiling *t,
         for (int32_t k = 0; k < WINOGRAD_POINTS; k++)
             pixels[k] = pixel(m, tile.image, tile.y - pad + k / WINOGRAD_SIDE,
                               tile.x - pad + k % WINOGRAD_SIDE);
-        kernels->winograd_data(v + (ptrdiff_t)n * m->c, (ptrdiff_t)t->count * m->c, pixels, m->c);
+        kernels->winograd_data(v + (ptrdiff_t)n * m->c, slab_of(t, m->c), pixels, m->c);
     }
 }
 
@@ -182,7 +189,7 @@ static void map_gradient(const struct cpu_kernels *kernels, const struct tiling 
             pixels[k] = inside ? pixel(m, tile.image, tile.y + k / size, tile.x + k % size) + first
                                : m->zeros;
         }
-        kernels->winograd_gradient(d + (ptrdiff_t)n * channels, (ptrdiff_t)t->count * channels,
+        kernels->winograd_gradient(d + (ptrdiff_t)n * channels, slab_of(t, channels),
                                    pixels, size, channels);
     }
 }
@@ -203,7 +210,7 @@ static void map_outputs(const struct cpu_kernels *kernels, const struct tiling *
                                       .relu = o->relu,
                                       .size = t->down.size,
                                       .channels = columns,
-                                      .slab = (ptrdiff_t)t->count * columns,
+                                      .slab = slab_of(t, columns),
                                       .row = (ptrdiff_t)o->w * o->c,
                                       .column = o->c};
 
@@ -264,17 +271,19 @@ static size_t largest(size_t a, size_t b)
 static struct scratch lay_scratch(const struct cpu_op *cpu, int32_t images)
 {
     const struct nin__op *op = cpu->op;
-    size_t out = (size_t)tile_images(op->out.h, op->out.w, op->kernel_h, images).count;
-    size_t in = (size_t)tile_images(op->in.h, op->in.w, op->kernel_h, images).count;
-    size_t data = out * (size_t)op->in.c;
-    struct scratch s = {
-        .data = (size_t)largest((size_t)padded(cpu, op->in.c), (size_t)padded(cpu, op->out.c))};
+    struct tiling out = tile_images(op->out.h, op->out.w, op->kernel_h, images);
+    struct tiling in = tile_images(op->in.h, op->in.w, op->kernel_h, images);
+    size_t zeros = largest((size_t)padded(cpu, op->in.c), (size_t)padded(cpu, op->out.c));
+    size_t data = (size_t)slab_of(&out, op->in.c);
+    size_t products = largest((size_t)slab_of(&in, BLOCK_COLUMNS),
+                              (size_t)slab_of(&out, BLOCK_COLUMNS));
+    struct scratch s;
 
     if (cpu->wants_dx)
-        data = largest(data, in * (size_t)op->out.c);
-    s.data = nin__align(s.data * sizeof(float)) / sizeof(float);
+        data = largest(data, (size_t)slab_of(&in, op->out.c));
+    s.data = nin__align(zeros * sizeof(float)) / sizeof(float);
     s.products = s.data + nin__align(WINOGRAD_POINTS * data * sizeof(float)) / sizeof(float);
-    s.floats = s.products + WINOGRAD_POINTS * largest(in, out) * BLOCK_COLUMNS;
+    s.floats = s.products + WINOGRAD_POINTS * products;
     return s;
 }
 
@@ -310,9 +319,9 @@ static void multiply_points(const struct cpu_kernels *kernels, const struct tili
         int32_t first;
 
         tiles_of_point(t, k, &first, &product.rows);
-        product.a = data + ((ptrdiff_t)k * t->count + first) * depth;
+        product.a = data + k * slab_of(t, depth) + (ptrdiff_t)first * depth;
         product.b = weights + (size_t)k * packed;
-        product.c = products + ((ptrdiff_t)k * t->count + first) * columns;
+        product.c = products + k * slab_of(t, columns) + (ptrdiff_t)first * columns;
         kernels->multiply(&product);
     }
 }
@@ -378,8 +387,8 @@ static void add_weights(const struct cpu_call *call, const struct images *x,
             int32_t first;
 
             tiles_of_point(&t, k, &first, &outer.rows);
-            outer.a = data + ((ptrdiff_t)k * t.count + first) * x->c;
-            outer.b = gradients + ((ptrdiff_t)k * t.count + first) * outer.columns;
+            outer.a = data + k * slab_of(&t, x->c) + (ptrdiff_t)first * x->c;
+            outer.b = gradients + k * slab_of(&t, outer.columns) + (ptrdiff_t)first * outer.columns;
             outer.c = call->lane + (ptrdiff_t)k * x->c * outer.c_row + n;
             kernels->add_outer(&outer);
         }
