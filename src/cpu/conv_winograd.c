@@ -15,8 +15,11 @@
 
 #include <string.h>
 
-/* Columns of a block of products: its 64 sums of all tiles stay in the cache until they are read. */
+/* What keeps the values of a pass in a cache of the second level: images are taken together up to so
+ * many tiles, and products are made for so many columns at once. The first is part of the order in which
+ * weight gradients add up. */
 enum {
+    PASS_TILES = 16,
     BLOCK_COLUMNS = 32
 };
 
@@ -189,8 +192,8 @@ static void map_gradient(const struct cpu_kernels *kernels, const struct tiling 
             pixels[k] = inside ? pixel(m, tile.image, tile.y + k / size, tile.x + k % size) + first
                                : m->zeros;
         }
-        kernels->winograd_gradient(d + (ptrdiff_t)n * channels, slab_of(t, channels),
-                                   pixels, size, channels);
+        kernels->winograd_gradient(d + (ptrdiff_t)n * channels, slab_of(t, channels), pixels, size,
+                                   channels);
     }
 }
 
@@ -258,6 +261,14 @@ static size_t sum_floats(const struct cpu_op *cpu)
     return WINOGRAD_POINTS * (size_t)cpu->op->in.c * (size_t)padded(cpu, cpu->op->out.c);
 }
 
+/* How many images go through a pass together. */
+static int32_t pass_images(const struct nin__op *op)
+{
+    int32_t tiles = tile_images(op->out.h, op->out.w, op->kernel_h, 1).count;
+
+    return tiles < PASS_TILES ? PASS_TILES / tiles : 1;
+}
+
 /* Scratch: a pixel of zeros, data at the points, and products or gradients at the points. */
 struct scratch {
     size_t data, products, floats; /* where they begin; all */
@@ -271,12 +282,13 @@ static size_t largest(size_t a, size_t b)
 static struct scratch lay_scratch(const struct cpu_op *cpu, int32_t images)
 {
     const struct nin__op *op = cpu->op;
-    struct tiling out = tile_images(op->out.h, op->out.w, op->kernel_h, images);
-    struct tiling in = tile_images(op->in.h, op->in.w, op->kernel_h, images);
+    int32_t together = pass_images(op) < images ? pass_images(op) : images;
+    struct tiling out = tile_images(op->out.h, op->out.w, op->kernel_h, together);
+    struct tiling in = tile_images(op->in.h, op->in.w, op->kernel_h, together);
     size_t zeros = largest((size_t)padded(cpu, op->in.c), (size_t)padded(cpu, op->out.c));
     size_t data = (size_t)slab_of(&out, op->in.c);
-    size_t products = largest((size_t)slab_of(&in, BLOCK_COLUMNS),
-                              (size_t)slab_of(&out, BLOCK_COLUMNS));
+    size_t products =
+        largest((size_t)slab_of(&in, BLOCK_COLUMNS), (size_t)slab_of(&out, BLOCK_COLUMNS));
     struct scratch s;
 
     if (cpu->wants_dx)
@@ -345,7 +357,25 @@ static void convolve(const struct cpu_call *call, const struct images *x, int32_
     }
 }
 
-static void forward(const struct cpu_call *call)
+/* The next pass of a call, from one of no images at its beginning on; false behind the last. */
+static bool next_pass(struct cpu_call *pass, const struct cpu_call *call)
+{
+    size_t in = (size_t)pass->images * nin__shape_size(call->op->in);
+    size_t out = (size_t)pass->images * nin__shape_size(call->op->out);
+    int32_t rest = call->first + call->images - pass->first - pass->images;
+    int32_t images = pass_images(call->op);
+
+    pass->first += pass->images;
+    pass->x += in;
+    pass->dx = call->dx == NULL ? NULL : pass->dx + in;
+    pass->y += out;
+    pass->dy = call->dy == NULL ? NULL : pass->dy + out;
+    pass->fresh = call->fresh && pass->first == call->first;
+    pass->images = rest < images ? rest : images;
+    return rest > 0;
+}
+
+static void forward_pass(const struct cpu_call *call)
 {
     const struct nin__op *op = call->op;
     struct images x = {call->x, clear_zeros(call, lay_scratch(call->cpu, call->images)), op->in.h,
@@ -359,6 +389,15 @@ static void forward(const struct cpu_call *call)
                         .c = op->out.c};
 
     convolve(call, &x, op->pad, call->prepared, &y);
+}
+
+static void forward(const struct cpu_call *call)
+{
+    struct cpu_call pass = *call;
+
+    pass.images = 0;
+    while (next_pass(&pass, call))
+        forward_pass(&pass);
 }
 
 /* ---- backward ----------------------------------------------------------------------------- */
@@ -395,7 +434,7 @@ static void add_weights(const struct cpu_call *call, const struct images *x,
     }
 }
 
-static void backward(const struct cpu_call *call)
+static void backward_pass(const struct cpu_call *call)
 {
     const struct nin__op *op = call->op;
     const float *zeros = clear_zeros(call, lay_scratch(call->cpu, call->images));
@@ -407,11 +446,20 @@ static void backward(const struct cpu_call *call)
                          .w = op->in.w,
                          .c = op->in.c};
 
-    nin__cpu_finish_gradient(call, call->lane + sum_floats(call->cpu));
     add_weights(call, &x, &dy);
     if (call->dx != NULL)
         convolve(call, &dy, op->kernel_h - 1 - op->pad,
                  call->prepared + weight_floats(call->cpu, op->in.c, op->out.c), &dx);
+}
+
+static void backward(const struct cpu_call *call)
+{
+    struct cpu_call pass = *call;
+
+    nin__cpu_finish_gradient(call, call->lane + sum_floats(call->cpu));
+    pass.images = 0;
+    while (next_pass(&pass, call))
+        backward_pass(&pass);
 }
 
 /* ---- prepare and finish ------------------------------------------------------------------- */
