@@ -25,18 +25,16 @@ static void forward(const struct cpu_call *call)
 
         nin__rng_dropout(keep, first, count, op->threshold, call->run->seed, op->stream, position,
                          call->run->step);
-        for (size_t k = 0; k < count; k++)
-            call->y[from + k] = keep[k] ? x[from + k] * op->keep_scale : 0.0f;
+        call->cpu->kernels->drop(call->y + from, x + from, keep, op->keep_scale, count);
     }
 }
 
 static void backward(const struct cpu_call *call)
 {
     size_t count = (size_t)call->images * nin__shape_size(call->op->out);
-    const unsigned char *keep = call->saved;
 
-    for (size_t k = 0; call->dx != NULL && k < count; k++)
-        call->dx[k] = keep[k] ? call->dy[k] * call->op->keep_scale : 0.0f;
+    if (call->dx != NULL)
+        call->cpu->kernels->drop(call->dx, call->dy, call->saved, call->op->keep_scale, count);
 }
 
 const struct cpu_algorithm nin__cpu_dropout = {

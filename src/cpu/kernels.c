@@ -2,6 +2,7 @@
 /* The table of one instruction set: see kernels.h. The Makefile compiles this file once for each. */
 #include "cpu/kernels.h"
 
+#include "cpu/kernels/pool.h"
 #include "cpu/kernels/product.h"
 #include "cpu/kernels/winograd.h"
 
@@ -25,6 +26,9 @@ const struct cpu_kernels nin__cpu_kernels_baseline = {
     .winograd_output = winograd_output,
     .winograd_weights = winograd_weights,
     .winograd_weight_gradient = winograd_weight_gradient,
+    .max_pool_row = max_pool_row,
+    .max_unpool_row = max_unpool_row,
+    .drop = drop,
     .gate = gate,
     .add_columns = add_columns,
 };

@@ -110,6 +110,17 @@ struct cpu_kernels {
     void (*winograd_weight_gradient)(float *dw, const float *sums, ptrdiff_t slab, int32_t kernel,
                                      int32_t columns);
 
+    /* Max pooling. x, dy, where: an image; y and the written `where`: row `row` of the output; dx and gate
+     * (or NULL): row `row` of the input. */
+    void (*max_pool_row)(const struct nin__op *op, const float *x, int32_t row, float *y,
+                         uint16_t *where);
+    void (*max_unpool_row)(const struct nin__op *op, const float *dy, const uint16_t *where,
+                           int32_t row, const float *gate, float *dx);
+
+    /* y = x * scale where keep is 1, else 0. */
+    void (*drop)(float *restrict y, const float *restrict x, const unsigned char *restrict keep,
+                 float scale, size_t count);
+
     /* values = 0 where gate is not positive. */
     void (*gate)(float *values, const float *gate, size_t count);
 

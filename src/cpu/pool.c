@@ -2,7 +2,6 @@
 /* Max and average pooling over NHWC maps; inner loops run over the channels of one pixel. */
 #include "cpu/cpu.h"
 
-#include <math.h>
 #include <string.h>
 
 /* Rows or columns of the input that output o sees: from first to before end. */
@@ -25,82 +24,37 @@ static void declare_max(struct cpu_need *need, const struct cpu_op *cpu, int32_t
     need->saved_per_image = nin__shape_size(cpu->op->out) * sizeof(uint16_t);
 }
 
-/* y = max(y, x) where x is first seen at `place` of the window; NaN wins and stays. */
-static void take_larger(float *restrict y, uint16_t *restrict where, const float *restrict x,
-                        int32_t channels, uint16_t place)
-{
-    for (int32_t c = 0; c < channels; c++) {
-        bool larger = x[c] > y[c] || x[c] != x[c];
-
-        y[c] = larger ? x[c] : y[c];
-        where[c] = larger ? place : where[c];
-    }
-}
-
-static void max_pixel(const struct nin__op *op, const float *x, float *y, uint16_t *where,
-                      struct extent rows, struct extent columns)
-{
-    int32_t channels = op->in.c;
-
-    for (int32_t c = 0; c < channels; c++) {
-        y[c] = -INFINITY;
-        where[c] = 0;
-    }
-    for (int32_t r = rows.first; r < rows.end; r++)
-        for (int32_t s = columns.first; s < columns.end; s++)
-            take_larger(y, where, x + ((size_t)r * (size_t)op->in.w + (size_t)s) * (size_t)channels,
-                        channels,
-                        (uint16_t)((r - rows.first) * op->kernel_w + (s - columns.first)));
-}
-
 static void forward_max(const struct cpu_call *call)
 {
     const struct nin__op *op = call->op;
-    size_t in_size = nin__shape_size(op->in), channels = (size_t)op->out.c, at = 0;
+    size_t in = nin__shape_size(op->in), row = (size_t)op->out.w * (size_t)op->out.c, at = 0;
 
-    for (int32_t i = 0; i < call->images; i++)
-        for (int32_t h = call->row; h < call->row + call->rows; h++)
-            for (int32_t w = 0; w < op->out.w; w++, at += channels)
-                max_pixel(op, call->x + (size_t)i * in_size, call->y + at,
-                          (uint16_t *)call->saved + at, window(h, op->kernel_h, op, op->in.h),
-                          window(w, op->kernel_w, op, op->in.w));
+    for (size_t i = 0; i < (size_t)call->images; i++)
+        for (int32_t h = call->row; h < call->row + call->rows; h++, at += row)
+            call->cpu->kernels->max_pool_row(op, call->x + i * in, h, call->y + at,
+                                             (uint16_t *)call->saved + at);
 }
 
-/* dx gets dy of one output pixel where its maximum was. */
-static void scatter_pixel(const struct nin__op *op, float *dx, const float *dy,
-                          const uint16_t *where, struct extent rows, struct extent columns)
-{
-    int32_t channels = op->in.c;
-
-    for (int32_t r = rows.first; r < rows.end; r++)
-        for (int32_t s = columns.first; s < columns.end; s++) {
-            float *pixel = dx + ((size_t)r * (size_t)op->in.w + (size_t)s) * (size_t)channels;
-            uint16_t place = (uint16_t)((r - rows.first) * op->kernel_w + (s - columns.first));
-
-            for (int32_t c = 0; c < channels; c++)
-                pixel[c] += where[c] == place ? dy[c] : 0.0f;
-        }
-}
-
+/* Each pixel of the input collects from the windows that see it. */
 static void backward_max(const struct cpu_call *call)
 {
     const struct nin__op *op = call->op;
-    size_t in_size = nin__shape_size(op->in), channels = (size_t)op->out.c, at = 0;
+    size_t out = nin__shape_size(op->out), row = (size_t)op->in.w * (size_t)op->in.c, at = 0;
 
     if (call->dx == NULL)
         return;
-    memset(call->dx, 0, (size_t)call->images * in_size * sizeof *call->dx);
-    for (int32_t i = 0; i < call->images; i++)
-        for (int32_t h = 0; h < op->out.h; h++)
-            for (int32_t w = 0; w < op->out.w; w++, at += channels)
-                scatter_pixel(op, call->dx + (size_t)i * in_size, call->dy + at,
-                              (const uint16_t *)call->saved + at,
-                              window(h, op->kernel_h, op, op->in.h),
-                              window(w, op->kernel_w, op, op->in.w));
+    for (size_t i = 0; i < (size_t)call->images; i++)
+        for (int32_t h = 0; h < op->in.h; h++, at += row)
+            call->cpu->kernels->max_unpool_row(
+                op, call->dy + i * out, (const uint16_t *)call->saved + i * out, h,
+                call->cpu->gate_dx ? call->x + at : NULL, call->dx + at);
 }
 
-const struct cpu_algorithm nin__cpu_max_pool = {
-    .name = "plain", .declare = declare_max, .forward = forward_max, .backward = backward_max};
+const struct cpu_algorithm nin__cpu_max_pool = {.name = "plain",
+                                                .gates = true,
+                                                .declare = declare_max,
+                                                .forward = forward_max,
+                                                .backward = backward_max};
 
 /* ---- average ------------------------------------------------------------------------------ */
 

@@ -112,6 +112,65 @@ INLINE vector multiply_add(vector a, vector b, vector c)
 #endif
 }
 
+/* Where v is to take the place of what is largest so far: it is larger, or not a number. */
+#if defined(__AVX512F__)
+typedef __mmask16 lanes;
+
+INLINE lanes takes_over(vector v, vector largest)
+{
+    return (lanes)(_mm512_cmp_ps_mask((__m512)v, (__m512)largest, _CMP_GT_OQ) |
+                   _mm512_cmp_ps_mask((__m512)v, (__m512)v, _CMP_UNORD_Q));
+}
+
+INLINE vector choose(lanes where, vector yes, vector no)
+{
+    return (vector)_mm512_mask_mov_ps((__m512)no, where, (__m512)yes);
+}
+
+INLINE mask choose_place(lanes where, int32_t yes, mask no)
+{
+    return (mask)_mm512_mask_set1_epi32((__m512i)no, where, yes);
+}
+#else
+typedef mask lanes;
+
+INLINE lanes takes_over(vector v, vector largest)
+{
+    return (v > largest) | (v != v);
+}
+
+INLINE vector choose(lanes where, vector yes, vector no)
+{
+    return (vector)(((mask)yes & where) | ((mask)no & ~where));
+}
+
+INLINE mask choose_place(lanes where, int32_t yes, mask no)
+{
+    return (((mask){0} + yes) & where) | (no & ~where);
+}
+#endif
+
+typedef uint16_t unaligned_places __attribute__((vector_size(2 * WIDTH), aligned(2), may_alias));
+
+/* v in the elements whose place is the given one, else 0. */
+INLINE vector at_place(const uint16_t *places, uint16_t place, vector v)
+{
+#if defined(__AVX512F__)
+    return (vector)_mm512_maskz_mov_ps(
+        _mm256_cmpeq_epi16_mask((__m256i) * (const unaligned_places *)places,
+                                _mm256_set1_epi16((int16_t)place)),
+        (__m512)v);
+#else
+    return (vector)((mask)v &
+                    __builtin_convertvector(*(const unaligned_places *)places == place, mask));
+#endif
+}
+
+INLINE void store_places(uint16_t *to, mask places)
+{
+    *(unaligned_places *)to = __builtin_convertvector(places, unaligned_places);
+}
+
 /* max(v, 0); NaN stays: the instruction gives its second operand if one is not a number */
 INLINE vector rectify(vector v)
 {
