@@ -16,10 +16,11 @@
 #include <string.h>
 
 /* What keeps the values of a pass in a cache of the second level: images are taken together up to so
- * many tiles, and products are made for so many columns at once. The first is part of the order in which
- * weight gradients add up. */
+ * many tiles, and products are made for so many columns at once. The weights' tiles are part of the
+ * order in which their gradients add up. */
 enum {
-    PASS_TILES = 16,
+    DATA_TILES = 16,
+    WEIGHT_TILES = 64,
     BLOCK_COLUMNS = 32
 };
 
@@ -262,11 +263,11 @@ static size_t sum_floats(const struct cpu_op *cpu)
 }
 
 /* How many images go through a pass together. */
-static int32_t pass_images(const struct nin__op *op)
+static int32_t pass_images(const struct nin__op *op, int32_t most)
 {
     int32_t tiles = tile_images(op->out.h, op->out.w, op->kernel_h, 1).count;
 
-    return tiles < PASS_TILES ? PASS_TILES / tiles : 1;
+    return tiles < most ? most / tiles : 1;
 }
 
 /* Scratch: a pixel of zeros, data at the points, and products or gradients at the points. */
@@ -282,9 +283,11 @@ static size_t largest(size_t a, size_t b)
 static struct scratch lay_scratch(const struct cpu_op *cpu, int32_t images)
 {
     const struct nin__op *op = cpu->op;
-    int32_t together = pass_images(op) < images ? pass_images(op) : images;
-    struct tiling out = tile_images(op->out.h, op->out.w, op->kernel_h, together);
-    struct tiling in = tile_images(op->in.h, op->in.w, op->kernel_h, together);
+    int32_t together = pass_images(op, WEIGHT_TILES > DATA_TILES ? WEIGHT_TILES : DATA_TILES);
+    struct tiling out =
+        tile_images(op->out.h, op->out.w, op->kernel_h, together < images ? together : images);
+    struct tiling in =
+        tile_images(op->in.h, op->in.w, op->kernel_h, together < images ? together : images);
     size_t zeros = largest((size_t)padded(cpu, op->in.c), (size_t)padded(cpu, op->out.c));
     size_t data = (size_t)slab_of(&out, op->in.c);
     size_t products =
@@ -358,12 +361,12 @@ static void convolve(const struct cpu_call *call, const struct images *x, int32_
 }
 
 /* The next pass of a call, from one of no images at its beginning on; false behind the last. */
-static bool next_pass(struct cpu_call *pass, const struct cpu_call *call)
+static bool next_pass(struct cpu_call *pass, const struct cpu_call *call, int32_t tiles)
 {
     size_t in = (size_t)pass->images * nin__shape_size(call->op->in);
     size_t out = (size_t)pass->images * nin__shape_size(call->op->out);
     int32_t rest = call->first + call->images - pass->first - pass->images;
-    int32_t images = pass_images(call->op);
+    int32_t images = pass_images(call->op, tiles);
 
     pass->first += pass->images;
     pass->x += in;
@@ -396,7 +399,7 @@ static void forward(const struct cpu_call *call)
     struct cpu_call pass = *call;
 
     pass.images = 0;
-    while (next_pass(&pass, call))
+    while (next_pass(&pass, call, DATA_TILES))
         forward_pass(&pass);
 }
 
@@ -434,11 +437,20 @@ static void add_weights(const struct cpu_call *call, const struct images *x,
     }
 }
 
-static void backward_pass(const struct cpu_call *call)
+static void weights_pass(const struct cpu_call *call)
 {
     const struct nin__op *op = call->op;
     const float *zeros = clear_zeros(call, lay_scratch(call->cpu, call->images));
     struct images x = {call->x, zeros, op->in.h, op->in.w, op->in.c};
+    struct images dy = {call->dy, zeros, op->out.h, op->out.w, op->out.c};
+
+    add_weights(call, &x, &dy);
+}
+
+static void data_pass(const struct cpu_call *call)
+{
+    const struct nin__op *op = call->op;
+    const float *zeros = clear_zeros(call, lay_scratch(call->cpu, call->images));
     struct images dy = {call->dy, zeros, op->out.h, op->out.w, op->out.c};
     struct outputs dx = {.y = call->dx,
                          .gate = call->cpu->gate_dx ? call->x : NULL,
@@ -446,10 +458,8 @@ static void backward_pass(const struct cpu_call *call)
                          .w = op->in.w,
                          .c = op->in.c};
 
-    add_weights(call, &x, &dy);
-    if (call->dx != NULL)
-        convolve(call, &dy, op->kernel_h - 1 - op->pad,
-                 call->prepared + weight_floats(call->cpu, op->in.c, op->out.c), &dx);
+    convolve(call, &dy, op->kernel_h - 1 - op->pad,
+             call->prepared + weight_floats(call->cpu, op->in.c, op->out.c), &dx);
 }
 
 static void backward(const struct cpu_call *call)
@@ -458,8 +468,12 @@ static void backward(const struct cpu_call *call)
 
     nin__cpu_finish_gradient(call, call->lane + sum_floats(call->cpu));
     pass.images = 0;
-    while (next_pass(&pass, call))
-        backward_pass(&pass);
+    while (next_pass(&pass, call, WEIGHT_TILES))
+        weights_pass(&pass);
+    pass = *call;
+    pass.images = 0;
+    while (call->dx != NULL && next_pass(&pass, call, DATA_TILES))
+        data_pass(&pass);
 }
 
 /* ---- prepare and finish ------------------------------------------------------------------- */
