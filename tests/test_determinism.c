@@ -89,6 +89,54 @@ START_TEST(threads_preset)
 }
 END_TEST
 
+/* The scores of the first `count` images of a batch. */
+static float *infer(const struct rig_desc *desc, int32_t count, int64_t *shared, size_t *values)
+{
+    nin_batch_desc batch;
+    struct rig rig;
+    float *scores;
+
+    rig_make(&rig, desc);
+    batch = rig_batch(&rig, 7, desc->batch);
+    batch.count = count;
+    ASSERT_OK(nin_plan_forward(rig.plan, &batch));
+    scores = rig_scores(rig.plan, count, values);
+    *shared = rig.plan->executable->shared_chunks;
+    rig_free(&rig);
+    return scores;
+}
+
+/* So few images that workers outnumber their chunks are taken by all workers together, op by op: the bits
+ * are those of one thread, and of the same images in a larger batch. (Not by gemm, whose bits would follow
+ * the number of rows of a product, or of images.) */
+START_TEST(few_images_use_all_workers)
+{
+    static const enum rig_net nets[] = {RIG_SMALL, RIG_DENSE, RIG_MNIST};
+    struct rig_desc desc = {
+        .mode = NIN_INFER, .batch = 16, .threads = 1, .algorithm = (nin_algorithm)_i};
+
+    for (size_t net = 0; net < sizeof nets / sizeof nets[0]; net++) {
+        int64_t shared;
+        size_t values;
+        float *wanted;
+
+        desc.net = nets[net];
+        desc.threads = 1;
+        wanted = infer(&desc, 16, &shared, &values);
+        ck_assert_int_eq(shared, 0);
+        for (desc.threads = 1; desc.threads <= 5; desc.threads++)
+            for (int32_t count = 1; count <= 5; count += 2) {
+                float *scores = infer(&desc, count, &shared, &values);
+
+                ck_assert(desc.threads == 1 ? shared == 0 : shared > 0 || count > 1);
+                ck_assert_mem_eq(scores, wanted, values * sizeof *scores);
+                free(scores);
+            }
+        free(wanted);
+    }
+}
+END_TEST
+
 START_TEST(threads_inference)
 {
     static const int32_t threads[] = {1, 2, 3, 5};
@@ -402,6 +450,8 @@ Suite *determinism_suite(void)
                         NIN_ALGORITHM_WINOGRAD + 1);
     tcase_add_test(tc, threads_dense);
     tcase_add_test(tc, threads_inference);
+    tcase_add_loop_test(tc, few_images_use_all_workers, NIN_ALGORITHM_DIRECT,
+                        NIN_ALGORITHM_WINOGRAD + 1);
     suite_add_tcase(suite, tc);
 
     tc = tcase_create("threads_preset"); /* minutes */

@@ -139,7 +139,8 @@ static struct cpu_call call_of(struct bench *b, int32_t image, int32_t images, i
                              .saved = (char *)b->saved + saved,
                              .scratch = b->scratch,
                              .prepared = b->prepared,
-                             .lane = b->lane};
+                             .lane = b->lane,
+                             .share = {0, 1}};
 }
 
 static void go_forward(struct bench *b, int32_t image, int32_t images, int32_t row, int32_t rows)

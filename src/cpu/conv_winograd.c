@@ -350,10 +350,19 @@ static void convolve(const struct cpu_call *call, const struct images *x, int32_
     struct scratch s = lay_scratch(call->cpu, call->images);
     float *data = call->scratch + s.data, *products = call->scratch + s.products;
 
+    size_t first, end;
+
+    nin__cpu_share_range(call->share, (size_t)o->c, BLOCK_COLUMNS, &first, &end);
+    if (first == end)
+        return;
     map_data(kernels, &t, x, pad, data);
-    for (int32_t n = 0; n < o->c; n += BLOCK_COLUMNS) {
+    for (int32_t n = 0; n < (int32_t)end; n += BLOCK_COLUMNS) {
         int32_t columns = block_of(n, o->c);
 
+        if (n < (int32_t)first) {
+            weights += WINOGRAD_POINTS * kernels->packed_size(x->c, columns);
+            continue;
+        }
         multiply_points(kernels, &t, data, weights, products, x->c, columns);
         map_outputs(kernels, &t, products, o, n, columns);
         weights += WINOGRAD_POINTS * kernels->packed_size(x->c, columns);

@@ -20,6 +20,11 @@
 
 struct cpu_op;
 
+/* A worker's share of what several do together: part of 0 ... parts - 1. */
+struct cpu_share {
+    int32_t part, parts;
+};
+
 /* One op on a range of a chunk: whole images, or some output rows of one image. What belongs to the
  * output (y, dy, saved) points to the range's first row; what belongs to the input (x, dx) to the
  * first image, or for a rowwise op to the range's first row too. Any split of a pass into ranges gives
@@ -41,6 +46,9 @@ struct cpu_call {
     const float *prepared;
     float *lane; /* sums of this op's parameter gradients */
     bool fresh;  /* the lane is to be overwritten, not added to */
+    struct cpu_share
+        share; /* of a forward pass of whole images, for an algorithm that takes no less:
+                               the part of the output's channels that is to be made */
 };
 
 /* What an op asks for, in bytes. */
@@ -49,11 +57,6 @@ struct cpu_need {
     size_t scratch;         /* of a worker, for a chunk of `unit` images */
     size_t lane;            /* sums of a lane */
     size_t saved_per_image; /* from forward to backward */
-};
-
-/* A worker's share of what is done once for all images: part of 0 ... parts - 1. */
-struct cpu_share {
-    int32_t part, parts;
 };
 
 /* An algorithm for an op kind. Phases that it does not have are NULL. */
@@ -130,6 +133,7 @@ struct nin__executable {
     struct cpu_segment *segments;
     int32_t segment_count;
     struct cpu_workers *workers;
+    int64_t shared_chunks;   /* so far: chunks that all workers took together */
     size_t *bad;             /* of each worker, see check_finite */
     struct cpu_lanes *lanes; /* NULL in an inference program */
     char *worker_memory;     /* of all workers */

@@ -28,10 +28,11 @@ struct sweep {
 /* A chunk in a worker's hands. */
 struct chunk {
     const struct sweep *sweep;
-    char *memory; /* the worker's */
+    char *memory; /* the worker's own: scratch, strips */
+    char *images; /* where outputs of whole images lie: the same, unless workers share the chunk */
     float *lane;
-    bool fresh; /* the lane's first: it holds nothing yet */
-    int32_t first, images;
+    bool fresh;           /* the lane's first: it holds nothing yet */
+    int32_t first, count; /* images of the batch */
 };
 
 /* ---- one chunk ---------------------------------------------------------------------------- */
@@ -40,7 +41,7 @@ static float *output(const struct chunk *chunk, const struct cpu_op *op)
 {
     if (op->whole_y != NULL)
         return op->whole_y + (size_t)chunk->first * nin__shape_size(op->op->out);
-    return (float *)(void *)(chunk->memory + op->y);
+    return (float *)(void *)((op->y_strip ? chunk->memory : chunk->images) + op->y);
 }
 
 static float *gradient(const struct chunk *chunk, const struct cpu_op *op)
@@ -57,7 +58,7 @@ struct range {
 
 static struct range whole_chunk(const struct chunk *chunk, const struct cpu_op *op)
 {
-    return (struct range){.images = chunk->images, .rows = op->op->out.h};
+    return (struct range){.images = chunk->count, .rows = op->op->out.h};
 }
 
 /* Where a range begins in a buffer of whole images, or of one strip. */
@@ -66,6 +67,14 @@ static float *at_range(float *buffer, struct nin__shape shape, struct range rang
     size_t row = (size_t)range.image * (size_t)shape.h + (size_t)range.row;
 
     return buffer == NULL || strip ? buffer : buffer + row * (size_t)shape.w * (size_t)shape.c;
+}
+
+/* What is saved of an image is saved row by row. */
+static void *saved_at_range(const struct chunk *chunk, const struct cpu_op *op, struct range range)
+{
+    size_t height = (size_t)op->op->out.h, row = op->need.saved_per_image / height;
+
+    return chunk->images + op->saved + ((size_t)range.image * height + (size_t)range.row) * row;
 }
 
 static void describe_input(struct cpu_call *call, const struct chunk *chunk,
@@ -93,9 +102,10 @@ static struct cpu_call describe_call(const struct chunk *chunk, int32_t i, struc
         .row = range.row,
         .rows = range.rows,
         .y = at_range(output(chunk, op), op->op->out, range, op->y_strip),
-        .saved = chunk->memory + op->saved,
+        .saved = saved_at_range(chunk, op, range),
         .scratch = (float *)(void *)(chunk->memory + chunk->sweep->segment->scratch),
         .prepared = (const float *)run->prepared + op->prepared / sizeof(float),
+        .share = {0, 1},
     };
 
     if (i > 0)
@@ -119,11 +129,11 @@ static bool next_strip(struct range *range, const struct chunk *chunk,
         range->image += range->images;
         range->row = 0;
     }
-    if (range->image >= chunk->images)
+    if (range->image >= chunk->count)
         return false;
     range->rows = height - range->row < group->rows ? height - range->row : group->rows;
     range->images =
-        chunk->images - range->image < group->images ? chunk->images - range->image : group->images;
+        chunk->count - range->image < group->images ? chunk->count - range->image : group->images;
     return true;
 }
 
@@ -162,7 +172,7 @@ static void load_score_gradient(const struct chunk *chunk)
         chunk->sweep->run->score_gradient + (size_t)chunk->first * channels * pixels;
     float *target = gradient(chunk, op);
 
-    for (size_t n = 0; n < (size_t)chunk->images; n++)
+    for (size_t n = 0; n < (size_t)chunk->count; n++)
         for (size_t p = 0; p < pixels; p++)
             for (size_t c = 0; c < channels; c++)
                 target[(n * pixels + p) * channels + c] = source[(n * channels + c) * pixels + p];
@@ -220,12 +230,15 @@ static struct chunk take_chunk(const struct sweep *sweep, int32_t worker, int32_
     int32_t first = unit * sweep->segment->unit;
     int32_t rest = sweep->run->images.count - first;
 
+    char *memory =
+        sweep->executable->worker_memory + (size_t)worker * sweep->executable->worker_bytes;
+
     return (struct chunk){
         .sweep = sweep,
-        .memory =
-            sweep->executable->worker_memory + (size_t)worker * sweep->executable->worker_bytes,
+        .memory = memory,
+        .images = memory,
         .first = first,
-        .images = rest < sweep->segment->unit ? rest : sweep->segment->unit,
+        .count = rest < sweep->segment->unit ? rest : sweep->segment->unit,
     };
 }
 
@@ -254,6 +267,75 @@ static void sweep_forward(void *argument, int32_t worker)
 
         be_late(sweep, worker, unit);
         go_forward(&chunk);
+    }
+}
+
+/* ---- one chunk, all workers --------------------------------------------------------------- */
+
+/* Rows first ... end - 1 of a chunk, counted through its images, in ranges. */
+static void rows_forward(const struct chunk *chunk, int32_t i, int32_t first, int32_t end)
+{
+    int32_t height = chunk->sweep->executable->ops[i].op->out.h;
+
+    while (first < end) {
+        struct range range = {.image = first / height, .images = 1, .row = first % height};
+        int32_t rest = end - first;
+
+        range.rows = height - range.row < rest ? height - range.row : rest;
+        if (range.rows == height)
+            range.images = rest / height;
+        op_forward(chunk, i, range);
+        first += range.images * range.rows;
+    }
+}
+
+static void op_share(const struct chunk *chunk, int32_t i, struct cpu_share share)
+{
+    const struct cpu_op *op = &chunk->sweep->executable->ops[i];
+    size_t first, end;
+
+    if (op->algorithm->whole) {
+        struct cpu_call call = describe_call(chunk, i, whole_chunk(chunk, op));
+
+        call.share = share;
+        op->algorithm->forward(&call);
+        return;
+    }
+    nin__cpu_share_range(share, (size_t)chunk->count * (size_t)op->op->out.h, 1, &first, &end);
+    rows_forward(chunk, i, (int32_t)first, (int32_t)end);
+}
+
+/* A worker takes every so many-th strip: nothing in a group needs another strip's rows. */
+static void group_share(const struct chunk *chunk, const struct cpu_group *group,
+                        struct cpu_share share)
+{
+    struct range strip = {0};
+    int32_t turn = 0;
+
+    if (group->rows == 0) {
+        op_share(chunk, group->first, share);
+        return;
+    }
+    for (; next_strip(&strip, chunk, group); turn = (turn + 1) % share.parts)
+        for (int32_t i = group->first; turn == share.part && i < group->end; i++)
+            op_forward(chunk, i, strip);
+}
+
+/* With fewer chunks than workers, all workers take each chunk, group by group. */
+static void sweep_together(void *argument, int32_t worker)
+{
+    struct sweep *sweep = argument;
+    const struct nin__executable *executable = sweep->executable;
+    struct cpu_share share = {worker, nin__cpu_workers_count(executable->workers)};
+
+    for (int32_t unit = 0; unit < sweep->units; unit++) {
+        struct chunk chunk = take_chunk(sweep, worker, unit);
+
+        chunk.images = executable->worker_memory; /* the first worker's */
+        for (int32_t g = sweep->segment->first_group; g < sweep->segment->end_group; g++) {
+            group_share(&chunk, &executable->groups[g], share);
+            nin__cpu_workers_meet(executable->workers);
+        }
     }
 }
 
@@ -296,7 +378,12 @@ static void run_forward(struct nin__executable *executable, const struct nin__ru
 {
     struct sweep sweep = describe_sweep(executable, run, s);
 
-    nin__cpu_workers_run(executable->workers, sweep_forward, &sweep);
+    bool together =
+        sweep.units < nin__cpu_workers_count(executable->workers) &&
+        executable->options.algorithm != NIN_ALGORITHM_GEMM; /* bits follow its shapes */
+
+    executable->shared_chunks += together ? sweep.units : 0;
+    nin__cpu_workers_run(executable->workers, together ? sweep_together : sweep_forward, &sweep);
 }
 
 /* What is done once for all chunks, in shares. */

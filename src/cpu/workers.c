@@ -6,10 +6,17 @@
 
 #include <fenv.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* About as long as the shares of one op differ. */
+enum {
+    MEETING_SPINS = 4000
+};
 
 struct worker {
     struct cpu_workers *pool;
@@ -25,7 +32,8 @@ struct cpu_workers {
     uint64_t round;  /* of work: a worker runs each round once */
     int32_t running; /* workers that have not finished the round */
     bool quit;
-    int32_t count; /* threads that exist */
+    int32_t count;                /* threads that exist */
+    atomic_int arrived, meetings; /* workers at the present meeting; meetings that are over */
     struct worker members[];
 };
 
@@ -93,6 +101,29 @@ nin_status nin__cpu_workers_create(struct cpu_workers **out, int32_t count)
     }
     *out = pool;
     return NIN_OK;
+}
+
+static void pause_briefly(int32_t spins)
+{
+    if (spins > MEETING_SPINS)
+        sched_yield();
+#if defined(__x86_64__)
+    else
+        __builtin_ia32_pause();
+#endif
+}
+
+void nin__cpu_workers_meet(struct cpu_workers *pool)
+{
+    int meeting = atomic_load_explicit(&pool->meetings, memory_order_relaxed);
+
+    if (atomic_fetch_add(&pool->arrived, 1) == pool->count - 1) {
+        atomic_store_explicit(&pool->arrived, 0, memory_order_relaxed);
+        atomic_store(&pool->meetings, meeting + 1);
+        return;
+    }
+    for (int32_t spins = 0; atomic_load(&pool->meetings) == meeting; spins++)
+        pause_briefly(spins);
 }
 
 int32_t nin__cpu_workers_count(const struct cpu_workers *workers)

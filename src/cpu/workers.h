@@ -17,6 +17,10 @@ int32_t nin__cpu_workers_count(const struct cpu_workers *workers);
 
 /* Runs the job once on every worker and returns when all have finished. Allocates nothing. */
 void nin__cpu_workers_run(struct cpu_workers *workers, cpu_job job, void *argument);
+
+/* Inside a job: returns when all workers of the pool have called it. They spin for a while, for what is
+ * between two meetings is short, and then give way to other threads. */
+void nin__cpu_workers_meet(struct cpu_workers *workers);
 void nin__cpu_workers_destroy(struct cpu_workers *workers);
 
 #endif
