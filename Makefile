@@ -97,7 +97,7 @@ HEADERS  := $(wildcard include/nin/*.h)
 LIB_C    := $(filter-out src/cpu/kernels.c,$(wildcard src/core/*.c src/layers/*.c src/data/*.c src/file/*.c src/cpu/*.c))
 TEST_C   := $(wildcard tests/*.c)
 EXAMPLES := $(patsubst %.c,%,$(wildcard examples/*_*.c)) # the others are parts of mnist_nin
-BENCHES  := $(patsubst %.c,%,$(wildcard bench/*.c))
+BENCHES  := $(patsubst %.c,%,$(filter-out bench/measure.c,$(wildcard bench/*.c)))
 KERNELS_O := $(INSTRUCTIONS:%=$(OUT)/src/cpu/kernels_%.o)
 LIB_O    := $(LIB_C:%.c=$(OUT)/%.o) $(KERNELS_O)
 TEST_O   := $(TEST_C:%.c=$(OUT)/%.o)
@@ -108,7 +108,8 @@ all: lib examples
 lib: $(LIBS) $(OUT)/lib/libnin.so
 examples: lib $(EXAMPLES)
 bench: lib $(BENCHES)
-	$(filter bench/step,$(BENCHES))
+	bench/step
+	bench/infer
 
 # lib/, examples/ and bench/ show what was built last; the files themselves live in $(OUT), which
 # has the same folders, so that a program finds ../lib in both places.
@@ -148,10 +149,11 @@ $(KERNELS_O): $(OUT)/src/cpu/kernels_%.o: src/cpu/kernels.c
 
 # Examples and benchmarks see the public headers and the shared library only.
 $(OUT)/examples/mnist_nin: $(wildcard $(addprefix examples/,options.[ch] plot.[ch] progress.[ch]))
+$(BENCHES:%=$(OUT)/%): bench/measure.c bench/measure.h
 $(EXAMPLES:%=$(OUT)/%) $(BENCHES:%=$(OUT)/%): $(OUT)/%: %.c $(OUT)/lib/libnin.so
 	@mkdir -p $(@D) && echo "  CC $<"
 	$(Q)$(COMPILE) -MF $@.d $(NIN_LDFLAGS) $(LDFLAGS) -o $@ $(filter %.c,$^) \
-	  -L$(OUT)/lib -lnin -Wl,-rpath,'$$ORIGIN/../lib' -lm $(LDLIBS)
+	  -L$(OUT)/lib -lnin -Wl,-rpath,'$$ORIGIN/../lib' -lm -lpthread $(LDLIBS)
 
 # ---- what the examples show ------------------------------------------------------------------
 

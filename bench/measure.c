@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: MIT */
+#include "measure.h"
+
+#include <getopt.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+/* ---- options ------------------------------------------------------------------------------ */
+
+static int find_name(const char *name, const char *const *names, int count)
+{
+    for (int i = 0; i < count; i++)
+        if (strcmp(name, names[i]) == 0)
+            return i;
+    return -1;
+}
+
+static int read_option(struct bench_options *options, int option, const char *value)
+{
+    static const char *const algorithms[] = {"auto", "gemm", "direct", "winograd"};
+    static const char *const precisions[] = {"fp32"};
+    int found = 0;
+
+    switch (option) {
+    case 'p':
+        options->preset = value;
+        break;
+    case 'b':
+        options->batch = atoi(value);
+        break;
+    case 't':
+        options->threads = atoi(value);
+        break;
+    case 's':
+        options->repetitions = atoi(value);
+        break;
+    case 'a':
+        found = find_name(value, algorithms, 4);
+        options->algorithm = (nin_algorithm)found;
+        break;
+    case 'q':
+        found = find_name(value, precisions, 1);
+        options->precision = (nin_precision)found;
+        break;
+    default:
+        found = -1;
+    }
+    return found >= 0;
+}
+
+int bench_parse(struct bench_options *options, int argc, char **argv)
+{
+    static const struct option table[] = {{"preset", required_argument, NULL, 'p'},
+                                          {"batch", required_argument, NULL, 'b'},
+                                          {"threads", required_argument, NULL, 't'},
+                                          {"steps", required_argument, NULL, 's'},
+                                          {"algorithm", required_argument, NULL, 'a'},
+                                          {"precision", required_argument, NULL, 'q'},
+                                          {NULL, 0, NULL, 0}};
+    int option, good = 1;
+
+    while (good && (option = getopt_long(argc, argv, "", table, NULL)) != -1)
+        good = read_option(options, option, optarg);
+    good = good && options->batch > 0 && options->repetitions > 0 && optind == argc;
+    if (!good)
+        fprintf(stderr,
+                "usage: %s [--preset mnist|cifar10] [--batch N] [--threads N] [--steps N]\n"
+                "       [--algorithm auto|gemm|direct|winograd] [--precision fp32]\n",
+                argv[0]);
+    return good;
+}
+
+/* ---- clock -------------------------------------------------------------------------------- */
+
+double bench_now_ms(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return 1e3 * (double)t.tv_sec + 1e-6 * (double)t.tv_nsec;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+
+    return (x > y) - (x < y);
+}
+
+double bench_median(double *values, int32_t count)
+{
+    qsort(values, (size_t)count, sizeof *values, by_value);
+    return values[count / 2];
+}
+
+double bench_million_macs(const char *preset)
+{
+    if (strcmp(preset, "mnist") == 0)
+        return 50.699712;
+    if (strcmp(preset, "cifar10") == 0)
+        return 222.486528;
+    return 0.0;
+}
+
+/* ---- the machine -------------------------------------------------------------------------- */
+
+enum {
+    CHAINS = 12, /* of dependent multiply-adds: more than latency times units */
+    ROUNDS = 400000,
+    TRIES = 8
+};
+
+#if defined(__x86_64__)
+__attribute__((target("avx512f"))) static double chains_avx512(void)
+{
+    __m512 sums[CHAINS], x = _mm512_set1_ps(1e-3f);
+    float out[16];
+
+    for (int i = 0; i < CHAINS; i++)
+        sums[i] = _mm512_set1_ps((float)i);
+    for (int r = 0; r < ROUNDS; r++)
+#pragma GCC unroll 12
+        for (int i = 0; i < CHAINS; i++)
+            sums[i] = _mm512_fmadd_ps(x, x, sums[i]);
+    for (int i = 1; i < CHAINS; i++)
+        sums[0] = _mm512_add_ps(sums[0], sums[i]);
+    _mm512_storeu_ps(out, sums[0]);
+    return (double)out[0] > 0.0 ? 2.0 * 16 * CHAINS * ROUNDS : 0.0;
+}
+
+__attribute__((target("avx2,fma"))) static double chains_avx2(void)
+{
+    __m256 sums[CHAINS], x = _mm256_set1_ps(1e-3f);
+    float out[8];
+
+    for (int i = 0; i < CHAINS; i++)
+        sums[i] = _mm256_set1_ps((float)i);
+    for (int r = 0; r < ROUNDS; r++)
+#pragma GCC unroll 12
+        for (int i = 0; i < CHAINS; i++)
+            sums[i] = _mm256_fmadd_ps(x, x, sums[i]);
+    for (int i = 1; i < CHAINS; i++)
+        sums[0] = _mm256_add_ps(sums[0], sums[i]);
+    _mm256_storeu_ps(out, sums[0]);
+    return (double)out[0] > 0.0 ? 2.0 * 8 * CHAINS * ROUNDS : 0.0;
+}
+#endif
+
+/* Multiplications and additions of one run. */
+static double run_chains(void)
+{
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx512f"))
+        return chains_avx512();
+    if (__builtin_cpu_supports("fma"))
+        return chains_avx2();
+#endif
+    return 0.0;
+}
+
+static void *best_run(void *gflops)
+{
+    double *best = gflops;
+
+    for (int i = 0; i < TRIES; i++) {
+        double start = bench_now_ms(), flop = run_chains();
+        double found = 1e-6 * flop / (bench_now_ms() - start);
+
+        if (found > *best)
+            *best = found;
+    }
+    return NULL;
+}
+
+double bench_peak_gflops(int32_t threads)
+{
+    double best[128] = {0}, sum = 0.0;
+    pthread_t ids[128];
+
+    for (int32_t t = 0; t < threads && t < 128; t++)
+        if (pthread_create(&ids[t], NULL, best_run, &best[t]) != 0)
+            return 0.0;
+    for (int32_t t = 0; t < threads && t < 128; t++) {
+        pthread_join(ids[t], NULL);
+        sum += best[t];
+    }
+    return sum;
+}
+
+/* "model name" of /proc/cpuinfo, without its line end. */
+static void processor_name(char *name, size_t size)
+{
+    FILE *file = fopen("/proc/cpuinfo", "r");
+    char line[256];
+
+    snprintf(name, size, "unknown");
+    while (file != NULL && fgets(line, sizeof line, file) != NULL)
+        if (strncmp(line, "model name", 10) == 0 && strchr(line, ':') != NULL) {
+            snprintf(name, size, "%s", strchr(line, ':') + 2);
+            name[strcspn(name, "\n")] = '\0';
+            break;
+        }
+    if (file != NULL)
+        fclose(file);
+}
+
+void bench_print_head(const char *name, const struct bench_options *options, int32_t threads,
+                      double peak)
+{
+    static const char *const algorithms[] = {"auto", "gemm", "direct", "winograd"};
+    struct rusage usage;
+    char processor[128];
+
+    getrusage(RUSAGE_SELF, &usage);
+    processor_name(processor, sizeof processor);
+    printf("{\"bench\": \"%s\", \"version\": \"%s\", \"preset\": \"%s\", \"batch\": %d, "
+           "\"threads\": %d, \"precision\": \"fp32\", \"algorithm\": \"%s\", "
+           "\"peak_rss_mb\": %.1f, \"peak_gflops\": %.1f, \"processor\": \"%s\"",
+           name, nin_version_text(), options->preset, options->batch, threads,
+           algorithms[options->algorithm], (double)usage.ru_maxrss / 1024.0, peak, processor);
+}
+
+/* ---- data --------------------------------------------------------------------------------- */
+
+int bench_make_batch(struct bench_batch *batch, nin_network *network, int32_t count)
+{
+    nin_layer_info info = {.struct_size = sizeof info};
+    size_t pixels;
+
+    if (nin_layer_describe(&info, nin_network_layer(network, 0)) != NIN_OK)
+        return 0;
+    pixels = (size_t)(info.input[0] * info.input[1] * info.input[2]) * (size_t)count;
+    batch->images = malloc(pixels);
+    batch->labels = malloc((size_t)count * sizeof *batch->labels);
+    if (batch->images == NULL || batch->labels == NULL)
+        return 0;
+    for (size_t i = 0; i < pixels; i++)
+        batch->images[i] = (unsigned char)rand();
+    for (int32_t i = 0; i < count; i++)
+        batch->labels[i] = i % 10;
+    return 1;
+}
+
+void bench_free_batch(struct bench_batch *batch)
+{
+    free(batch->images);
+    free(batch->labels);
+}

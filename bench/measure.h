@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef BENCH_MEASURE_H
+#define BENCH_MEASURE_H
+
+/* What every benchmark needs: a clock, medians, the machine, and a network to be timed. */
+
+#include <nin/nin.h>
+
+struct bench_options {
+    const char *preset;
+    int32_t batch, threads, repetitions;
+    nin_precision precision;
+    nin_algorithm algorithm;
+};
+
+/* Reads --preset, --batch, --threads, --steps, --precision and --algorithm over the given defaults. 0 after
+ * a usage on stderr. */
+int bench_parse(struct bench_options *options, int argc, char **argv);
+
+double bench_now_ms(void);
+double bench_median(double *values, int32_t count);
+
+/* Multiply-adds of one image's forward pass, in millions, padding counted; 0 for an unknown preset. */
+double bench_million_macs(const char *preset);
+
+/* What the processor's single-precision multiply-add units do on so many threads at once, in GFLOP/s, by
+ * its widest vectors: the best of some short runs. */
+double bench_peak_gflops(int32_t threads);
+
+/* The beginning of a line of results: {"bench": NAME, ... up to and with the machine. */
+void bench_print_head(const char *name, const struct bench_options *options, int32_t threads,
+                      double peak);
+
+/* A batch of random pixels and labels. */
+struct bench_batch {
+    unsigned char *images;
+    int32_t *labels;
+};
+
+int bench_make_batch(struct bench_batch *batch, nin_network *network, int32_t count);
+void bench_free_batch(struct bench_batch *batch);
+
+#endif
