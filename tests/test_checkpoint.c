@@ -164,6 +164,7 @@ static void assert_same_runs(const struct run *a, const struct run *b)
     p.sums.seconds = q.sums.seconds = 0.0;
     ck_assert_uint_eq(p.seed, q.seed);
     ck_assert_int_eq(p.stalled, q.stalled);
+    ck_assert_int_eq(p.due, q.due);
     ck_assert_int_eq(p.epoch, q.epoch);
     ck_assert_int_eq(p.batch, q.batch);
     ck_assert_int_eq(p.step, q.step);
@@ -181,6 +182,9 @@ static void assert_same_runs(const struct run *a, const struct run *b)
         ck_assert_mem_eq(&x.rate, &y.rate, sizeof x.rate);
         ck_assert_mem_eq(&x.loss, &y.loss, sizeof x.loss);
         ck_assert_mem_eq(&x.metric, &y.metric, sizeof x.metric);
+        ck_assert_int_eq(x.test_count, y.test_count);
+        ck_assert_int_eq(x.test_correct, y.test_correct);
+        ck_assert_mem_eq(&x.test_loss, &y.test_loss, sizeof x.test_loss);
         ck_assert_int_eq(x.health, y.health);
     }
 }
@@ -249,6 +253,64 @@ START_TEST(run_goes_on_far_into_an_epoch)
     train(&straight, whole);
     ASSERT_OK(nin_trainer_restore(resumed.trainer, path, NULL));
     train(&resumed, whole);
+    assert_same_runs(&straight, &resumed);
+    end(&straight);
+    end(&resumed);
+}
+END_TEST
+
+/* What the callbacks of a fit do and see. */
+struct watch {
+    nin_trainer *trainer;
+    int64_t save_at; /* this step saves a checkpoint */
+    int64_t epochs;  /* seen, with their evaluation */
+};
+
+static nin_status save_at(const nin_step_info *info, void *user)
+{
+    const struct watch *watch = user;
+
+    return info->step == watch->save_at ? nin_trainer_save(watch->trainer, in_folder("checkpoint"))
+                                        : NIN_OK;
+}
+
+static nin_status see_epoch(const nin_epoch_info *info, void *user)
+{
+    struct watch *watch = user;
+
+    ck_assert_int_eq(info->test_count, IMAGES);
+    watch->epochs++;
+    return NIN_OK;
+}
+
+enum {
+    TESTED_EPOCHS = 3,
+    TESTED_STEPS = 4 * TESTED_EPOCHS
+};
+
+static int64_t fit_with_evaluation(struct run *run, int64_t save)
+{
+    struct watch watch = {.trainer = run->trainer, .save_at = save};
+    nin_plan *infer = NULL;
+
+    ASSERT_OK(nin_plan_create(&infer, run->network, NIN_DESC(nin_plan_desc, .max_batch = 8)));
+    ASSERT_OK(nin_trainer_fit(NULL, run->trainer,
+                              NIN_DESC(nin_fit_desc, .epochs = TESTED_EPOCHS, .test_plan = infer,
+                                       .test_set = run->dataset, .on_step = save_at,
+                                       .on_epoch = see_epoch, .user = &watch)));
+    nin_plan_destroy(infer);
+    return watch.epochs;
+}
+
+/* Saved after each step in turn, also after the last one of an epoch, whose evaluation is then still to
+ * come. */
+START_TEST(evaluations_go_on)
+{
+    struct run straight = start((struct choice){0}), resumed = start((struct choice){0});
+
+    ck_assert_int_eq(fit_with_evaluation(&straight, _i), TESTED_EPOCHS);
+    ASSERT_OK(nin_trainer_restore(resumed.trainer, in_folder("checkpoint"), NULL));
+    ck_assert_int_eq(fit_with_evaluation(&resumed, 0), TESTED_EPOCHS - (_i - 1) / 4);
     assert_same_runs(&straight, &resumed);
     end(&straight);
     end(&resumed);
@@ -403,12 +465,14 @@ static const struct {
     {"\\\"epoch\\\":1", "\\\"epoch\\\":-1", "'epoch' is no integer"},
     {"\\\"epoch\\\":1", "\\\"epoch\\\":4611686018427387904", "'epoch' is no integer"},
     {"\\\"epoch\\\":1", "\\\"epoch\\\":0", "'step' is no integer"},
-    {"\\\"batch\\\":2,\\\"epoch", "\\\"batch\\\":4,\\\"epoch", "'batch' is no integer"},
-    {"\\\"batch\\\":2,\\\"epoch", "\\\"batch\\\":-1,\\\"epoch", "'batch' is no integer"},
-    {"\\\"batch\\\":2,\\\"epoch", "\\\"batch\\\":1,\\\"epoch", "'step' is no integer"},
+    {"\\\"batch\\\":2,\\\"due", "\\\"batch\\\":4,\\\"due", "'batch' is no integer"},
+    {"\\\"batch\\\":2,\\\"due", "\\\"batch\\\":-1,\\\"due", "'batch' is no integer"},
+    {"\\\"batch\\\":2,\\\"due", "\\\"batch\\\":1,\\\"due", "'step' is no integer"},
     {"\\\"step\\\":6", "\\\"step\\\":7", "'step' is no integer"},
     {"\\\"step\\\":6", "\\\"step\\\":-6", "'step' is no integer"},
     {"\\\"stalled\\\":", "\\\"stalled\\\":2", "'stalled' is no integer"},
+    {"\\\"due\\\":false", "\\\"due\\\":0", "'due' is neither true nor false"},
+    {"\\\"due\\\":false", "\\\"due\\\":true", "'due' is true inside an epoch"},
     {"\\\"count\\\":12", "\\\"count\\\":13", "'count' is no integer"},
     {"\\\"flat\\\":0", "\\\"flat\\\":13", "'flat' is no integer"},
     {"\\\"bad\\\":", "\\\"bad\\\":-1,\\\"worse\\\":", "scheduler"},
@@ -646,6 +710,7 @@ Suite *checkpoint_suite(void)
     tcase_add_checked_fixture(tests, fill_images, NULL);
     tcase_add_loop_test(tests, run_goes_on, 0, COUNT(kinds_of_run));
     tcase_add_test(tests, run_goes_on_far_into_an_epoch);
+    tcase_add_loop_test(tests, evaluations_go_on, 1, TESTED_STEPS + 1);
     tcase_add_test(tests, checkpoint_is_a_network);
     tcase_add_test(tests, curve_of_a_ruined_run);
     tcase_add_loop_test(tests, another_run, 0, COUNT(mismatches));

@@ -759,6 +759,63 @@ START_TEST(fit_evaluates_after_each_epoch)
 }
 END_TEST
 
+/* The last on_step of the first epoch fails. */
+static void fit_until_a_failure(nin_trainer *trainer, const nin_fit_desc *desc)
+{
+    nin_fit_desc failing = *desc;
+    struct diary diary = {.step_at = BATCHES, .status = NIN_IO};
+
+    failing.on_step = note_step;
+    failing.user = &diary;
+    ck_assert_int_eq(nin_trainer_fit(NULL, trainer, &failing), NIN_IO);
+    assert_place(trainer, 1, BATCHES, 0);
+    ck_assert_int_eq(curve(trainer, 0).test_count, 0);
+}
+
+START_TEST(an_evaluation_that_is_due_comes_first)
+{
+    nin_trainer *trainer = make_trainer(NULL, NULL);
+    nin_plan *infer = test_plan();
+    struct diary diary = {.status = NIN_OK};
+    nin_fit_desc desc = {.struct_size = sizeof desc,
+                         .epochs = 1,
+                         .test_plan = infer,
+                         .test_set = dataset,
+                         .on_epoch = note_epoch,
+                         .user = &diary};
+    nin_result result = {.struct_size = sizeof result};
+
+    fit_until_a_failure(trainer, &desc);
+    ASSERT_OK(nin_evaluate(&result, infer, dataset));
+    ASSERT_OK(nin_trainer_fit(NULL, trainer, &desc));
+    assert_place(trainer, 1, BATCHES, 0);
+    ck_assert_int_eq(diary.epoch_count, 1);
+    ck_assert_int_eq(curve(trainer, 0).test_count, COUNT);
+    ck_assert(curve(trainer, 0).test_loss == result.loss);
+    ASSERT_OK(nin_trainer_fit(NULL, trainer, &desc));
+    ck_assert_int_eq(diary.epoch_count, 1); /* it is due once */
+    nin_plan_destroy(infer);
+    nin_trainer_destroy(trainer);
+}
+END_TEST
+
+START_TEST(an_evaluation_of_parameters_that_are_gone_is_not_made_up_for)
+{
+    nin_trainer *trainer = make_trainer(NULL, NULL);
+    nin_plan *infer = test_plan();
+    const nin_fit_desc desc = {
+        .struct_size = sizeof desc, .epochs = 2, .test_plan = infer, .test_set = dataset};
+
+    fit_until_a_failure(trainer, &desc);
+    ASSERT_OK(nin_trainer_step(NULL, trainer));
+    ASSERT_OK(nin_trainer_fit(NULL, trainer, &desc));
+    ck_assert_int_eq(curve(trainer, 0).test_count, 0);
+    ck_assert_int_eq(curve(trainer, 1).test_count, COUNT);
+    nin_plan_destroy(infer);
+    nin_trainer_destroy(trainer);
+}
+END_TEST
+
 START_TEST(an_evaluation_runs_over_the_whole_set)
 {
     nin_plan *infer = test_plan();
@@ -1142,6 +1199,8 @@ static void add_fits(Suite *suite)
     tcase_add_loop_test(fits, any_other_status_of_a_callback_comes_back_unchanged, 0, 3);
     tcase_add_test(fits, a_callbacks_status_does_not_bring_an_older_sentence_back);
     tcase_add_test(tests, fit_evaluates_after_each_epoch);
+    tcase_add_test(tests, an_evaluation_that_is_due_comes_first);
+    tcase_add_test(tests, an_evaluation_of_parameters_that_are_gone_is_not_made_up_for);
     tcase_add_test(tests, an_evaluation_runs_over_the_whole_set);
     tcase_add_test(tests, a_test_plan_must_fit_the_trainer);
     tcase_add_test(health, a_loss_that_stays_at_chance_is_stalled);

@@ -75,7 +75,12 @@ typedef struct {
 /* Callbacks of nin_trainer_fit, on the thread that called it. NIN_OK goes on. NIN_STOP ends fit in
  * good order: it returns NIN_OK, and a later call, or a checkpoint, goes on where it stopped. Any
  * other status ends fit and comes back unchanged; the step or epoch that it was called for is
- * over and counts. (An epoch whose last on_step fails so stands in the curve without an evaluation.) */
+ * over and counts.
+ *
+ * Both may save a checkpoint. In the on_step of an epoch's last batch the epoch is closed, but its
+ * evaluation and its on_epoch are still to come: where a checkpoint was saved there, or fit ended with
+ * a failure there, the next fit begins with them. nin_trainer_step and nin_trainer_epoch pass over
+ * them: that epoch then stays without. */
 typedef nin_status (*nin_step_callback)(const nin_step_info *info, void *user);
 typedef nin_status (*nin_epoch_callback)(const nin_epoch_info *info, void *user);
 
@@ -131,7 +136,8 @@ NIN_CHECKED nin_status nin_trainer_epoch(nin_result *out, nin_trainer *trainer);
  * callbacks must be given.
  *   end   receives why it came back; may be NULL
  * Fails with NIN_INVALID_ARGUMENT, as nin_trainer_step, or with a callback's status. Where an evaluation
- * fails, its epoch stands in the curve with a test_count of 0. Since 0.1. */
+ * fails, its epoch stands in the curve with a test_count of 0, until a later fit makes up for it. Since
+ * 0.1. */
 NIN_CHECKED nin_status nin_trainer_fit(nin_fit_end *end, nin_trainer *trainer,
                                        const nin_fit_desc *desc);
 

@@ -241,6 +241,7 @@ static void add_batch(struct nin__progress *progress, const nin_result *result, 
     sums->count += result->count;
     sums->flat += result->flat;
     progress->rate = rate;
+    progress->due = false; /* the parameters are no longer those of the closed epoch */
     progress->batch++;
     progress->step++;
 }
