@@ -51,6 +51,8 @@ static nin_status sample(void *image, int32_t *label, int64_t index, void *user)
 /* What a run is made with; zero is what most tests want. */
 struct choice {
     int32_t filters, batch, no_shuffle, lanes, threads, images;
+    int32_t unit; /* images of a unit of sums, in place of the rule's */
+    nin_algorithm algorithm;
     double momentum, weight_decay;
     const char *id; /* of a data set by callback */
     char scheduler; /* 0: plateau, '-': none, 's': steps, 'c': cosine */
@@ -112,9 +114,10 @@ static struct run start(struct choice choice)
                                           .threads = choice.threads == 0 ? 1 : choice.threads,
                                           .seed = choice.seed)));
     run.network = make_network(run.context, choice.filters == 0 ? 5 : choice.filters);
-    ASSERT_OK(nin_plan_create(
-        &run.plan, run.network,
-        NIN_DESC(nin_plan_desc, .mode = NIN_TRAIN, .max_batch = 8, .lanes = choice.lanes)));
+    ASSERT_OK(nin__plan_create(&run.plan, run.network,
+                               NIN_DESC(nin_plan_desc, .mode = NIN_TRAIN, .max_batch = 8,
+                                        .lanes = choice.lanes, .algorithm = choice.algorithm),
+                               &(struct nin__compile_options){.unit = choice.unit}));
     ASSERT_OK(
         nin_optimizer_create_sgd(&run.optimizer, run.network,
                                  NIN_DESC(nin_sgd_desc, .rate = 0.05,
@@ -415,21 +418,47 @@ START_TEST(another_data_set)
 }
 END_TEST
 
+/* Another algorithm may add up in another order, so both are taken or refused together. */
+static const struct {
+    struct choice choice;
+    const char *words;
+} algorithms[] = {
+    {{.algorithm = NIN_ALGORITHM_GEMM}, "algorithm is 'auto' there, 'gemm' here"},
+    {{.unit = 2}, "lanes.sums is 'images: units of 6 in 8 lanes' there, 'images: units of 2 in"},
+    {{.algorithm = NIN_ALGORITHM_DIRECT, .unit = 3}, "units of 3 in"},
+};
+
 START_TEST(another_algorithm)
 {
-    struct run run = start((struct choice){0});
+    struct run run = start((struct choice){0}), other = start(algorithms[_i].choice);
     const char *path = in_folder("checkpoint");
 
     train(&run, 3);
     ASSERT_OK(nin_trainer_save(run.trainer, path));
-    run.plan->desc.algorithm = NIN_ALGORITHM_GEMM; /* a stand-in for a plan that was made so */
-    ASSERT_FAILS(NIN_MISMATCH, "algorithm is 'auto' there, 'gemm' here",
-                 nin_trainer_restore(run.trainer, path, NULL));
+    ASSERT_FAILS(NIN_MISMATCH, algorithms[_i].words,
+                 nin_trainer_restore(other.trainer, path, NULL));
     ASSERT_OK(
-        nin_trainer_restore(run.trainer, path, NIN_DESC(nin_restore_desc, .other_algorithm = 1)));
+        nin_trainer_restore(other.trainer, path, NIN_DESC(nin_restore_desc, .other_algorithm = 1)));
+    assert_same_runs(&run, &other);
+    ASSERT_OK(nin_trainer_epoch(NULL, other.trainer));
     ASSERT_FAILS(
         NIN_INVALID_ARGUMENT, "other_algorithm 2",
-        nin_trainer_restore(run.trainer, path, NIN_DESC(nin_restore_desc, .other_algorithm = 2)));
+        nin_trainer_restore(other.trainer, path, NIN_DESC(nin_restore_desc, .other_algorithm = 2)));
+    end(&other);
+    end(&run);
+}
+END_TEST
+
+/* The algorithm is all that may be another. */
+START_TEST(another_algorithm_of_another_run)
+{
+    struct run run = start((struct choice){0}), other = start((struct choice){.lanes = 4});
+
+    ASSERT_OK(nin_trainer_save(run.trainer, in_folder("checkpoint")));
+    ASSERT_FAILS(NIN_MISMATCH, "lanes.count is 8 there, 4 here",
+                 nin_trainer_restore(other.trainer, in_folder("checkpoint"),
+                                     NIN_DESC(nin_restore_desc, .other_algorithm = 1)));
+    end(&other);
     end(&run);
 }
 END_TEST
@@ -715,7 +744,8 @@ Suite *checkpoint_suite(void)
     tcase_add_test(tests, curve_of_a_ruined_run);
     tcase_add_loop_test(tests, another_run, 0, COUNT(mismatches));
     tcase_add_test(tests, another_data_set);
-    tcase_add_test(tests, another_algorithm);
+    tcase_add_loop_test(tests, another_algorithm, 0, COUNT(algorithms));
+    tcase_add_test(tests, another_algorithm_of_another_run);
     tcase_add_test(tests, busy_checkpoints);
     tcase_add_loop_test(tests, crafted_checkpoints, 0, COUNT(states));
     tcase_add_test(tests, crafted_curves);
