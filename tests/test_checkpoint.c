@@ -53,9 +53,10 @@ struct choice {
     int32_t filters, batch, no_shuffle, lanes, threads, images;
     int32_t unit; /* images of a unit of sums, in place of the rule's */
     nin_algorithm algorithm;
-    double momentum, weight_decay;
-    const char *id; /* of a data set by callback */
-    char scheduler; /* 0: plateau, '-': none, 's': steps, 'c': cosine */
+    double rate, momentum, weight_decay;
+    double scheduled_rate; /* set between the optimizer's start and the scheduler's */
+    const char *id;        /* of a data set by callback */
+    char scheduler;        /* 0: plateau, '-': none, 's': steps, 'c': cosine */
     double factor;
     uint32_t seed;
 };
@@ -118,11 +119,13 @@ static struct run start(struct choice choice)
                                NIN_DESC(nin_plan_desc, .mode = NIN_TRAIN, .max_batch = 8,
                                         .lanes = choice.lanes, .algorithm = choice.algorithm),
                                &(struct nin__compile_options){.unit = choice.unit}));
-    ASSERT_OK(
-        nin_optimizer_create_sgd(&run.optimizer, run.network,
-                                 NIN_DESC(nin_sgd_desc, .rate = 0.05,
-                                          .momentum = choice.momentum == 0 ? 0.9 : choice.momentum,
-                                          .weight_decay = choice.weight_decay)));
+    ASSERT_OK(nin_optimizer_create_sgd(
+        &run.optimizer, run.network,
+        NIN_DESC(nin_sgd_desc, .rate = choice.rate == 0 ? 0.05 : choice.rate,
+                 .momentum = choice.momentum == 0 ? 0.9 : choice.momentum,
+                 .weight_decay = choice.weight_decay)));
+    if (choice.scheduled_rate != 0)
+        ASSERT_OK(nin_optimizer_set_rate(run.optimizer, choice.scheduled_rate));
     make_scheduler(&run, &choice);
     make_dataset(&run, &choice);
     ASSERT_OK(
@@ -320,6 +323,26 @@ START_TEST(evaluations_go_on)
 }
 END_TEST
 
+/* The rate that a schedule starts from is part of where a run is, and not of its recipe. */
+START_TEST(schedule_goes_on_from_its_own_rate)
+{
+    const char schedulers[] = {'s', 'c'};
+    struct choice choice = {.scheduler = schedulers[_i]};
+    struct run straight = start(choice), resumed;
+
+    choice.scheduled_rate = 0.2;
+    resumed = start(choice);
+    train(&straight, 2);
+    ASSERT_OK(nin_trainer_save(straight.trainer, in_folder("checkpoint")));
+    ASSERT_OK(nin_trainer_restore(resumed.trainer, in_folder("checkpoint"), NULL));
+    train(&straight, 22); /* past warm-up and milestones */
+    train(&resumed, 22);
+    assert_same_runs(&straight, &resumed);
+    end(&straight);
+    end(&resumed);
+}
+END_TEST
+
 START_TEST(checkpoint_is_a_network)
 {
     struct run run = start((struct choice){0});
@@ -369,12 +392,14 @@ static const struct {
     {{.id = "some"}, "data_set.id is absent there, 'some' here"},
     {{.batch = 7}, "batch is 6 there, 7 here"},
     {{.no_shuffle = 1}, "recipe.shuffle is true there, false here"},
+    {{.rate = 0.1}, "recipe.optimizer.rate is 0.05 there, 0.1 here"},
     {{.momentum = 0.5}, "recipe.optimizer.momentum is 0.9 there, 0.5 here"},
     {{.weight_decay = 1e-4}, "recipe.optimizer.weight_decay is 0 there, 0.0001 here"},
     {{.scheduler = '-'}, "recipe.scheduler.kind is 'plateau' there, 'none' here"},
     {{.scheduler = 's'}, "recipe.scheduler.kind is 'plateau' there, 'steps' here"},
     {{.factor = 0.25}, "recipe.scheduler.factor is 0.5 there, 0.25 here"},
     {{.lanes = 4}, "lanes.count is 8 there, 4 here"},
+    {{.unit = 2}, "lanes.sums is 'images: units of 6 in 8 lanes' there, 'images: units of 2 in"},
 };
 
 START_TEST(another_run)
@@ -740,6 +765,7 @@ Suite *checkpoint_suite(void)
     tcase_add_loop_test(tests, run_goes_on, 0, COUNT(kinds_of_run));
     tcase_add_test(tests, run_goes_on_far_into_an_epoch);
     tcase_add_loop_test(tests, evaluations_go_on, 1, TESTED_STEPS + 1);
+    tcase_add_loop_test(tests, schedule_goes_on_from_its_own_rate, 0, 2);
     tcase_add_test(tests, checkpoint_is_a_network);
     tcase_add_test(tests, curve_of_a_ruined_run);
     tcase_add_loop_test(tests, another_run, 0, COUNT(mismatches));
