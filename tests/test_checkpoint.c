@@ -343,6 +343,19 @@ START_TEST(schedule_goes_on_from_its_own_rate)
 }
 END_TEST
 
+START_TEST(seed_is_the_checkpoints)
+{
+    struct run run = start((struct choice){.seed = 7}), other = start((struct choice){.seed = 99});
+
+    ASSERT_OK(nin_trainer_save(run.trainer, in_folder("checkpoint")));
+    ck_assert_uint_eq(nin_trainer_seed(other.trainer), 99);
+    ASSERT_OK(nin_trainer_restore(other.trainer, in_folder("checkpoint"), NULL));
+    ck_assert_uint_eq(nin_trainer_seed(other.trainer), 7);
+    end(&other);
+    end(&run);
+}
+END_TEST
+
 START_TEST(checkpoint_is_a_network)
 {
     struct run run = start((struct choice){0});
@@ -766,6 +779,7 @@ Suite *checkpoint_suite(void)
     tcase_add_test(tests, run_goes_on_far_into_an_epoch);
     tcase_add_loop_test(tests, evaluations_go_on, 1, TESTED_STEPS + 1);
     tcase_add_loop_test(tests, schedule_goes_on_from_its_own_rate, 0, 2);
+    tcase_add_test(tests, seed_is_the_checkpoints);
     tcase_add_test(tests, checkpoint_is_a_network);
     tcase_add_test(tests, curve_of_a_ruined_run);
     tcase_add_loop_test(tests, another_run, 0, COUNT(mismatches));

@@ -210,6 +210,18 @@ static const int64_t *order_of_seed(uint32_t seed)
     return order;
 }
 
+START_TEST(a_trainer_tells_its_seed)
+{
+    nin_trainer *trainer = make_trainer(NULL, NULL);
+
+    ck_assert_uint_eq(nin_trainer_seed(trainer), nin_context_seed(context));
+    nin_trainer_destroy(trainer);
+    trainer = make_trainer(NULL, NIN_DESC(nin_trainer_desc, .own_seed = 1, .seed = UINT32_MAX));
+    ck_assert_uint_eq(nin_trainer_seed(trainer), UINT32_MAX);
+    nin_trainer_destroy(trainer);
+}
+END_TEST
+
 START_TEST(the_order_follows_from_the_seed)
 {
     const int64_t *three = order_of_seed(3), *again = order_of_seed(3), *zero = order_of_seed(0);
@@ -1162,6 +1174,7 @@ static void add_epochs(Suite *suite)
     TCase *rules = new_case(suite, "rules");
 
     tcase_add_test(order, every_epoch_visits_all_images_once_in_a_new_order);
+    tcase_add_test(order, a_trainer_tells_its_seed);
     tcase_add_test(order, the_order_follows_from_the_seed);
     tcase_add_test(order, without_shuffling_images_come_as_they_are_stored);
     tcase_add_test(order, dropout_follows_from_the_seed_too);

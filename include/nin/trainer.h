@@ -153,6 +153,10 @@ NIN_API int64_t nin_trainer_epochs(const nin_trainer *trainer);
 NIN_API int64_t nin_trainer_steps(const nin_trainer *trainer);
 NIN_API int64_t nin_trainer_batch(const nin_trainer *trainer);
 
+/* The seed of shuffling and dropout: the descriptor's or the context's; after a restore the
+ * checkpoint's. Since 0.1. */
+NIN_API uint32_t nin_trainer_seed(const nin_trainer *trainer);
+
 /* Entry i of the curve, 0 to nin_trainer_epochs() - 1. Fills out up to its struct_size. Fails with
  * NIN_INVALID_ARGUMENT. Since 0.1. */
 NIN_CHECKED nin_status nin_trainer_curve(nin_epoch_info *out, const nin_trainer *trainer,
