@@ -684,6 +684,67 @@ START_TEST(dropout_scales_in_training_and_does_nothing_in_inference)
 }
 END_TEST
 
+/* Of every layer at the size of the network and at another one; what is fused (in inference relu, drop)
+ * has the shape of what it is fused with. */
+static const struct {
+    const char *name;
+    int64_t shape[2][3];
+} shapes[] = {
+    {"conv", {{FILTERS, SIDE, SIDE}, {FILTERS, 5, 12}}},
+    {"relu", {{FILTERS, SIDE, SIDE}, {FILTERS, 5, 12}}},
+    {"pool", {{FILTERS, 4, 4}, {FILTERS, 3, 6}}},
+    {"drop", {{FILTERS, 4, 4}, {FILTERS, 3, 6}}},
+    {"class", {{CLASSES, 4, 4}, {CLASSES, 3, 6}}},
+    {"average", {{CLASSES, 1, 1}, {CLASSES, 1, 1}}},
+    {"loss", {{CLASSES, 1, 1}, {CLASSES, 1, 1}}},
+    {NULL, {{CLASSES, 1, 1}, {CLASSES, 1, 1}}},
+};
+
+START_TEST(a_plan_tells_the_shapes_of_its_outputs)
+{
+    const nin_mode mode = _i < 2 ? NIN_INFER : NIN_TRAIN;
+    nin_plan *plan =
+        _i % 2 == 0 ? make_plan(NIN_DESC(nin_plan_desc, .mode = mode))
+                    : make_plan(NIN_DESC(nin_plan_desc, .mode = mode, .height = 5, .width = 12));
+    int64_t shape[3] = {-1, -1, -1};
+
+    ASSERT_FAILS(NIN_INVALID_ARGUMENT, "there is no layer 'pol'",
+                 nin_plan_shape(shape, plan, "pol"));
+    ASSERT_FAILS(NIN_INVALID_ARGUMENT, "NULL", nin_plan_shape(NULL, plan, NULL));
+    ASSERT_FAILS(NIN_INVALID_ARGUMENT, "NULL", nin_plan_shape(shape, NULL, NULL));
+    ck_assert(shape[0] == -1 && shape[1] == -1 && shape[2] == -1);
+    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
+        ASSERT_OK(nin_plan_shape(shape, plan, shapes[i].name));
+        ck_assert_mem_eq(shape, shapes[i].shape[_i % 2], sizeof shape);
+    }
+    nin_plan_destroy(plan);
+}
+END_TEST
+
+/* A dropout at the top of an inference program: its output is the input. */
+START_TEST(a_layer_that_has_vanished_has_a_shape)
+{
+    nin_builder *builder = NULL;
+    nin_network *top = NULL;
+    nin_plan *plan = NULL;
+    int64_t shape[3];
+
+    ASSERT_OK(nin_builder_create(&builder, context,
+                                 NIN_DESC(nin_input_desc, .channels = 3, .height = 4, .width = 5)));
+    nin_builder_dropout(builder, "drop", 0.5);
+    nin_builder_conv2d(builder, "conv", NIN_DESC(nin_conv2d_desc, .filters = 7));
+    ASSERT_OK(nin_builder_finish(&top, builder));
+    nin_builder_destroy(builder);
+    ASSERT_OK(nin_plan_create(&plan, top, NULL));
+    ASSERT_OK(nin_plan_shape(shape, plan, "drop"));
+    ck_assert(shape[0] == 3 && shape[1] == 4 && shape[2] == 5);
+    ASSERT_OK(nin_plan_shape(shape, plan, NULL)); /* maps: there is no loss */
+    ck_assert(shape[0] == 7 && shape[1] == 4 && shape[2] == 5);
+    nin_plan_destroy(plan);
+    nin_network_destroy(top);
+}
+END_TEST
+
 START_TEST(only_what_was_asked_for_is_kept)
 {
     static const char *const keep[] = {"relu"};
@@ -1315,6 +1376,8 @@ static void add_runs(Suite *suite)
     tcase_add_test(results, keeping_changes_no_bits);
     tcase_add_test(results, the_kept_output_before_the_loss_is_the_scores);
     tcase_add_loop_test(results, dropout_scales_in_training_and_does_nothing_in_inference, 0, 2);
+    tcase_add_loop_test(results, a_plan_tells_the_shapes_of_its_outputs, 0, 4);
+    tcase_add_test(results, a_layer_that_has_vanished_has_a_shape);
     tcase_add_test(results, only_what_was_asked_for_is_kept);
 }
 

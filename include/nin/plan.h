@@ -117,7 +117,8 @@ NIN_CHECKED nin_status nin_plan_forward(nin_plan *plan, const nin_batch_desc *ba
 
 /* Results of the last forward, step or backward.
  *   target  host memory for `values` floats (classes: `values` integers) of the caller's
- *   values  scores: images x scores of an image; log-probabilities the same; classes: images
+ *   values  scores: images x scores of an image (nin_plan_shape); log-probabilities the same; classes:
+ *           images
  * Scores are what the layer before the loss gives (for Network In Network the averaged class maps),
  * NCHW. Log-probabilities are scores - log(sum(exp(scores))). The class is the first largest score.
  * Fail with NIN_INVALID_STATE (nothing has run), NIN_INVALID_ARGUMENT (values), NIN_BUSY. Since 0.1. */
@@ -130,6 +131,13 @@ NIN_CHECKED nin_status nin_plan_classes(const nin_plan *plan, int32_t *target, s
  * layer. Arguments and failures as above; NIN_INVALID_ARGUMENT also when it was not kept. Since 0.1. */
 NIN_CHECKED nin_status nin_plan_kept(const nin_plan *plan, const char *layer, float *target,
                                      size_t values);
+
+/* The shape of one image's output of a layer at the plan's input size: the product is what an image takes
+ * of the values of nin_plan_scores and nin_plan_kept. The layer need not be kept, nor the plan have run.
+ *   shape  receives channels, height, width
+ *   layer  its name; NULL: the scores
+ * Fails with NIN_INVALID_ARGUMENT (no such layer); shape is then untouched. Since 0.1. */
+NIN_CHECKED nin_status nin_plan_shape(int64_t shape[3], const nin_plan *plan, const char *layer);
 
 /* The gradient of the input for the last backward, NCHW, images x channels x height x width: the
  * plan's descriptor must have asked for it. It is that of the floats that stored pixels have become; it
