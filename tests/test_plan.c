@@ -568,6 +568,34 @@ START_TEST(equal_scores_count_as_flat_and_as_the_first_class)
 }
 END_TEST
 
+/* Whatever the label: all scores of a ruined network, or one of them. */
+START_TEST(nan_is_no_correct_score)
+{
+    nin_layer *class = nin_network_find(network, "class");
+    nin_plan *plan = inference_plan();
+    const nin_batch_desc batch = batch_at(0);
+    nin_result result = {.struct_size = sizeof result};
+
+    for (int ruined = 0; ruined <= CLASSES; ruined++) {
+        float biases[CLASSES] = {0.0f};
+
+        for (int c = 0; c < CLASSES; c++)
+            if (c == ruined || ruined == CLASSES)
+                biases[c] = NAN;
+        ASSERT_OK(nin_layer_write(class, NIN_BIAS, biases, CLASSES));
+        for (int32_t label = 0; label < CLASSES; label++) {
+            for (int n = 0; n < BATCH; n++)
+                labels[n] = label;
+            ASSERT_OK(nin_plan_evaluate(&result, plan, &batch, labels));
+            ck_assert(isnan(result.loss));
+            ck_assert_int_eq(result.correct, 0);
+            ck_assert_int_eq(result.flat, 0);
+        }
+    }
+    nin_plan_destroy(plan);
+}
+END_TEST
+
 START_TEST(only_an_inference_plan_with_a_loss_evaluates)
 {
     nin_network *no_loss = one_layer(NIN_DESC(nin_conv2d_desc, .filters = 1), NULL);
@@ -1370,6 +1398,7 @@ static void add_runs(Suite *suite)
     tcase_add_test(results, the_class_is_the_first_largest_score);
     tcase_add_test(results, an_evaluation_is_the_mean_of_its_images);
     tcase_add_test(results, equal_scores_count_as_flat_and_as_the_first_class);
+    tcase_add_test(results, nan_is_no_correct_score);
     tcase_add_test(results, only_an_inference_plan_with_a_loss_evaluates);
     tcase_add_test(results, an_evaluation_needs_no_result);
     tcase_add_loop_test(results, a_relu_clips_what_was_kept_before_it, 0, 2);

@@ -83,7 +83,8 @@ typedef struct {
 typedef struct {
     size_t struct_size;
     double loss;     /* mean negative log-likelihood per image */
-    int64_t correct; /* images whose largest score is their label's (the first one of equals) */
+    int64_t correct; /* images whose largest score is their label's (the first one of equals); none
+                        whose loss is NaN */
     int64_t count;   /* images */
     int64_t flat;    /* images whose scores are all equal: a sign of dead class maps */
 } nin_result;

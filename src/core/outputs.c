@@ -71,16 +71,6 @@ nin_status nin_plan_log_probabilities(const nin_plan *plan, float *target, size_
     return NIN_OK;
 }
 
-static int32_t first_largest(const float *x, int32_t classes)
-{
-    int32_t best = 0;
-
-    for (int32_t c = 1; c < classes; c++)
-        if (x[c] > x[best])
-            best = c;
-    return best;
-}
-
 nin_status nin_plan_classes(const nin_plan *plan, int32_t *target, size_t values)
 {
     nin_status status;
@@ -94,7 +84,8 @@ nin_status nin_plan_classes(const nin_plan *plan, int32_t *target, size_t values
         status =
             fetch(plan, plan->program->scores, plan->score_copy, values * (size_t)plan->scores.c);
     for (size_t n = 0; status == NIN_OK && n < values; n++)
-        target[n] = first_largest(plan->score_copy + n * (size_t)plan->scores.c, plan->scores.c);
+        target[n] =
+            nin__first_largest(plan->score_copy + n * (size_t)plan->scores.c, plan->scores.c);
     nin__plan_leave(plan);
     return status;
 }
