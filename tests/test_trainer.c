@@ -1134,13 +1134,14 @@ START_TEST(images_and_classes_must_fit_the_plan)
 }
 END_TEST
 
-START_TEST(a_network_without_loss_is_not_trained_by_a_trainer)
+START_TEST(a_network_without_loss_is_neither_trained_nor_evaluated)
 {
     nin_builder *builder = NULL;
     nin_network *plain = NULL;
     nin_optimizer *sgd = NULL;
     nin_trainer *trainer = NULL;
-    nin_plan *train = NULL;
+    nin_plan *train = NULL, *infer = NULL;
+    nin_result result = {.struct_size = sizeof result};
 
     ASSERT_OK(nin_builder_create(&builder, context,
                                  NIN_DESC(nin_input_desc, .channels = 1, .height = 2, .width = 3)));
@@ -1151,6 +1152,10 @@ START_TEST(a_network_without_loss_is_not_trained_by_a_trainer)
     ASSERT_OK(nin_optimizer_create_sgd(&sgd, plain, NULL));
     ASSERT_FAILS(NIN_INVALID_ARGUMENT, "no softmax loss",
                  nin_trainer_create(&trainer, train, sgd, NULL, dataset, NULL));
+    ASSERT_OK(nin_plan_create(&infer, plain, NULL));
+    ASSERT_FAILS(NIN_INVALID_STATE, "no softmax loss", nin_evaluate(&result, infer, dataset));
+    ASSERT_FAILS(NIN_INVALID_STATE, "training plan", nin_evaluate(&result, plan, dataset));
+    nin_plan_destroy(infer);
     nin_optimizer_destroy(sgd);
     nin_plan_destroy(train);
     nin_network_destroy(plain);
@@ -1192,7 +1197,7 @@ static void add_epochs(Suite *suite)
     tcase_add_loop_test(rules, a_wrong_descriptor_makes_no_trainer, 0, 3);
     tcase_add_test(rules, plan_optimizer_and_scheduler_must_belong_together);
     tcase_add_test(rules, images_and_classes_must_fit_the_plan);
-    tcase_add_test(rules, a_network_without_loss_is_not_trained_by_a_trainer);
+    tcase_add_test(rules, a_network_without_loss_is_neither_trained_nor_evaluated);
 }
 
 static void add_fits(Suite *suite)

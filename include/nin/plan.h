@@ -168,7 +168,8 @@ NIN_CHECKED nin_status nin_plan_step(nin_result *out, nin_plan *plan, nin_optimi
 
 /* Runs the network on a batch and compares its scores with labels, without a gradient. For inference
  * plans of networks with a softmax loss. Arguments and failures as nin_plan_step; but a loss that is not
- * finite is the result, not a failure, and a training plan is NIN_INVALID_STATE. Since 0.1. */
+ * finite is the result, not a failure, and a training plan, or a network without a softmax loss, is
+ * NIN_INVALID_STATE. Since 0.1. */
 NIN_CHECKED nin_status nin_plan_evaluate(nin_result *out, nin_plan *plan,
                                          const nin_batch_desc *batch, const int32_t *labels);
 

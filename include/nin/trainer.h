@@ -143,7 +143,8 @@ NIN_CHECKED nin_status nin_trainer_fit(nin_fit_end *end, nin_trainer *trainer,
 
 /* Runs a plan over a whole data set and compares scores with labels.
  *   plan  an inference plan; its max_batch is the size of the batches
- * Fails as nin_plan_evaluate, or as the data set's callback. Since 0.1. */
+ * Fails as nin_plan_evaluate, as the data set's callback, or with NIN_INVALID_ARGUMENT (images or classes
+ * that do not fit the plan), NIN_OUT_OF_MEMORY. Since 0.1. */
 NIN_CHECKED nin_status nin_evaluate(nin_result *out, nin_plan *plan, const nin_dataset *dataset);
 
 /* Where the trainer is. nin_trainer_epochs: closed epochs, which is also the length of the curve;
