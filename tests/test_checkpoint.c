@@ -436,14 +436,16 @@ END_TEST
 
 START_TEST(another_data_set)
 {
-    struct run run = start((struct choice){0});
+    struct run run = start((struct choice){0}), other;
     struct run left = start((struct choice){.id = "left % \x01"});
     struct run right = start((struct choice){.id = "right"});
 
     ASSERT_OK(nin_trainer_save(run.trainer, in_folder("checkpoint")));
     pixels[100] ^= 1;
+    other = start((struct choice){0});
     ASSERT_FAILS(NIN_MISMATCH, "data_set.crc32 is ",
-                 nin_trainer_restore(run.trainer, in_folder("checkpoint"), NULL));
+                 nin_trainer_restore(other.trainer, in_folder("checkpoint"), NULL));
+    end(&other);
     pixels[100] ^= 1;
     ASSERT_OK(nin_trainer_restore(run.trainer, in_folder("checkpoint"), NULL));
     ASSERT_OK(nin_trainer_save(left.trainer, in_folder("left")));

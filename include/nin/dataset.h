@@ -28,7 +28,7 @@ typedef struct {
 typedef struct {
     size_t struct_size;
     const void *images;    /* count x channels x height x width; borrowed as long as the data set
-                              lives */
+                              lives, and not to be changed until then */
     nin_dtype dtype;       /* NIN_F32 or NIN_U8 */
     const int32_t *labels; /* count class numbers, each >= 0; borrowed likewise */
     int64_t count;         /* 1 to 2^31 - 1 */
