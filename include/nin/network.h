@@ -64,7 +64,8 @@ NIN_API uint64_t nin_network_parameter_version(const nin_network *network);
 /* Draws all parameters anew.
  *   init  how every layer's weights and biases start; NULL: as each layer was described
  *   seed  of the draw; the same seed gives the same bits everywhere
- * Fails with NIN_INVALID_ARGUMENT, NIN_BUSY. Since 0.1. */
+ * Fails with NIN_INVALID_ARGUMENT, NIN_OUT_OF_MEMORY, NIN_BUSY; the parameters are then unchanged.
+ * Since 0.1. */
 NIN_CHECKED nin_status nin_network_initialise(nin_network *network, const nin_init_desc *init,
                                               uint32_t seed);
 

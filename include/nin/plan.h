@@ -151,8 +151,9 @@ NIN_CHECKED nin_status nin_plan_input_gradient(const nin_plan *plan, float *targ
  *   out   result for labels, all zero for a score gradient; may be NULL
  *   desc  copied
  * Fails with NIN_INVALID_ARGUMENT (label out of range), NIN_INVALID_STATE (an inference plan, no
- * forward before it, parameters changed since forward, labels without a softmax loss), NIN_NOT_FINITE (the loss: the sentence
- * names the step), NIN_BUSY. After NIN_NOT_FINITE the gradient is unusable. Since 0.1. */
+ * forward before it, parameters changed since forward, labels without a softmax loss, accumulate
+ * without a gradient), NIN_NOT_FINITE (the loss: the sentence names the step), NIN_BUSY. After
+ * NIN_NOT_FINITE the gradient is unusable. Since 0.1. */
 NIN_CHECKED nin_status nin_plan_backward(nin_result *out, nin_plan *plan,
                                          const nin_backward_desc *desc);
 

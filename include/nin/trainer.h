@@ -124,7 +124,8 @@ NIN_CHECKED nin_status nin_trainer_create(nin_trainer **out, nin_plan *plan,
 /* One step: the next batch, its gradient, an update, and the scheduler if it advances per step. With
  * the last batch of an epoch the epoch is closed: the curve grows, the scheduler advances.
  *   out  result of the batch; may be NULL
- * Fails as nin_plan_step or the data set's callback; the trainer is then where it was. Since 0.1. */
+ * Fails as nin_plan_step or the data set's callback, or with NIN_OUT_OF_MEMORY (for the curve); the
+ * trainer is then where it was. Since 0.1. */
 NIN_CHECKED nin_status nin_trainer_step(nin_result *out, nin_trainer *trainer);
 
 /* Steps until the epoch ends, from wherever it is.
@@ -135,9 +136,9 @@ NIN_CHECKED nin_status nin_trainer_epoch(nin_result *out, nin_trainer *trainer);
 /* Trains until a limit of the descriptor is reached. At least one of epochs, stop_rate and the
  * callbacks must be given.
  *   end   receives why it came back; may be NULL
- * Fails with NIN_INVALID_ARGUMENT, as nin_trainer_step, or with a callback's status. Where an evaluation
- * fails, its epoch stands in the curve with a test_count of 0, until a later fit makes up for it. Since
- * 0.1. */
+ * Fails with NIN_INVALID_ARGUMENT, NIN_OUT_OF_MEMORY, as nin_trainer_step, as nin_evaluate, or with a
+ * callback's status. Where an evaluation fails, its epoch stands in the curve with a test_count of 0,
+ * until a later fit makes up for it. Since 0.1. */
 NIN_CHECKED nin_status nin_trainer_fit(nin_fit_end *end, nin_trainer *trainer,
                                        const nin_fit_desc *desc);
 
