@@ -115,12 +115,13 @@ static void tell_device(const struct run *run)
 static void tell_recipe(const struct run *run)
 {
     const struct options *o = &run->options;
+    const uint32_t seed = nin_trainer_seed(run->trainer); /* of a resumed run the checkpoint's */
 
     if (!is_reference(run)) {
         printf(
             "recipe     quick: %d epoch%s, batches of %d, Nesterov momentum 0.9, rate up to %g,\n"
             "           then down to 0 along a cosine; seed %u\n",
-            o->epochs, o->epochs == 1 ? "" : "s", o->batch, quick_rate, o->seed);
+            o->epochs, o->epochs == 1 ? "" : "s", o->batch, quick_rate, seed);
         return;
     }
     printf("recipe     reference: batches of %d, momentum 0.9, rate %g, cut to a tenth when the\n"
@@ -129,7 +130,7 @@ static void tell_recipe(const struct run *run)
            "It starts slowly, and that is normal: for the first 4 to 9 epochs the loss stays at\n"
            "2.301 and the test error at 88.65 %%. The published curve is under 1 %% from epoch 35\n"
            "and ends after epoch %d.\n",
-           o->batch, reference_rate, o->seed, PUBLISHED_EPOCHS);
+           o->batch, reference_rate, seed, PUBLISHED_EPOCHS);
     if (o->checkpoint == NULL)
         printf("Without --checkpoint an interrupted run cannot go on where it was.\n");
 }

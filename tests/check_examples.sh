@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 #
-# Each numbered lesson runs to its end in an empty folder, says something, and complains about nothing.
+# Each numbered lesson runs to its end in an empty folder, says something, and complains about nothing; the
+# experiment goes on from its checkpoint.
 set -eu
 
 here=$PWD
@@ -16,4 +17,21 @@ for lesson in examples/[0-9][0-9]_*.c; do
     count=$((count + 1))
 done
 [ "$count" -gt 0 ]
-echo "check-examples: $count lessons run"
+
+# The experiment on four black images: it goes on from a checkpoint, with the seed of that.
+for part in train t10k; do
+    { printf '\000\000\010\003\000\000\000\004\000\000\000\034\000\000\000\034'; head -c 3136 /dev/zero; } \
+        > "$scratch/$part-images-idx3-ubyte"
+    printf '\000\000\010\001\000\000\000\004\000\001\002\003' > "$scratch/$part-labels-idx1-ubyte"
+done
+experiment() { # epochs, seed, what it has to say, options...
+    epochs=$1 seed=$2 words=$3
+    shift 3
+    (cd "$scratch" && "$here/examples/mnist_nin" --data . --recipe reference --epochs "$epochs" \
+        --seed "$seed" "$@" > out 2> err) || { cat "$scratch/err" >&2; echo "mnist_nin failed" >&2; exit 1; }
+    grep -q "$words" "$scratch/out" || { cat "$scratch/out"; echo "mnist_nin: no '$words'" >&2; exit 1; }
+}
+experiment 1 5 'seed 5$' --checkpoint run
+experiment 2 9 'seed 5$' --resume run
+experiment 3 9 'epoch 2 is over' --resume run
+echo "check-examples: $count lessons run, an experiment resumed"

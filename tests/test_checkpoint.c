@@ -51,9 +51,12 @@ static nin_status sample(void *image, int32_t *label, int64_t index, void *user)
 /* What a run is made with; zero is what most tests want. */
 struct choice {
     int32_t filters, batch, no_shuffle, lanes, threads, images;
-    double momentum, weight_decay;
-    const char *id; /* of a data set by callback */
-    char scheduler; /* 0: plateau, '-': none, 's': steps, 'c': cosine */
+    int32_t unit; /* images of a unit of sums, in place of the rule's */
+    nin_algorithm algorithm;
+    double rate, momentum, weight_decay;
+    double scheduled_rate; /* set between the optimizer's start and the scheduler's */
+    const char *id;        /* of a data set by callback */
+    char scheduler;        /* 0: plateau, '-': none, 's': steps, 'c': cosine */
     double factor;
     uint32_t seed;
 };
@@ -112,14 +115,17 @@ static struct run start(struct choice choice)
                                           .threads = choice.threads == 0 ? 1 : choice.threads,
                                           .seed = choice.seed)));
     run.network = make_network(run.context, choice.filters == 0 ? 5 : choice.filters);
-    ASSERT_OK(nin_plan_create(
-        &run.plan, run.network,
-        NIN_DESC(nin_plan_desc, .mode = NIN_TRAIN, .max_batch = 8, .lanes = choice.lanes)));
-    ASSERT_OK(
-        nin_optimizer_create_sgd(&run.optimizer, run.network,
-                                 NIN_DESC(nin_sgd_desc, .rate = 0.05,
-                                          .momentum = choice.momentum == 0 ? 0.9 : choice.momentum,
-                                          .weight_decay = choice.weight_decay)));
+    ASSERT_OK(nin__plan_create(&run.plan, run.network,
+                               NIN_DESC(nin_plan_desc, .mode = NIN_TRAIN, .max_batch = 8,
+                                        .lanes = choice.lanes, .algorithm = choice.algorithm),
+                               &(struct nin__compile_options){.unit = choice.unit}));
+    ASSERT_OK(nin_optimizer_create_sgd(
+        &run.optimizer, run.network,
+        NIN_DESC(nin_sgd_desc, .rate = choice.rate == 0 ? 0.05 : choice.rate,
+                 .momentum = choice.momentum == 0 ? 0.9 : choice.momentum,
+                 .weight_decay = choice.weight_decay)));
+    if (choice.scheduled_rate != 0)
+        ASSERT_OK(nin_optimizer_set_rate(run.optimizer, choice.scheduled_rate));
     make_scheduler(&run, &choice);
     make_dataset(&run, &choice);
     ASSERT_OK(
@@ -164,6 +170,7 @@ static void assert_same_runs(const struct run *a, const struct run *b)
     p.sums.seconds = q.sums.seconds = 0.0;
     ck_assert_uint_eq(p.seed, q.seed);
     ck_assert_int_eq(p.stalled, q.stalled);
+    ck_assert_int_eq(p.due, q.due);
     ck_assert_int_eq(p.epoch, q.epoch);
     ck_assert_int_eq(p.batch, q.batch);
     ck_assert_int_eq(p.step, q.step);
@@ -181,6 +188,9 @@ static void assert_same_runs(const struct run *a, const struct run *b)
         ck_assert_mem_eq(&x.rate, &y.rate, sizeof x.rate);
         ck_assert_mem_eq(&x.loss, &y.loss, sizeof x.loss);
         ck_assert_mem_eq(&x.metric, &y.metric, sizeof x.metric);
+        ck_assert_int_eq(x.test_count, y.test_count);
+        ck_assert_int_eq(x.test_correct, y.test_correct);
+        ck_assert_mem_eq(&x.test_loss, &y.test_loss, sizeof x.test_loss);
         ck_assert_int_eq(x.health, y.health);
     }
 }
@@ -255,6 +265,97 @@ START_TEST(run_goes_on_far_into_an_epoch)
 }
 END_TEST
 
+/* What the callbacks of a fit do and see. */
+struct watch {
+    nin_trainer *trainer;
+    int64_t save_at; /* this step saves a checkpoint */
+    int64_t epochs;  /* seen, with their evaluation */
+};
+
+static nin_status save_at(const nin_step_info *info, void *user)
+{
+    const struct watch *watch = user;
+
+    return info->step == watch->save_at ? nin_trainer_save(watch->trainer, in_folder("checkpoint"))
+                                        : NIN_OK;
+}
+
+static nin_status see_epoch(const nin_epoch_info *info, void *user)
+{
+    struct watch *watch = user;
+
+    ck_assert_int_eq(info->test_count, IMAGES);
+    watch->epochs++;
+    return NIN_OK;
+}
+
+enum {
+    TESTED_EPOCHS = 3,
+    TESTED_STEPS = 4 * TESTED_EPOCHS
+};
+
+static int64_t fit_with_evaluation(struct run *run, int64_t save)
+{
+    struct watch watch = {.trainer = run->trainer, .save_at = save};
+    nin_plan *infer = NULL;
+
+    ASSERT_OK(nin_plan_create(&infer, run->network, NIN_DESC(nin_plan_desc, .max_batch = 8)));
+    ASSERT_OK(nin_trainer_fit(NULL, run->trainer,
+                              NIN_DESC(nin_fit_desc, .epochs = TESTED_EPOCHS, .test_plan = infer,
+                                       .test_set = run->dataset, .on_step = save_at,
+                                       .on_epoch = see_epoch, .user = &watch)));
+    nin_plan_destroy(infer);
+    return watch.epochs;
+}
+
+/* Saved after each step in turn, also after the last one of an epoch, whose evaluation is then still to
+ * come. */
+START_TEST(evaluations_go_on)
+{
+    struct run straight = start((struct choice){0}), resumed = start((struct choice){0});
+
+    ck_assert_int_eq(fit_with_evaluation(&straight, _i), TESTED_EPOCHS);
+    ASSERT_OK(nin_trainer_restore(resumed.trainer, in_folder("checkpoint"), NULL));
+    ck_assert_int_eq(fit_with_evaluation(&resumed, 0), TESTED_EPOCHS - (_i - 1) / 4);
+    assert_same_runs(&straight, &resumed);
+    end(&straight);
+    end(&resumed);
+}
+END_TEST
+
+/* The rate that a schedule starts from is part of where a run is, and not of its recipe. */
+START_TEST(schedule_goes_on_from_its_own_rate)
+{
+    const char schedulers[] = {'s', 'c'};
+    struct choice choice = {.scheduler = schedulers[_i]};
+    struct run straight = start(choice), resumed;
+
+    choice.scheduled_rate = 0.2;
+    resumed = start(choice);
+    train(&straight, 2);
+    ASSERT_OK(nin_trainer_save(straight.trainer, in_folder("checkpoint")));
+    ASSERT_OK(nin_trainer_restore(resumed.trainer, in_folder("checkpoint"), NULL));
+    train(&straight, 22); /* past warm-up and milestones */
+    train(&resumed, 22);
+    assert_same_runs(&straight, &resumed);
+    end(&straight);
+    end(&resumed);
+}
+END_TEST
+
+START_TEST(seed_is_the_checkpoints)
+{
+    struct run run = start((struct choice){.seed = 7}), other = start((struct choice){.seed = 99});
+
+    ASSERT_OK(nin_trainer_save(run.trainer, in_folder("checkpoint")));
+    ck_assert_uint_eq(nin_trainer_seed(other.trainer), 99);
+    ASSERT_OK(nin_trainer_restore(other.trainer, in_folder("checkpoint"), NULL));
+    ck_assert_uint_eq(nin_trainer_seed(other.trainer), 7);
+    end(&other);
+    end(&run);
+}
+END_TEST
+
 START_TEST(checkpoint_is_a_network)
 {
     struct run run = start((struct choice){0});
@@ -304,12 +405,14 @@ static const struct {
     {{.id = "some"}, "data_set.id is absent there, 'some' here"},
     {{.batch = 7}, "batch is 6 there, 7 here"},
     {{.no_shuffle = 1}, "recipe.shuffle is true there, false here"},
+    {{.rate = 0.1}, "recipe.optimizer.rate is 0.05 there, 0.1 here"},
     {{.momentum = 0.5}, "recipe.optimizer.momentum is 0.9 there, 0.5 here"},
     {{.weight_decay = 1e-4}, "recipe.optimizer.weight_decay is 0 there, 0.0001 here"},
     {{.scheduler = '-'}, "recipe.scheduler.kind is 'plateau' there, 'none' here"},
     {{.scheduler = 's'}, "recipe.scheduler.kind is 'plateau' there, 'steps' here"},
     {{.factor = 0.25}, "recipe.scheduler.factor is 0.5 there, 0.25 here"},
     {{.lanes = 4}, "lanes.count is 8 there, 4 here"},
+    {{.unit = 2}, "lanes.sums is 'images: units of 6 in 8 lanes' there, 'images: units of 2 in"},
 };
 
 START_TEST(another_run)
@@ -333,14 +436,16 @@ END_TEST
 
 START_TEST(another_data_set)
 {
-    struct run run = start((struct choice){0});
+    struct run run = start((struct choice){0}), other;
     struct run left = start((struct choice){.id = "left % \x01"});
     struct run right = start((struct choice){.id = "right"});
 
     ASSERT_OK(nin_trainer_save(run.trainer, in_folder("checkpoint")));
     pixels[100] ^= 1;
+    other = start((struct choice){0});
     ASSERT_FAILS(NIN_MISMATCH, "data_set.crc32 is ",
-                 nin_trainer_restore(run.trainer, in_folder("checkpoint"), NULL));
+                 nin_trainer_restore(other.trainer, in_folder("checkpoint"), NULL));
+    end(&other);
     pixels[100] ^= 1;
     ASSERT_OK(nin_trainer_restore(run.trainer, in_folder("checkpoint"), NULL));
     ASSERT_OK(nin_trainer_save(left.trainer, in_folder("left")));
@@ -353,21 +458,47 @@ START_TEST(another_data_set)
 }
 END_TEST
 
+/* Another algorithm may add up in another order, so both are taken or refused together. */
+static const struct {
+    struct choice choice;
+    const char *words;
+} algorithms[] = {
+    {{.algorithm = NIN_ALGORITHM_GEMM}, "algorithm is 'auto' there, 'gemm' here"},
+    {{.unit = 2}, "lanes.sums is 'images: units of 6 in 8 lanes' there, 'images: units of 2 in"},
+    {{.algorithm = NIN_ALGORITHM_DIRECT, .unit = 3}, "units of 3 in"},
+};
+
 START_TEST(another_algorithm)
 {
-    struct run run = start((struct choice){0});
+    struct run run = start((struct choice){0}), other = start(algorithms[_i].choice);
     const char *path = in_folder("checkpoint");
 
     train(&run, 3);
     ASSERT_OK(nin_trainer_save(run.trainer, path));
-    run.plan->desc.algorithm = NIN_ALGORITHM_GEMM; /* a stand-in for a plan that was made so */
-    ASSERT_FAILS(NIN_MISMATCH, "algorithm is 'auto' there, 'gemm' here",
-                 nin_trainer_restore(run.trainer, path, NULL));
+    ASSERT_FAILS(NIN_MISMATCH, algorithms[_i].words,
+                 nin_trainer_restore(other.trainer, path, NULL));
     ASSERT_OK(
-        nin_trainer_restore(run.trainer, path, NIN_DESC(nin_restore_desc, .other_algorithm = 1)));
+        nin_trainer_restore(other.trainer, path, NIN_DESC(nin_restore_desc, .other_algorithm = 1)));
+    assert_same_runs(&run, &other);
+    ASSERT_OK(nin_trainer_epoch(NULL, other.trainer));
     ASSERT_FAILS(
         NIN_INVALID_ARGUMENT, "other_algorithm 2",
-        nin_trainer_restore(run.trainer, path, NIN_DESC(nin_restore_desc, .other_algorithm = 2)));
+        nin_trainer_restore(other.trainer, path, NIN_DESC(nin_restore_desc, .other_algorithm = 2)));
+    end(&other);
+    end(&run);
+}
+END_TEST
+
+/* The algorithm is all that may be another. */
+START_TEST(another_algorithm_of_another_run)
+{
+    struct run run = start((struct choice){0}), other = start((struct choice){.lanes = 4});
+
+    ASSERT_OK(nin_trainer_save(run.trainer, in_folder("checkpoint")));
+    ASSERT_FAILS(NIN_MISMATCH, "lanes.count is 8 there, 4 here",
+                 nin_trainer_restore(other.trainer, in_folder("checkpoint"),
+                                     NIN_DESC(nin_restore_desc, .other_algorithm = 1)));
+    end(&other);
     end(&run);
 }
 END_TEST
@@ -403,12 +534,14 @@ static const struct {
     {"\\\"epoch\\\":1", "\\\"epoch\\\":-1", "'epoch' is no integer"},
     {"\\\"epoch\\\":1", "\\\"epoch\\\":4611686018427387904", "'epoch' is no integer"},
     {"\\\"epoch\\\":1", "\\\"epoch\\\":0", "'step' is no integer"},
-    {"\\\"batch\\\":2,\\\"epoch", "\\\"batch\\\":4,\\\"epoch", "'batch' is no integer"},
-    {"\\\"batch\\\":2,\\\"epoch", "\\\"batch\\\":-1,\\\"epoch", "'batch' is no integer"},
-    {"\\\"batch\\\":2,\\\"epoch", "\\\"batch\\\":1,\\\"epoch", "'step' is no integer"},
+    {"\\\"batch\\\":2,\\\"due", "\\\"batch\\\":4,\\\"due", "'batch' is no integer"},
+    {"\\\"batch\\\":2,\\\"due", "\\\"batch\\\":-1,\\\"due", "'batch' is no integer"},
+    {"\\\"batch\\\":2,\\\"due", "\\\"batch\\\":1,\\\"due", "'step' is no integer"},
     {"\\\"step\\\":6", "\\\"step\\\":7", "'step' is no integer"},
     {"\\\"step\\\":6", "\\\"step\\\":-6", "'step' is no integer"},
     {"\\\"stalled\\\":", "\\\"stalled\\\":2", "'stalled' is no integer"},
+    {"\\\"due\\\":false", "\\\"due\\\":0", "'due' is neither true nor false"},
+    {"\\\"due\\\":false", "\\\"due\\\":true", "'due' is true inside an epoch"},
     {"\\\"count\\\":12", "\\\"count\\\":13", "'count' is no integer"},
     {"\\\"flat\\\":0", "\\\"flat\\\":13", "'flat' is no integer"},
     {"\\\"bad\\\":", "\\\"bad\\\":-1,\\\"worse\\\":", "scheduler"},
@@ -646,11 +779,15 @@ Suite *checkpoint_suite(void)
     tcase_add_checked_fixture(tests, fill_images, NULL);
     tcase_add_loop_test(tests, run_goes_on, 0, COUNT(kinds_of_run));
     tcase_add_test(tests, run_goes_on_far_into_an_epoch);
+    tcase_add_loop_test(tests, evaluations_go_on, 1, TESTED_STEPS + 1);
+    tcase_add_loop_test(tests, schedule_goes_on_from_its_own_rate, 0, 2);
+    tcase_add_test(tests, seed_is_the_checkpoints);
     tcase_add_test(tests, checkpoint_is_a_network);
     tcase_add_test(tests, curve_of_a_ruined_run);
     tcase_add_loop_test(tests, another_run, 0, COUNT(mismatches));
     tcase_add_test(tests, another_data_set);
-    tcase_add_test(tests, another_algorithm);
+    tcase_add_loop_test(tests, another_algorithm, 0, COUNT(algorithms));
+    tcase_add_test(tests, another_algorithm_of_another_run);
     tcase_add_test(tests, busy_checkpoints);
     tcase_add_loop_test(tests, crafted_checkpoints, 0, COUNT(states));
     tcase_add_test(tests, crafted_curves);

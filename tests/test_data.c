@@ -6,6 +6,7 @@
 #include <check.h>
 #include <dirent.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -772,6 +773,48 @@ START_TEST(hash)
 }
 END_TEST
 
+/* Arrays that are borrowed do not change; these do, to show that they are read once. */
+START_TEST(hash_is_kept)
+{
+    unsigned char own_pixels[sizeof pixels];
+    nin_arrays_desc desc = small_arrays();
+    nin_dataset *dataset = NULL;
+
+    memcpy(own_pixels, pixels, sizeof pixels);
+    desc.images = own_pixels;
+    ck_assert_int_eq(nin_dataset_create_arrays(&dataset, &desc), NIN_OK);
+    const uint32_t before = nin__dataset_hash(dataset);
+    own_pixels[0] ^= 1;
+    ck_assert_uint_eq(nin__dataset_hash(dataset), before);
+    ck_assert_uint_ne(hash_of_arrays(&desc), before);
+    nin_dataset_destroy(dataset);
+}
+END_TEST
+
+static void *ask_for_hash(void *dataset)
+{
+    return (void *)(uintptr_t)nin__dataset_hash(dataset);
+}
+
+START_TEST(hash_of_a_shared_set)
+{
+    const nin_arrays_desc desc = small_arrays();
+    nin_dataset *dataset = NULL;
+    pthread_t threads[4];
+
+    ck_assert_int_eq(nin_dataset_create_arrays(&dataset, &desc), NIN_OK);
+    for (int i = 0; i < 4; i++)
+        ck_assert_int_eq(pthread_create(&threads[i], NULL, ask_for_hash, dataset), 0);
+    for (int i = 0; i < 4; i++) {
+        void *found = NULL;
+
+        ck_assert_int_eq(pthread_join(threads[i], &found), 0);
+        ck_assert_uint_eq((uintptr_t)found, hash_of_arrays(&desc));
+    }
+    nin_dataset_destroy(dataset);
+}
+END_TEST
+
 /* ---- batches -------------------------------------------------------------------------------- */
 
 static const struct {
@@ -870,6 +913,8 @@ static TCase *memory_cases(void)
     tcase_add_test(memory, struct_sizes);
     tcase_add_test(memory, info_sizes);
     tcase_add_test(memory, hash);
+    tcase_add_test(memory, hash_is_kept);
+    tcase_add_test(memory, hash_of_a_shared_set);
     return memory;
 }
 

@@ -404,6 +404,11 @@ static nin_status fill_tensor(void *out)
     return nin_tensor_describe(out, gradient);
 }
 
+static nin_status fill_network(void *out)
+{
+    return nin_network_describe(out, network);
+}
+
 static nin_status fill_layer(void *out)
 {
     return nin_layer_describe(out, nin_network_layer(network, 0));
@@ -461,12 +466,12 @@ static const struct {
     {                                                                                              \
 #type, sizeof(type), fill                                                                  \
     }
-    INFO(nin_device_info, fill_device),  INFO(nin_tensor_info, fill_tensor),
-    INFO(nin_layer_info, fill_layer),    INFO(nin_dataset_info, fill_dataset),
-    INFO(nin_epoch_info, fill_epoch),    INFO(nin_result, fill_backward),
-    INFO(nin_result, fill_plan_step),    INFO(nin_result, fill_plan_evaluate),
-    INFO(nin_result, fill_trainer_step), INFO(nin_result, fill_trainer_epoch),
-    INFO(nin_result, fill_evaluate),
+    INFO(nin_device_info, fill_device),   INFO(nin_tensor_info, fill_tensor),
+    INFO(nin_network_info, fill_network), INFO(nin_layer_info, fill_layer),
+    INFO(nin_dataset_info, fill_dataset), INFO(nin_epoch_info, fill_epoch),
+    INFO(nin_result, fill_backward),      INFO(nin_result, fill_plan_step),
+    INFO(nin_result, fill_plan_evaluate), INFO(nin_result, fill_trainer_step),
+    INFO(nin_result, fill_trainer_epoch), INFO(nin_result, fill_evaluate),
 #undef INFO
 };
 

@@ -533,10 +533,15 @@ START_TEST(modes_and_links)
     ck_assert(S_ISLNK(status.st_mode));
     ck_assert_int_eq(lstat(in_folder("file"), &status), 0);
     ck_assert_int_eq(status.st_mode & 0777, 0604);
+    ck_assert_int_eq(symlink("nowhere", in_folder("dangling")), 0);
+    ASSERT_OK(nin_network_save(network, in_folder("dangling"))); /* replaced itself */
+    ck_assert_int_eq(lstat(in_folder("dangling"), &status), 0);
+    ck_assert(S_ISREG(status.st_mode));
+    ck_assert_int_ne(lstat(in_folder("nowhere"), &status), 0);
     ck_assert_int_eq(chdir(in_folder("")), 0); /* a path without a folder */
     ASSERT_OK(nin_network_save(network, "plain"));
     ck_assert_int_eq(chdir("/"), 0);
-    ck_assert_int_eq(count_files(), 3);
+    ck_assert_int_eq(count_files(), 4);
     nin_network_destroy(network);
 }
 END_TEST

@@ -187,10 +187,30 @@ END_TEST
 START_TEST(the_mnist_preset_scales_pixels_to_minus_1_to_1)
 {
     nin_network *network = preset(1);
+    nin_network_info info = {.struct_size = sizeof info};
 
-    ck_assert(network->input.scale == 1.0 / 127.5);
-    ck_assert(network->input.shift == -1.0);
+    ASSERT_OK(nin_network_describe(&info, network));
+    ck_assert(info.scale == 1.0 / 127.5 && info.shift == -1.0);
+    ck_assert(info.channels == 1 && info.height == 28 && info.width == 28);
+    ck_assert_int_eq(info.layer_count, MNIST_LAYERS);
+    ck_assert_int_eq(info.parameter_count, 349674);
     ck_assert_int_eq(describe(nin_network_layer(network, 0)).input[0], 1);
+    nin_network_destroy(network);
+}
+END_TEST
+
+START_TEST(a_network_describes_itself)
+{
+    nin_network *network = small(NULL);
+    nin_network_info info = {.struct_size = sizeof info};
+
+    ASSERT_OK(nin_network_describe(&info, network));
+    ck_assert(info.channels == 5 && info.height == 4 && info.width == 6);
+    ck_assert(info.scale == 1.0 / 255.0 && info.shift == 0.0);
+    ck_assert_int_eq(info.layer_count, 5);
+    ck_assert_uint_eq((size_t)info.parameter_count, nin_network_parameter_count(network));
+    ASSERT_FAILS(NIN_INVALID_ARGUMENT, "network", nin_network_describe(&info, NULL));
+    ASSERT_FAILS(NIN_INVALID_ARGUMENT, "nin_network_info", nin_network_describe(NULL, network));
     nin_network_destroy(network);
 }
 END_TEST
@@ -512,6 +532,7 @@ Suite *network_suite(void)
     tcase_add_test(starts, presets_have_names);
     tcase_add_test(starts, the_mnist_preset_has_the_layers_of_the_paper);
     tcase_add_test(starts, the_mnist_preset_scales_pixels_to_minus_1_to_1);
+    tcase_add_test(starts, a_network_describes_itself);
     tcase_add_test(starts, the_mnist_preset_starts_as_documented);
     tcase_add_test(starts, by_default_weights_are_he_and_biases_zero);
     tcase_add_test(starts, a_layer_starts_as_it_was_described);

@@ -568,6 +568,34 @@ START_TEST(equal_scores_count_as_flat_and_as_the_first_class)
 }
 END_TEST
 
+/* Whatever the label: all scores of a ruined network, or one of them. */
+START_TEST(nan_is_no_correct_score)
+{
+    nin_layer *class = nin_network_find(network, "class");
+    nin_plan *plan = inference_plan();
+    const nin_batch_desc batch = batch_at(0);
+    nin_result result = {.struct_size = sizeof result};
+
+    for (int ruined = 0; ruined <= CLASSES; ruined++) {
+        float biases[CLASSES] = {0.0f};
+
+        for (int c = 0; c < CLASSES; c++)
+            if (c == ruined || ruined == CLASSES)
+                biases[c] = NAN;
+        ASSERT_OK(nin_layer_write(class, NIN_BIAS, biases, CLASSES));
+        for (int32_t label = 0; label < CLASSES; label++) {
+            for (int n = 0; n < BATCH; n++)
+                labels[n] = label;
+            ASSERT_OK(nin_plan_evaluate(&result, plan, &batch, labels));
+            ck_assert(isnan(result.loss));
+            ck_assert_int_eq(result.correct, 0);
+            ck_assert_int_eq(result.flat, 0);
+        }
+    }
+    nin_plan_destroy(plan);
+}
+END_TEST
+
 START_TEST(only_an_inference_plan_with_a_loss_evaluates)
 {
     nin_network *no_loss = one_layer(NIN_DESC(nin_conv2d_desc, .filters = 1), NULL);
@@ -681,6 +709,67 @@ START_TEST(dropout_scales_in_training_and_does_nothing_in_inference)
     if (mode == NIN_TRAIN)
         ck_assert(dropped > POOLED / 4 && dropped < 3 * POOLED / 4);
     nin_plan_destroy(plan);
+}
+END_TEST
+
+/* Of every layer at the size of the network and at another one; what is fused (in inference relu, drop)
+ * has the shape of what it is fused with. */
+static const struct {
+    const char *name;
+    int64_t shape[2][3];
+} shapes[] = {
+    {"conv", {{FILTERS, SIDE, SIDE}, {FILTERS, 5, 12}}},
+    {"relu", {{FILTERS, SIDE, SIDE}, {FILTERS, 5, 12}}},
+    {"pool", {{FILTERS, 4, 4}, {FILTERS, 3, 6}}},
+    {"drop", {{FILTERS, 4, 4}, {FILTERS, 3, 6}}},
+    {"class", {{CLASSES, 4, 4}, {CLASSES, 3, 6}}},
+    {"average", {{CLASSES, 1, 1}, {CLASSES, 1, 1}}},
+    {"loss", {{CLASSES, 1, 1}, {CLASSES, 1, 1}}},
+    {NULL, {{CLASSES, 1, 1}, {CLASSES, 1, 1}}},
+};
+
+START_TEST(a_plan_tells_the_shapes_of_its_outputs)
+{
+    const nin_mode mode = _i < 2 ? NIN_INFER : NIN_TRAIN;
+    nin_plan *plan =
+        _i % 2 == 0 ? make_plan(NIN_DESC(nin_plan_desc, .mode = mode))
+                    : make_plan(NIN_DESC(nin_plan_desc, .mode = mode, .height = 5, .width = 12));
+    int64_t shape[3] = {-1, -1, -1};
+
+    ASSERT_FAILS(NIN_INVALID_ARGUMENT, "there is no layer 'pol'",
+                 nin_plan_shape(shape, plan, "pol"));
+    ASSERT_FAILS(NIN_INVALID_ARGUMENT, "NULL", nin_plan_shape(NULL, plan, NULL));
+    ASSERT_FAILS(NIN_INVALID_ARGUMENT, "NULL", nin_plan_shape(shape, NULL, NULL));
+    ck_assert(shape[0] == -1 && shape[1] == -1 && shape[2] == -1);
+    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
+        ASSERT_OK(nin_plan_shape(shape, plan, shapes[i].name));
+        ck_assert_mem_eq(shape, shapes[i].shape[_i % 2], sizeof shape);
+    }
+    nin_plan_destroy(plan);
+}
+END_TEST
+
+/* A dropout at the top of an inference program: its output is the input. */
+START_TEST(a_layer_that_has_vanished_has_a_shape)
+{
+    nin_builder *builder = NULL;
+    nin_network *top = NULL;
+    nin_plan *plan = NULL;
+    int64_t shape[3];
+
+    ASSERT_OK(nin_builder_create(&builder, context,
+                                 NIN_DESC(nin_input_desc, .channels = 3, .height = 4, .width = 5)));
+    nin_builder_dropout(builder, "drop", 0.5);
+    nin_builder_conv2d(builder, "conv", NIN_DESC(nin_conv2d_desc, .filters = 7));
+    ASSERT_OK(nin_builder_finish(&top, builder));
+    nin_builder_destroy(builder);
+    ASSERT_OK(nin_plan_create(&plan, top, NULL));
+    ASSERT_OK(nin_plan_shape(shape, plan, "drop"));
+    ck_assert(shape[0] == 3 && shape[1] == 4 && shape[2] == 5);
+    ASSERT_OK(nin_plan_shape(shape, plan, NULL)); /* maps: there is no loss */
+    ck_assert(shape[0] == 7 && shape[1] == 4 && shape[2] == 5);
+    nin_plan_destroy(plan);
+    nin_network_destroy(top);
 }
 END_TEST
 
@@ -1309,12 +1398,15 @@ static void add_runs(Suite *suite)
     tcase_add_test(results, the_class_is_the_first_largest_score);
     tcase_add_test(results, an_evaluation_is_the_mean_of_its_images);
     tcase_add_test(results, equal_scores_count_as_flat_and_as_the_first_class);
+    tcase_add_test(results, nan_is_no_correct_score);
     tcase_add_test(results, only_an_inference_plan_with_a_loss_evaluates);
     tcase_add_test(results, an_evaluation_needs_no_result);
     tcase_add_loop_test(results, a_relu_clips_what_was_kept_before_it, 0, 2);
     tcase_add_test(results, keeping_changes_no_bits);
     tcase_add_test(results, the_kept_output_before_the_loss_is_the_scores);
     tcase_add_loop_test(results, dropout_scales_in_training_and_does_nothing_in_inference, 0, 2);
+    tcase_add_loop_test(results, a_plan_tells_the_shapes_of_its_outputs, 0, 4);
+    tcase_add_test(results, a_layer_that_has_vanished_has_a_shape);
     tcase_add_test(results, only_what_was_asked_for_is_kept);
 }
 

@@ -210,6 +210,18 @@ static const int64_t *order_of_seed(uint32_t seed)
     return order;
 }
 
+START_TEST(a_trainer_tells_its_seed)
+{
+    nin_trainer *trainer = make_trainer(NULL, NULL);
+
+    ck_assert_uint_eq(nin_trainer_seed(trainer), nin_context_seed(context));
+    nin_trainer_destroy(trainer);
+    trainer = make_trainer(NULL, NIN_DESC(nin_trainer_desc, .own_seed = 1, .seed = UINT32_MAX));
+    ck_assert_uint_eq(nin_trainer_seed(trainer), UINT32_MAX);
+    nin_trainer_destroy(trainer);
+}
+END_TEST
+
 START_TEST(the_order_follows_from_the_seed)
 {
     const int64_t *three = order_of_seed(3), *again = order_of_seed(3), *zero = order_of_seed(0);
@@ -759,6 +771,63 @@ START_TEST(fit_evaluates_after_each_epoch)
 }
 END_TEST
 
+/* The last on_step of the first epoch fails. */
+static void fit_until_a_failure(nin_trainer *trainer, const nin_fit_desc *desc)
+{
+    nin_fit_desc failing = *desc;
+    struct diary diary = {.step_at = BATCHES, .status = NIN_IO};
+
+    failing.on_step = note_step;
+    failing.user = &diary;
+    ck_assert_int_eq(nin_trainer_fit(NULL, trainer, &failing), NIN_IO);
+    assert_place(trainer, 1, BATCHES, 0);
+    ck_assert_int_eq(curve(trainer, 0).test_count, 0);
+}
+
+START_TEST(an_evaluation_that_is_due_comes_first)
+{
+    nin_trainer *trainer = make_trainer(NULL, NULL);
+    nin_plan *infer = test_plan();
+    struct diary diary = {.status = NIN_OK};
+    nin_fit_desc desc = {.struct_size = sizeof desc,
+                         .epochs = 1,
+                         .test_plan = infer,
+                         .test_set = dataset,
+                         .on_epoch = note_epoch,
+                         .user = &diary};
+    nin_result result = {.struct_size = sizeof result};
+
+    fit_until_a_failure(trainer, &desc);
+    ASSERT_OK(nin_evaluate(&result, infer, dataset));
+    ASSERT_OK(nin_trainer_fit(NULL, trainer, &desc));
+    assert_place(trainer, 1, BATCHES, 0);
+    ck_assert_int_eq(diary.epoch_count, 1);
+    ck_assert_int_eq(curve(trainer, 0).test_count, COUNT);
+    ck_assert(curve(trainer, 0).test_loss == result.loss);
+    ASSERT_OK(nin_trainer_fit(NULL, trainer, &desc));
+    ck_assert_int_eq(diary.epoch_count, 1); /* it is due once */
+    nin_plan_destroy(infer);
+    nin_trainer_destroy(trainer);
+}
+END_TEST
+
+START_TEST(an_evaluation_of_parameters_that_are_gone_is_not_made_up_for)
+{
+    nin_trainer *trainer = make_trainer(NULL, NULL);
+    nin_plan *infer = test_plan();
+    const nin_fit_desc desc = {
+        .struct_size = sizeof desc, .epochs = 2, .test_plan = infer, .test_set = dataset};
+
+    fit_until_a_failure(trainer, &desc);
+    ASSERT_OK(nin_trainer_step(NULL, trainer));
+    ASSERT_OK(nin_trainer_fit(NULL, trainer, &desc));
+    ck_assert_int_eq(curve(trainer, 0).test_count, 0);
+    ck_assert_int_eq(curve(trainer, 1).test_count, COUNT);
+    nin_plan_destroy(infer);
+    nin_trainer_destroy(trainer);
+}
+END_TEST
+
 START_TEST(an_evaluation_runs_over_the_whole_set)
 {
     nin_plan *infer = test_plan();
@@ -1065,13 +1134,14 @@ START_TEST(images_and_classes_must_fit_the_plan)
 }
 END_TEST
 
-START_TEST(a_network_without_loss_is_not_trained_by_a_trainer)
+START_TEST(a_network_without_loss_is_neither_trained_nor_evaluated)
 {
     nin_builder *builder = NULL;
     nin_network *plain = NULL;
     nin_optimizer *sgd = NULL;
     nin_trainer *trainer = NULL;
-    nin_plan *train = NULL;
+    nin_plan *train = NULL, *infer = NULL;
+    nin_result result = {.struct_size = sizeof result};
 
     ASSERT_OK(nin_builder_create(&builder, context,
                                  NIN_DESC(nin_input_desc, .channels = 1, .height = 2, .width = 3)));
@@ -1082,6 +1152,10 @@ START_TEST(a_network_without_loss_is_not_trained_by_a_trainer)
     ASSERT_OK(nin_optimizer_create_sgd(&sgd, plain, NULL));
     ASSERT_FAILS(NIN_INVALID_ARGUMENT, "no softmax loss",
                  nin_trainer_create(&trainer, train, sgd, NULL, dataset, NULL));
+    ASSERT_OK(nin_plan_create(&infer, plain, NULL));
+    ASSERT_FAILS(NIN_INVALID_STATE, "no softmax loss", nin_evaluate(&result, infer, dataset));
+    ASSERT_FAILS(NIN_INVALID_STATE, "training plan", nin_evaluate(&result, plan, dataset));
+    nin_plan_destroy(infer);
     nin_optimizer_destroy(sgd);
     nin_plan_destroy(train);
     nin_network_destroy(plain);
@@ -1105,6 +1179,7 @@ static void add_epochs(Suite *suite)
     TCase *rules = new_case(suite, "rules");
 
     tcase_add_test(order, every_epoch_visits_all_images_once_in_a_new_order);
+    tcase_add_test(order, a_trainer_tells_its_seed);
     tcase_add_test(order, the_order_follows_from_the_seed);
     tcase_add_test(order, without_shuffling_images_come_as_they_are_stored);
     tcase_add_test(order, dropout_follows_from_the_seed_too);
@@ -1122,7 +1197,7 @@ static void add_epochs(Suite *suite)
     tcase_add_loop_test(rules, a_wrong_descriptor_makes_no_trainer, 0, 3);
     tcase_add_test(rules, plan_optimizer_and_scheduler_must_belong_together);
     tcase_add_test(rules, images_and_classes_must_fit_the_plan);
-    tcase_add_test(rules, a_network_without_loss_is_not_trained_by_a_trainer);
+    tcase_add_test(rules, a_network_without_loss_is_neither_trained_nor_evaluated);
 }
 
 static void add_fits(Suite *suite)
@@ -1142,6 +1217,8 @@ static void add_fits(Suite *suite)
     tcase_add_loop_test(fits, any_other_status_of_a_callback_comes_back_unchanged, 0, 3);
     tcase_add_test(fits, a_callbacks_status_does_not_bring_an_older_sentence_back);
     tcase_add_test(tests, fit_evaluates_after_each_epoch);
+    tcase_add_test(tests, an_evaluation_that_is_due_comes_first);
+    tcase_add_test(tests, an_evaluation_of_parameters_that_are_gone_is_not_made_up_for);
     tcase_add_test(tests, an_evaluation_runs_over_the_whole_set);
     tcase_add_test(tests, a_test_plan_must_fit_the_trainer);
     tcase_add_test(health, a_loss_that_stays_at_chance_is_stalled);

@@ -28,7 +28,7 @@ typedef struct {
 typedef struct {
     size_t struct_size;
     const void *images;    /* count x channels x height x width; borrowed as long as the data set
-                              lives */
+                              lives, and not to be changed until then */
     nin_dtype dtype;       /* NIN_F32 or NIN_U8 */
     const int32_t *labels; /* count class numbers, each >= 0; borrowed likewise */
     int64_t count;         /* 1 to 2^31 - 1 */
@@ -71,7 +71,7 @@ NIN_CHECKED nin_status nin_dataset_create_idx(nin_dataset **out, const char *ima
 /* Reads one half of a data set that is laid out like MNIST: in `folder` the files
  * PART-images-idx3-ubyte and PART-labels-idx1-ubyte, each plain or with .gz behind it.
  *   part  "train" or "t10k"
- * Fails as nin_dataset_create_idx. Since 0.1. */
+ * Fails with NIN_INVALID_ARGUMENT (another part), or as nin_dataset_create_idx. Since 0.1. */
 NIN_CHECKED nin_status nin_dataset_create_mnist(nin_dataset **out, const char *folder,
                                                 const char *part);
 

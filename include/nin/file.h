@@ -5,8 +5,8 @@
 /* Files. Networks and checkpoints are safetensors files: tensors called LAYER.weight (OIHW) and
  * LAYER.bias, float32, which Python's safetensors reads as they are; the architecture as JSON in
  * __metadata__. docs/file-format.md has every key. A save is the whole new file or leaves the old
- * one: it goes to a temporary file beside it, is synced, and is renamed. No length, offset, count or
- * name in a file is trusted.
+ * one: it goes to a temporary file beside it, is synced, and is renamed; then the folder is synced. No
+ * length, offset, count or name in a file is trusted.
  *
  * JSON is read by jansson, which aborts when it finds no memory in the middle of a text. So libnin first
  * asks for what it will need and gives it back; a program that is short of memory can still lose it to
@@ -19,8 +19,11 @@ extern "C" {
 #endif
 
 /* Writes architecture and parameters. Shares the network.
- *   path  of the file, replaced if it exists; symbolic links are followed
- * Fails with NIN_IO (path and the system's reason), NIN_OUT_OF_MEMORY, NIN_BUSY. Since 0.1. */
+ *   path  of the file, replaced if it exists; a symbolic link to a file is followed, one that leads
+ *         nowhere is itself replaced
+ * Fails with NIN_IO (path and the system's reason), NIN_OUT_OF_MEMORY, NIN_BUSY; the old file is then
+ * as it was, with one exception: NIN_IO with a sentence "written, but ..." means that the new file is
+ * in place, and only its folder could not be synced. Since 0.1. */
 NIN_CHECKED nin_status nin_network_save(const nin_network *network, const char *path);
 
 /* Makes a network from a file that libnin wrote, architecture and parameters.
@@ -38,13 +41,15 @@ NIN_CHECKED nin_status nin_network_read_weights(nin_network *network, const char
 
 /* Writes everything that a run needs to go on: parameters, momentum, multipliers, the state of the
  * scheduler, step, epoch, position in the epoch, seed, sums, curve, and what the run is: batch, data
- * set, recipe, lanes, algorithm. Shares the network. Fails as nin_network_save. Since 0.1. */
+ * set, recipe, lanes, algorithm. Shares the network. Fails as nin_network_save, with the same exception:
+ * the new checkpoint may be in place after NIN_IO. Since 0.1. */
 NIN_CHECKED nin_status nin_trainer_save(const nin_trainer *trainer, const char *path);
 
 typedef struct {
     size_t struct_size;
-    int32_t other_algorithm; /* 1: allow a checkpoint that another algorithm wrote; the run goes on,
-                                but not to the same bits */
+    int32_t other_algorithm; /* 1: allow a checkpoint that another algorithm wrote, and one that has
+                                added up in another order for that reason (lanes stay compared);
+                                the run goes on, but not to the same bits */
     int32_t reserved;        /* 0 */
 } nin_restore_desc;
 

@@ -18,6 +18,17 @@
 extern "C" {
 #endif
 
+typedef struct {
+    size_t struct_size;
+    int32_t channels; /* of the input */
+    int32_t height;   /* the size that the network was built for */
+    int32_t width;
+    int32_t layer_count;
+    double scale; /* a stored pixel becomes pixel * scale + shift */
+    double shift;
+    int64_t parameter_count; /* all weights and biases together */
+} nin_network_info;
+
 /* Presets: networks by name. "mnist" is the network of the paper's MNIST experiment in the form of
  * its reference program: 1x28x28, conv1 (5x5, 96) cccp1 (64) cccp2 (48), max pool 3/2, dropout 0.5,
  * conv2 (5x5, 128) cccp3 (96) cccp4 (48), max pool 3/2, dropout 0.5, conv3 (5x5, 128) cccp5 (96)
@@ -40,6 +51,10 @@ NIN_API size_t nin_network_layer_count(const nin_network *network);
 NIN_API nin_layer *nin_network_layer(nin_network *network, size_t i);
 NIN_API nin_layer *nin_network_find(nin_network *network, const char *name);
 
+/* What goes into the network, and how large it is: also of one that came from a file. Fills out, up to
+ * the struct_size that the caller has set. Fails with NIN_INVALID_ARGUMENT. Since 0.1. */
+NIN_CHECKED nin_status nin_network_describe(nin_network_info *out, const nin_network *network);
+
 /* All weights and biases together. Since 0.1. */
 NIN_API size_t nin_network_parameter_count(const nin_network *network);
 
@@ -49,7 +64,8 @@ NIN_API uint64_t nin_network_parameter_version(const nin_network *network);
 /* Draws all parameters anew.
  *   init  how every layer's weights and biases start; NULL: as each layer was described
  *   seed  of the draw; the same seed gives the same bits everywhere
- * Fails with NIN_INVALID_ARGUMENT, NIN_BUSY. Since 0.1. */
+ * Fails with NIN_INVALID_ARGUMENT, NIN_OUT_OF_MEMORY, NIN_BUSY; the parameters are then unchanged.
+ * Since 0.1. */
 NIN_CHECKED nin_status nin_network_initialise(nin_network *network, const nin_init_desc *init,
                                               uint32_t seed);
 

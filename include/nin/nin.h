@@ -44,8 +44,11 @@
  *   Initial weights, shuffles and dropout masks are the same everywhere.
  * - Networks, contexts and data sets may be used by several threads at once; everything else serves one
  *   thread at a time.
- * - A process that forks while a plan exists must not use that plan in the child: its workers do not
- *   exist there.
+ * - A process that forks while a plan exists must neither use nor destroy that plan in the child: its
+ *   workers do not exist there, and destroying it would wait for them.
+ * - The bits are promised for calling threads in the default floating-point environment (rounding to
+ *   nearest, subnormals kept): initial weights, sums of losses and schedules are computed on them.
+ *   Workers set it for themselves.
  * - The functions are not made for signal handlers: set a flag there and return NIN_STOP from a
  *   callback. */
 

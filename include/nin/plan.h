@@ -83,7 +83,8 @@ typedef struct {
 typedef struct {
     size_t struct_size;
     double loss;     /* mean negative log-likelihood per image */
-    int64_t correct; /* images whose largest score is their label's (the first one of equals) */
+    int64_t correct; /* images whose largest score is their label's (the first one of equals); none
+                        whose loss is NaN */
     int64_t count;   /* images */
     int64_t flat;    /* images whose scores are all equal: a sign of dead class maps */
 } nin_result;
@@ -117,7 +118,8 @@ NIN_CHECKED nin_status nin_plan_forward(nin_plan *plan, const nin_batch_desc *ba
 
 /* Results of the last forward, step or backward.
  *   target  host memory for `values` floats (classes: `values` integers) of the caller's
- *   values  scores: images x scores of an image; log-probabilities the same; classes: images
+ *   values  scores: images x scores of an image (nin_plan_shape); log-probabilities the same; classes:
+ *           images
  * Scores are what the layer before the loss gives (for Network In Network the averaged class maps),
  * NCHW. Log-probabilities are scores - log(sum(exp(scores))). The class is the first largest score.
  * Fail with NIN_INVALID_STATE (nothing has run), NIN_INVALID_ARGUMENT (values), NIN_BUSY. Since 0.1. */
@@ -131,6 +133,13 @@ NIN_CHECKED nin_status nin_plan_classes(const nin_plan *plan, int32_t *target, s
 NIN_CHECKED nin_status nin_plan_kept(const nin_plan *plan, const char *layer, float *target,
                                      size_t values);
 
+/* The shape of one image's output of a layer at the plan's input size: the product is what an image takes
+ * of the values of nin_plan_scores and nin_plan_kept. The layer need not be kept, nor the plan have run.
+ *   shape  receives channels, height, width
+ *   layer  its name; NULL: the scores
+ * Fails with NIN_INVALID_ARGUMENT (no such layer); shape is then untouched. Since 0.1. */
+NIN_CHECKED nin_status nin_plan_shape(int64_t shape[3], const nin_plan *plan, const char *layer);
+
 /* The gradient of the input for the last backward, NCHW, images x channels x height x width: the
  * plan's descriptor must have asked for it. It is that of the floats that stored pixels have become; it
  * is overwritten, whatever `accumulate` says. Since 0.1. */
@@ -142,8 +151,9 @@ NIN_CHECKED nin_status nin_plan_input_gradient(const nin_plan *plan, float *targ
  *   out   result for labels, all zero for a score gradient; may be NULL
  *   desc  copied
  * Fails with NIN_INVALID_ARGUMENT (label out of range), NIN_INVALID_STATE (an inference plan, no
- * forward before it, parameters changed since forward, labels without a softmax loss), NIN_NOT_FINITE (the loss: the sentence
- * names the step), NIN_BUSY. After NIN_NOT_FINITE the gradient is unusable. Since 0.1. */
+ * forward before it, parameters changed since forward, labels without a softmax loss, accumulate
+ * without a gradient), NIN_NOT_FINITE (the loss: the sentence names the step), NIN_BUSY. After
+ * NIN_NOT_FINITE the gradient is unusable. Since 0.1. */
 NIN_CHECKED nin_status nin_plan_backward(nin_result *out, nin_plan *plan,
                                          const nin_backward_desc *desc);
 
@@ -159,7 +169,8 @@ NIN_CHECKED nin_status nin_plan_step(nin_result *out, nin_plan *plan, nin_optimi
 
 /* Runs the network on a batch and compares its scores with labels, without a gradient. For inference
  * plans of networks with a softmax loss. Arguments and failures as nin_plan_step; but a loss that is not
- * finite is the result, not a failure, and a training plan is NIN_INVALID_STATE. Since 0.1. */
+ * finite is the result, not a failure, and a training plan, or a network without a softmax loss, is
+ * NIN_INVALID_STATE. Since 0.1. */
 NIN_CHECKED nin_status nin_plan_evaluate(nin_result *out, nin_plan *plan,
                                          const nin_batch_desc *batch, const int32_t *labels);
 

@@ -75,7 +75,12 @@ typedef struct {
 /* Callbacks of nin_trainer_fit, on the thread that called it. NIN_OK goes on. NIN_STOP ends fit in
  * good order: it returns NIN_OK, and a later call, or a checkpoint, goes on where it stopped. Any
  * other status ends fit and comes back unchanged; the step or epoch that it was called for is
- * over and counts. (An epoch whose last on_step fails so stands in the curve without an evaluation.) */
+ * over and counts.
+ *
+ * Both may save a checkpoint. In the on_step of an epoch's last batch the epoch is closed, but its
+ * evaluation and its on_epoch are still to come: where a checkpoint was saved there, or fit ended with
+ * a failure there, the next fit begins with them. nin_trainer_step and nin_trainer_epoch pass over
+ * them: that epoch then stays without. */
 typedef nin_status (*nin_step_callback)(const nin_step_info *info, void *user);
 typedef nin_status (*nin_epoch_callback)(const nin_epoch_info *info, void *user);
 
@@ -119,7 +124,8 @@ NIN_CHECKED nin_status nin_trainer_create(nin_trainer **out, nin_plan *plan,
 /* One step: the next batch, its gradient, an update, and the scheduler if it advances per step. With
  * the last batch of an epoch the epoch is closed: the curve grows, the scheduler advances.
  *   out  result of the batch; may be NULL
- * Fails as nin_plan_step or the data set's callback; the trainer is then where it was. Since 0.1. */
+ * Fails as nin_plan_step or the data set's callback, or with NIN_OUT_OF_MEMORY (for the curve); the
+ * trainer is then where it was. Since 0.1. */
 NIN_CHECKED nin_status nin_trainer_step(nin_result *out, nin_trainer *trainer);
 
 /* Steps until the epoch ends, from wherever it is.
@@ -130,14 +136,16 @@ NIN_CHECKED nin_status nin_trainer_epoch(nin_result *out, nin_trainer *trainer);
 /* Trains until a limit of the descriptor is reached. At least one of epochs, stop_rate and the
  * callbacks must be given.
  *   end   receives why it came back; may be NULL
- * Fails with NIN_INVALID_ARGUMENT, as nin_trainer_step, or with a callback's status. Where an evaluation
- * fails, its epoch stands in the curve with a test_count of 0. Since 0.1. */
+ * Fails with NIN_INVALID_ARGUMENT, NIN_OUT_OF_MEMORY, as nin_trainer_step, as nin_evaluate, or with a
+ * callback's status. Where an evaluation fails, its epoch stands in the curve with a test_count of 0,
+ * until a later fit makes up for it. Since 0.1. */
 NIN_CHECKED nin_status nin_trainer_fit(nin_fit_end *end, nin_trainer *trainer,
                                        const nin_fit_desc *desc);
 
 /* Runs a plan over a whole data set and compares scores with labels.
  *   plan  an inference plan; its max_batch is the size of the batches
- * Fails as nin_plan_evaluate, or as the data set's callback. Since 0.1. */
+ * Fails as nin_plan_evaluate, as the data set's callback, or with NIN_INVALID_ARGUMENT (images or classes
+ * that do not fit the plan), NIN_OUT_OF_MEMORY. Since 0.1. */
 NIN_CHECKED nin_status nin_evaluate(nin_result *out, nin_plan *plan, const nin_dataset *dataset);
 
 /* Where the trainer is. nin_trainer_epochs: closed epochs, which is also the length of the curve;
@@ -146,6 +154,10 @@ NIN_CHECKED nin_status nin_evaluate(nin_result *out, nin_plan *plan, const nin_d
 NIN_API int64_t nin_trainer_epochs(const nin_trainer *trainer);
 NIN_API int64_t nin_trainer_steps(const nin_trainer *trainer);
 NIN_API int64_t nin_trainer_batch(const nin_trainer *trainer);
+
+/* The seed of shuffling and dropout: the descriptor's or the context's; after a restore the
+ * checkpoint's. Since 0.1. */
+NIN_API uint32_t nin_trainer_seed(const nin_trainer *trainer);
 
 /* Entry i of the curve, 0 to nin_trainer_epochs() - 1. Fills out up to its struct_size. Fails with
  * NIN_INVALID_ARGUMENT. Since 0.1. */

@@ -85,6 +85,8 @@ nin_status nin__evaluate(nin_result *result, nin_plan *plan, const nin_dataset *
     struct evaluation memory = {0};
     nin_status status;
 
+    if (!plan->program->loss) /* as nin_plan_evaluate has it, before anything about the data set */
+        return nin__fail(NIN_INVALID_STATE, "evaluate: the network has no softmax loss");
     NIN__TRY(nin__check_dataset(plan, dataset));
     memory.labels = malloc(batch * sizeof *memory.labels);
     if (dataset->images == NULL)

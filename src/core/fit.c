@@ -65,6 +65,8 @@ static nin_status run_epoch(nin_trainer *trainer, const nin_fit_desc *desc, bool
         uint64_t failures = 0;
 
         NIN__TRY(nin__trainer_step(&step, trainer));
+        /* before the callback, which may save a checkpoint */
+        trainer->progress.due = trainer->progress.epoch > epoch;
         if (desc->on_step != NULL) {
             describe_step(&info, trainer, &step, epoch);
             failures = nin__failures();
@@ -93,14 +95,18 @@ static nin_status evaluate(nin_trainer *trainer, const nin_fit_desc *desc)
     return NIN_OK;
 }
 
-/* Evaluation and callback of the epoch that has just been closed. */
+/* Evaluation and callback of the epoch closed last, unless they have been. They are still due also when
+ * an earlier fit, or the one that wrote a checkpoint, was cut off before them. */
 static nin_status finish_epoch(nin_trainer *trainer, const nin_fit_desc *desc, bool *stopped)
 {
     nin_epoch_info info;
     uint64_t failures;
     nin_status status;
 
+    if (!trainer->progress.due)
+        return NIN_OK;
     NIN__TRY(evaluate(trainer, desc));
+    trainer->progress.due = false;
     if (desc->on_epoch == NULL)
         return NIN_OK;
     info = trainer->curve[trainer->progress.epoch - 1];
@@ -133,12 +139,10 @@ nin_status nin_trainer_fit(nin_fit_end *out, nin_trainer *trainer, const nin_fit
     NIN__NEED(source);
     NIN__TRY(read_desc(&desc, trainer, source));
     trainer->stall_epochs = desc.stall_epochs > 0 ? desc.stall_epochs : NIN__STALL_EPOCHS;
+    NIN__TRY(finish_epoch(trainer, &desc, &stopped));
     while (!stopped && !at_limit(trainer, &desc, &end)) {
-        int64_t epoch = trainer->progress.epoch;
-
         NIN__TRY(run_epoch(trainer, &desc, &stopped));
-        if (trainer->progress.epoch > epoch)
-            NIN__TRY(finish_epoch(trainer, &desc, &stopped));
+        NIN__TRY(finish_epoch(trainer, &desc, &stopped));
     }
     if (stopped)
         end = NIN_FIT_STOPPED;

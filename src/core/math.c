@@ -238,3 +238,13 @@ void nin__sincospi(double x, double *s, double *c)
     *s = turned == 0.0 ? copysign(0.0, x) : turned;
     *c = sign * (n & 1 ? -sine : cosine) + 0.0;
 }
+
+int32_t nin__first_largest(const float *x, int32_t count)
+{
+    int32_t best = 0;
+
+    for (int32_t i = 1; i < count; i++)
+        if (x[i] > x[best])
+            best = i;
+    return best;
+}

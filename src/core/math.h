@@ -15,6 +15,8 @@
 #ifndef NIN_CORE_MATH_H
 #define NIN_CORE_MATH_H
 
+#include <stdint.h>
+
 /*
  * e to the power x; error below 0.75 ulp (0.63), below 1 ulp where subnormal (0.77).
  * NaN gives NaN, -inf gives 0, +inf gives +inf; too large gives +inf, too small gives 0.
@@ -34,5 +36,11 @@ double nin__log(double x);
  * the call, neither may be NULL.
  */
 void nin__sincospi(double x, double *s, double *c);
+
+/*
+ * Index of the first of the largest of count >= 1 numbers. NaN is larger than nothing, but stays
+ * when it comes first.
+ */
+int32_t nin__first_largest(const float *x, int32_t count);
 
 #endif

@@ -292,6 +292,21 @@ uint64_t nin_network_parameter_version(const nin_network *network)
     return atomic_load(&((nin_network *)network)->version);
 }
 
+nin_status nin_network_describe(nin_network_info *out, const nin_network *network)
+{
+    nin_network_info info = {.struct_size = sizeof info};
+
+    NIN__NEED(network);
+    info.channels = network->input.channels;
+    info.height = network->input.height;
+    info.width = network->input.width;
+    info.layer_count = network->layer_count;
+    info.scale = network->input.scale;
+    info.shift = network->input.shift;
+    info.parameter_count = (int64_t)network->parameter_count;
+    return NIN__INFO_WRITE(out, &info, nin_network_info);
+}
+
 /* ---- layers ------------------------------------------------------------------------------- */
 
 size_t nin_network_layer_count(const nin_network *network)

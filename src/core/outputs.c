@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What can be read from a plan after a run: scores, log-probabilities, classes, kept outputs. */
+/* What can be read from a plan after a run: scores, log-probabilities, classes, kept outputs, and how large
+ * they are. */
 #include "core/plan.h"
 
 #include "core/error.h"
@@ -70,16 +71,6 @@ nin_status nin_plan_log_probabilities(const nin_plan *plan, float *target, size_
     return NIN_OK;
 }
 
-static int32_t first_largest(const float *x, int32_t classes)
-{
-    int32_t best = 0;
-
-    for (int32_t c = 1; c < classes; c++)
-        if (x[c] > x[best])
-            best = c;
-    return best;
-}
-
 nin_status nin_plan_classes(const nin_plan *plan, int32_t *target, size_t values)
 {
     nin_status status;
@@ -93,17 +84,46 @@ nin_status nin_plan_classes(const nin_plan *plan, int32_t *target, size_t values
         status =
             fetch(plan, plan->program->scores, plan->score_copy, values * (size_t)plan->scores.c);
     for (size_t n = 0; status == NIN_OK && n < values; n++)
-        target[n] = first_largest(plan->score_copy + n * (size_t)plan->scores.c, plan->scores.c);
+        target[n] =
+            nin__first_largest(plan->score_copy + n * (size_t)plan->scores.c, plan->scores.c);
     nin__plan_leave(plan);
     return status;
 }
 
-static nin_status find_kept(const nin_plan *plan, const char *name, int32_t *op)
+static nin_status find_layer(const nin_layer **out, const nin_plan *plan, const char *name)
 {
     const nin_layer *layer = nin_network_find(plan->network, name);
 
     if (layer == NULL)
         return nin__fail(NIN_INVALID_ARGUMENT, "there is no layer '%.80s'", name);
+    *out = layer;
+    return NIN_OK;
+}
+
+/* A layer that is fused into an op changes no shape, so that op's is the layer's too. */
+nin_status nin_plan_shape(int64_t shape[3], const nin_plan *plan, const char *name)
+{
+    struct nin__shape out;
+    const nin_layer *layer = NULL;
+
+    NIN__NEED(shape);
+    NIN__NEED(plan);
+    out = plan->scores;
+    if (name != NULL) {
+        NIN__TRY(find_layer(&layer, plan, name));
+        out = plan->program->ops[nin__program_find(plan->program, layer->index)].out;
+    }
+    shape[0] = out.c;
+    shape[1] = out.h;
+    shape[2] = out.w;
+    return NIN_OK;
+}
+
+static nin_status find_kept(const nin_plan *plan, const char *name, int32_t *op)
+{
+    const nin_layer *layer = NULL;
+
+    NIN__TRY(find_layer(&layer, plan, name));
     *op = nin__program_find(plan->program, layer->index);
     if (!plan->program->kept[layer->index])
         return nin__fail(NIN_INVALID_ARGUMENT,

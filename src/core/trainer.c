@@ -154,6 +154,11 @@ int64_t nin_trainer_batch(const nin_trainer *trainer)
     return trainer->progress.batch;
 }
 
+uint32_t nin_trainer_seed(const nin_trainer *trainer)
+{
+    return trainer->progress.seed;
+}
+
 nin_status nin_trainer_curve(nin_epoch_info *out, const nin_trainer *trainer, int64_t i)
 {
     NIN__NEED(trainer);
@@ -241,6 +246,7 @@ static void add_batch(struct nin__progress *progress, const nin_result *result, 
     sums->count += result->count;
     sums->flat += result->flat;
     progress->rate = rate;
+    progress->due = false; /* the parameters are no longer those of the closed epoch */
     progress->batch++;
     progress->step++;
 }

@@ -24,6 +24,7 @@ struct nin__progress {
     int64_t step;    /* since the start */
     int64_t stalled; /* epochs in a row whose loss was at ln(classes) */
     double rate;     /* of the last step */
+    bool due;        /* fit has closed an epoch that waits for its evaluation and its on_epoch */
     struct nin__epoch_sums sums;
 };
 

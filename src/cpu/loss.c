@@ -5,16 +5,7 @@
 
 #include "core/math.h"
 
-/* Index of the first largest score. */
-static int32_t first_largest(const float *x, int32_t classes)
-{
-    int32_t best = 0;
-
-    for (int32_t c = 1; c < classes; c++)
-        if (x[c] > x[best])
-            best = c;
-    return best;
-}
+#include <math.h>
 
 static double exp_sum(const float *x, int32_t classes, float largest)
 {
@@ -25,16 +16,17 @@ static double exp_sum(const float *x, int32_t classes, float largest)
     return sum;
 }
 
-static uint8_t mark(const float *x, int32_t classes, int32_t best, int32_t label)
+static uint8_t mark(const float *x, int32_t classes, bool correct)
 {
     bool flat = true;
 
     for (int32_t c = 1; c < classes; c++)
         flat = flat && x[c] == x[0];
-    return (uint8_t)((best == label ? NIN__CORRECT : 0) | (flat ? NIN__FLAT : 0));
+    return (uint8_t)((correct ? NIN__CORRECT : 0) | (flat ? NIN__FLAT : 0));
 }
 
-/* Each image's loss and marks, for the sum in the order of images that the core makes. */
+/* Each image's loss and marks, for the sum in the order of images that the core makes. An image whose loss
+ * is NaN is not correct: of its scores none is the largest, whichever is found. */
 static void forward(const struct cpu_call *call)
 {
     const struct nin__run *run = call->run;
@@ -42,11 +34,11 @@ static void forward(const struct cpu_call *call)
 
     for (int32_t i = 0; run->labels != NULL && i < call->images; i++) {
         const float *x = call->x + (size_t)i * (size_t)classes;
-        int32_t n = call->first + i, best = first_largest(x, classes);
+        int32_t n = call->first + i, label = run->labels[n], best = nin__first_largest(x, classes);
+        double loss = nin__log(exp_sum(x, classes, x[best])) - ((double)x[label] - (double)x[best]);
 
-        run->losses[n] =
-            nin__log(exp_sum(x, classes, x[best])) - ((double)x[run->labels[n]] - (double)x[best]);
-        run->marks[n] = mark(x, classes, best, run->labels[n]);
+        run->losses[n] = loss;
+        run->marks[n] = mark(x, classes, best == label && !isnan(loss));
     }
 }
 
@@ -58,7 +50,7 @@ static void backward(const struct cpu_call *call)
     for (int32_t i = 0; call->dx != NULL && i < call->images; i++) {
         const float *x = call->x + (size_t)i * (size_t)classes;
         float *dx = call->dx + (size_t)i * (size_t)classes;
-        float largest = x[first_largest(x, classes)];
+        float largest = x[nin__first_largest(x, classes)];
         int32_t label = run->labels[call->first + i];
         double sum = exp_sum(x, classes, largest), batch = run->images.count;
 

@@ -220,7 +220,7 @@ void nin_dataset_destroy(nin_dataset *dataset)
     free(dataset);
 }
 
-uint32_t nin__dataset_hash(const nin_dataset *dataset)
+static uint32_t read_hash(const nin_dataset *dataset)
 {
     uLong sum = crc32_z(0, Z_NULL, 0);
 
@@ -230,4 +230,18 @@ uint32_t nin__dataset_hash(const nin_dataset *dataset)
     sum = crc32_z(sum, dataset->images, count * dataset->image_bytes);
     sum = crc32_z(sum, (const Bytef *)dataset->labels, count * sizeof *dataset->labels);
     return (uint32_t)sum;
+}
+
+uint32_t nin__dataset_hash(const nin_dataset *dataset)
+{
+    /* what is remembered is no part of the value; threads that meet here find the same */
+    atomic_uint_fast64_t *hash = &((nin_dataset *)dataset)->hash;
+    const uint64_t known = (uint64_t)1 << 32;
+    uint64_t value = atomic_load(hash);
+
+    if (value == 0) {
+        value = known | read_hash(dataset);
+        atomic_store(hash, value);
+    }
+    return (uint32_t)value;
 }

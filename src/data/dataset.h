@@ -4,6 +4,7 @@
 
 #include <nin/dataset.h>
 
+#include <stdatomic.h>
 #include <stdbool.h>
 
 struct nin_dataset {
@@ -15,11 +16,13 @@ struct nin_dataset {
     int32_t *owned_labels;
     nin_sample_callback sample;
     void *user;
-    char id[256]; /* of a callback's data; "" for the others */
+    char id[256];              /* of a callback's data; "" for the others */
+    atomic_uint_fast64_t hash; /* of images and labels, with a bit above it; 0: not asked for yet */
 };
 
-/* What a checkpoint knows a data set by: CRC-32 of images, then labels (callbacks: of the id). Reads
- * everything, so it takes a while for a large set. */
+/* What a checkpoint knows a data set by: CRC-32 of images, then labels (callbacks: of the id). The first
+ * call reads everything, which takes a while for a large set; the set keeps what it has found. Several
+ * threads may call it at once. */
 uint32_t nin__dataset_hash(const nin_dataset *dataset);
 
 /* Cuts an epoch into batches: ceil(count / batch) pieces of even size, torch.chunk's rule. */

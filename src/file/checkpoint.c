@@ -136,6 +136,14 @@ static nin_status compare_networks(const nin_network *network, const struct nin_
     return status;
 }
 
+/* What another algorithm brings with it: its name, and its own order of sums. */
+static void allow_algorithm(json_t *ours, const json_t *theirs)
+{
+    json_object_set(ours, "algorithm", json_object_get(theirs, "algorithm"));
+    json_object_set(json_object_get(ours, "lanes"), "sums",
+                    json_object_get(json_object_get(theirs, "lanes"), "sums"));
+}
+
 static nin_status compare_runs(const nin_trainer *trainer, const json_t *theirs,
                                const nin_restore_desc *desc)
 {
@@ -145,7 +153,7 @@ static nin_status compare_runs(const nin_trainer *trainer, const json_t *theirs,
     if (ours == NULL)
         return nin__no_memory("a description");
     if (desc->other_algorithm)
-        json_object_set(ours, "algorithm", json_object_get(theirs, "algorithm"));
+        allow_algorithm(ours, theirs);
     status = nin__recipe_compare(ours, theirs, "");
     json_decref(ours);
     return status;

@@ -41,11 +41,12 @@ json_t *nin__progress_describe(const nin_trainer *trainer)
     const struct nin__progress *progress = &trainer->progress;
 
     return json_pack(
-        "{s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o}", "seed", (json_int_t)progress->seed,
+        "{s:I, s:I, s:I, s:I, s:I, s:b, s:o, s:o, s:o, s:o}", "seed", (json_int_t)progress->seed,
         "epoch", (json_int_t)progress->epoch, "batch", (json_int_t)progress->batch, "step",
-        (json_int_t)progress->step, "stalled", (json_int_t)progress->stalled, "last_rate",
-        nin__json_bits(progress->rate), "rate", nin__json_bits(trainer->optimizer->rate), "sums",
-        describe_sums(&progress->sums), "scheduler", describe_scheduler(trainer->scheduler));
+        (json_int_t)progress->step, "stalled", (json_int_t)progress->stalled, "due",
+        (int)progress->due, "last_rate", nin__json_bits(progress->rate), "rate",
+        nin__json_bits(trainer->optimizer->rate), "sums", describe_sums(&progress->sums),
+        "scheduler", describe_scheduler(trainer->scheduler));
 }
 
 /* ---- reading ------------------------------------------------------------------------------- */
@@ -115,6 +116,9 @@ nin_status nin__progress_read(struct nin__restored *restored, const nin_trainer 
     progress->step = progress->epoch * pieces + progress->batch;
     nin__field_integer(&fields, "step", progress->step, progress->step);
     progress->stalled = nin__field_integer(&fields, "stalled", 0, progress->epoch);
+    progress->due = nin__field_bool(&fields, "due");
+    if (progress->due && (progress->epoch == 0 || progress->batch > 0))
+        nin__fields_fail(&fields, "due", "true inside an epoch");
     progress->rate = read_rate(&fields, "last_rate");
     restored->rate = read_rate(&fields, "rate");
     sums = nin__field_any(&fields, "sums");

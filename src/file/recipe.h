@@ -9,7 +9,7 @@
 
 #include <jansson.h>
 
-/* NULL if there is no memory. Reads the whole data set, for its hash. */
+/* NULL if there is no memory. The first time it reads the whole data set, for its hash. */
 json_t *nin__recipe_describe(const nin_trainer *trainer);
 
 /* Fails with NIN_MISMATCH and names the first thing in which the file's run is not ours.
