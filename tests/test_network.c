@@ -114,7 +114,8 @@ START_TEST(presets_have_names)
     nin_network *network = NULL;
 
     ck_assert_str_eq(nin_preset_name(0), "mnist");
-    ck_assert_ptr_null(nin_preset_name(1));
+    ck_assert_str_eq(nin_preset_name(1), "cifar10");
+    ck_assert_ptr_null(nin_preset_name(2));
     ck_assert_ptr_null(nin_preset_name(SIZE_MAX));
     ASSERT_FAILS(NIN_INVALID_ARGUMENT, "there is no preset 'cifar'",
                  nin_network_create_preset(&network, context, "cifar"));
@@ -157,6 +158,24 @@ static const struct {
 enum {
     MNIST_LAYERS = sizeof mnist / sizeof mnist[0]
 };
+
+/* Sizes and the total of the authors' cifar-10_def: pooling that rounds up, a ReLU on the class maps. */
+START_TEST(the_cifar10_preset_has_the_layers_of_the_authors)
+{
+    nin_layer_info info = {.struct_size = sizeof info};
+    nin_network *network = NULL;
+
+    ASSERT_OK(nin_network_create_preset(&network, context, "cifar10"));
+    ck_assert_uint_eq(nin_network_parameter_count(network), 966986);
+    ASSERT_OK(nin_layer_describe(&info, nin_network_find(network, "pool1")));
+    ck_assert_int_eq(info.output[1], 16);
+    ASSERT_OK(nin_layer_describe(&info, nin_network_find(network, "conv3")));
+    ck_assert_int_eq(info.weight_shape[2], 3);
+    ck_assert_int_eq(info.output[1], 8);
+    ck_assert_ptr_nonnull(nin_network_find(network, "cccp6.relu"));
+    nin_network_destroy(network);
+}
+END_TEST
 
 START_TEST(the_mnist_preset_has_the_layers_of_the_paper)
 {
