@@ -550,6 +550,7 @@ Suite *network_suite(void)
     tcase_add_checked_fixture(starts, make_context, destroy_context);
     tcase_add_test(starts, presets_have_names);
     tcase_add_test(starts, the_mnist_preset_has_the_layers_of_the_paper);
+    tcase_add_test(starts, the_cifar10_preset_has_the_layers_of_the_authors);
     tcase_add_test(starts, the_mnist_preset_scales_pixels_to_minus_1_to_1);
     tcase_add_test(starts, a_network_describes_itself);
     tcase_add_test(starts, the_mnist_preset_starts_as_documented);
