@@ -18,6 +18,12 @@ enum {
     OPENMP = 2
 };
 
+/* Of all plans together: half of the 256 buffers that distributions build OpenBLAS with, so that the
+ * program and other libraries can call it too. */
+enum {
+    MAX_WORKERS = 128
+};
+
 void nin__cpu_gemm_nt(int64_t m, int64_t n, int64_t k, const float *a, const float *b, float *c)
 {
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (blasint)m, (blasint)n, (blasint)k, 1.0f,
@@ -40,9 +46,10 @@ void nin__cpu_gemm_tn_add(int64_t m, int64_t n, int64_t k, const float *a, const
 
 static struct {
     pthread_mutex_t lock;
-    int64_t runs; /* that are between begin and end */
-    int threads;  /* the setting that the first of them found */
-} setting = {PTHREAD_MUTEX_INITIALIZER, 0, 0};
+    int64_t runs;    /* that are between begin and end */
+    int threads;     /* the setting that the first of them found */
+    int32_t workers; /* that are counted */
+} setting = {PTHREAD_MUTEX_INITIALIZER, 0, 0, 0};
 
 void nin__cpu_gemm_begin(void)
 {
@@ -134,7 +141,7 @@ static nin_status probe_space(int32_t buffers)
     return NIN_OK;
 }
 
-nin_status nin__cpu_gemm_reserve(struct cpu_workers *workers)
+static nin_status hold_buffers(struct cpu_workers *workers)
 {
     int32_t count = nin__cpu_workers_count(workers);
     struct reserve reserve;
@@ -145,4 +152,40 @@ nin_status nin__cpu_gemm_reserve(struct cpu_workers *workers)
     nin__cpu_workers_run(workers, hold_buffer, &reserve);
     pthread_barrier_destroy(&reserve.together);
     return NIN_OK;
+}
+
+static nin_status count_workers(int32_t count)
+{
+    int32_t others;
+
+    pthread_mutex_lock(&setting.lock);
+    others = setting.workers;
+    if (count <= MAX_WORKERS - others)
+        setting.workers += count;
+    pthread_mutex_unlock(&setting.lock);
+    if (count > MAX_WORKERS - others)
+        return nin__fail(
+            NIN_OUT_OF_MEMORY,
+            "%d workers beside the %d of other plans that use OpenBLAS; all such plans of "
+            "a process have at most %d",
+            count, others, MAX_WORKERS);
+    return NIN_OK;
+}
+
+nin_status nin__cpu_gemm_reserve(struct cpu_workers *workers)
+{
+    nin_status status;
+
+    NIN__TRY(count_workers(nin__cpu_workers_count(workers)));
+    status = hold_buffers(workers);
+    if (status != NIN_OK)
+        nin__cpu_gemm_release(workers);
+    return status;
+}
+
+void nin__cpu_gemm_release(const struct cpu_workers *workers)
+{
+    pthread_mutex_lock(&setting.lock);
+    setting.workers -= nin__cpu_workers_count(workers);
+    pthread_mutex_unlock(&setting.lock);
 }
