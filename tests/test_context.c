@@ -4,7 +4,10 @@
 #include "suites.h"
 #include "test.h"
 
+#include "cpu/workers.h"
+
 #include <sched.h>
+#include <signal.h>
 #include <stdlib.h>
 
 /* ---- contexts ------------------------------------------------------------------------------ */
@@ -160,6 +163,50 @@ START_TEST(objects_outlive_their_context)
 }
 END_TEST
 
+/* ---- signals of workers -------------------------------------------------------------------- */
+
+static void read_mask(void *mask, int32_t worker)
+{
+    (void)worker;
+    pthread_sigmask(SIG_SETMASK, NULL, mask);
+}
+
+static sigset_t mask_of_a_worker(void)
+{
+    struct cpu_workers *workers = NULL;
+    sigset_t mask;
+
+    ASSERT_OK(nin__cpu_workers_create(&workers, 1));
+    nin__cpu_workers_run(workers, read_mask, &mask);
+    nin__cpu_workers_destroy(workers);
+    return mask;
+}
+
+/* A crash in a worker reaches the program's handler, a profiler sees workers, and no other handler of the
+ * program runs there. What the program has blocked, for instance to wait for it, stays so. */
+START_TEST(workers_take_only_signals_of_their_own)
+{
+    static const int open[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS, SIGPROF};
+    static const int blocked[] = {SIGINT, SIGTERM, SIGALRM, SIGUSR1, SIGCHLD, SIGHUP};
+    sigset_t profiling, before, mask = mask_of_a_worker();
+
+    for (size_t i = 0; i < sizeof open / sizeof open[0]; i++)
+        ck_assert_msg(sigismember(&mask, open[i]) == 0, "signal %d is blocked", open[i]);
+    for (size_t i = 0; i < sizeof blocked / sizeof blocked[0]; i++)
+        ck_assert_msg(sigismember(&mask, blocked[i]) == 1, "signal %d is open", blocked[i]);
+
+    sigemptyset(&profiling);
+    sigaddset(&profiling, SIGPROF);
+    pthread_sigmask(SIG_BLOCK, &profiling, &before);
+    mask = mask_of_a_worker();
+    ck_assert_int_eq(sigismember(&mask, SIGPROF), 1);
+    ck_assert_int_eq(sigismember(&mask, SIGSEGV), 0);
+    pthread_sigmask(SIG_SETMASK, NULL, &mask);
+    ck_assert_int_eq(sigismember(&mask, SIGUSR1), 0); /* the caller's own is what it was */
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+END_TEST
+
 /* ---- devices ------------------------------------------------------------------------------- */
 
 START_TEST(the_first_device_is_the_cpu)
@@ -220,6 +267,7 @@ Suite *context_suite(void)
     tcase_add_loop_test(contexts, a_wrong_descriptor_makes_no_context, 0, REFUSED);
     tcase_add_test(contexts, two_contexts_do_not_know_each_other);
     tcase_add_test(contexts, objects_outlive_their_context);
+    tcase_add_test(contexts, workers_take_only_signals_of_their_own);
     tcase_add_test(devices, the_first_device_is_the_cpu);
     tcase_add_test(devices, every_device_can_be_used_or_says_why_not);
     tcase_add_test(devices, a_device_past_the_last_is_refused);
