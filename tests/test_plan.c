@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "core/plan.h"
 
+#include "rig.h"
 #include "suites.h"
 #include "test.h"
 
@@ -640,6 +641,127 @@ START_TEST(keeping_changes_no_bits)
     ck_assert_mem_eq(gradient[0], gradient[1], sizeof gradient[0]);
     nin_plan_destroy(plain);
     nin_plan_destroy(keeping);
+}
+END_TEST
+
+/* A dense layer with so many weights that segments end before and after it, and maps behind it: their units
+ * are smaller than its own. */
+static void describe_wide(nin_builder *builder)
+{
+    nin_builder_dense(builder, "wide", NIN_DESC(nin_dense_desc, .units = 65));
+    nin_builder_relu(builder, "relu");
+    nin_builder_conv2d(builder, "maps",
+                       NIN_DESC(nin_conv2d_desc, .filters = 3, .kernel = 8, .pad = 7));
+    nin_builder_global_average_pool(builder, "average");
+    nin_builder_softmax_loss(builder, "loss");
+}
+
+/* The same with a ReLU that nothing fuses. */
+static void describe_two_relus(nin_builder *builder)
+{
+    nin_builder_dense(builder, "wide", NIN_DESC(nin_dense_desc, .units = 65));
+    nin_builder_relu(builder, "relu");
+    nin_builder_relu(builder, "again");
+    nin_builder_conv2d(builder, "maps",
+                       NIN_DESC(nin_conv2d_desc, .filters = 3, .kernel = 8, .pad = 7));
+    nin_builder_global_average_pool(builder, "average");
+    nin_builder_softmax_loss(builder, "loss");
+}
+
+/* 324 KiB an image, of which 64 make a unit; with the ReLU's 256 KiB more, 32 would. */
+static void describe_large(nin_builder *builder)
+{
+    nin_builder_conv2d(builder, "large", NIN_DESC(nin_conv2d_desc, .filters = 4));
+    nin_builder_relu(builder, "relu");
+    nin_builder_average_pool(builder, "pool", NIN_DESC(nin_pool_desc, .kernel = 8, .stride = 8));
+    nin_builder_dense(builder, "dense", NIN_DESC(nin_dense_desc, .units = 5));
+    nin_builder_softmax_loss(builder, "loss");
+}
+
+/* Networks whose first output, the one before a ReLU, is kept or not. */
+static const struct {
+    void (*describe)(nin_builder *builder);
+    const char *keep;
+    int32_t side, batch;
+    const char *order; /* what it has in either case */
+} relu_nets[] = {
+    {describe_wide, "wide", 32, 9, "images: units of 9 in 8 lanes; maps: units of 4 in 8 lanes"},
+    {describe_two_relus, "wide", 32, 9,
+     "images: units of 9 in 8 lanes; maps: units of 4 in 8 lanes"},
+    {describe_large, "large", 128, 40, "images: units of 40 in 8 lanes"},
+};
+
+enum {
+    RELU_NETS = sizeof relu_nets / sizeof relu_nets[0]
+};
+
+static nin_network *make_relu_net(int i)
+{
+    nin_builder *builder = NULL;
+    nin_network *made = NULL;
+
+    ASSERT_OK(
+        nin_builder_create(&builder, context,
+                           NIN_DESC(nin_input_desc, .channels = 1, .height = relu_nets[i].side,
+                                    .width = relu_nets[i].side)));
+    relu_nets[i].describe(builder);
+    ASSERT_OK(nin_builder_finish(&made, builder));
+    nin_builder_destroy(builder);
+    return made;
+}
+
+/* The bits of the scores and of the gradient that one batch gives. */
+static uint64_t bits_of_a_run(nin_plan *plan, int i)
+{
+    static float pixels[40 * 128 * 128];
+    int32_t classes[40], batch = relu_nets[i].batch;
+    uint64_t hash = RIG_HASH;
+    size_t values;
+    float *scores;
+
+    for (size_t k = 0; k < sizeof pixels / sizeof pixels[0]; k++)
+        pixels[k] = (float)(k * 40503 % 65536) / 32768.0f - 1.0f;
+    for (int32_t n = 0; n < batch; n++)
+        classes[n] = n % 3;
+    ASSERT_OK(nin_plan_forward(plan, NIN_DESC(nin_batch_desc, .images = pixels, .count = batch)));
+    ASSERT_OK(nin_plan_backward(NULL, plan, NIN_DESC(nin_backward_desc, .labels = classes)));
+    scores = rig_scores(plan, batch, &values);
+    hash = rig_hash(hash, scores, values * sizeof *scores);
+    free(scores);
+    return rig_hash(hash, plan->gradient,
+                    nin_network_parameter_count(plan->network) * sizeof *plan->gradient);
+}
+
+static void check_order(const nin_plan *plan, int i)
+{
+    char order[256];
+
+    context->backend->order_of_sums(plan->executable, relu_nets[i].batch, order, sizeof order);
+    ck_assert_str_eq(order, relu_nets[i].order);
+}
+
+/* Nor does it cut segments or choose units otherwise: a run may be resumed with other outputs kept. */
+START_TEST(keeping_what_is_before_a_relu_changes_no_order)
+{
+    nin_network *net = make_relu_net(_i);
+    int32_t ops[2];
+    uint64_t bits[2];
+
+    for (int32_t keep = 0; keep < 2; keep++) {
+        nin_plan *plan = NULL;
+
+        ASSERT_OK(nin_plan_create(&plan, net,
+                                  NIN_DESC(nin_plan_desc, .mode = NIN_TRAIN,
+                                           .max_batch = relu_nets[_i].batch,
+                                           .keep = &relu_nets[_i].keep, .keep_count = keep)));
+        check_order(plan, _i);
+        ops[keep] = plan->program->count;
+        bits[keep] = bits_of_a_run(plan, _i);
+        nin_plan_destroy(plan);
+    }
+    ck_assert_int_eq(ops[1], ops[0] + 1);
+    ck_assert_uint_eq(bits[0], bits[1]);
+    nin_network_destroy(net);
 }
 END_TEST
 
@@ -1335,6 +1457,7 @@ static void add_runs(Suite *suite)
     tcase_add_test(results, an_evaluation_needs_no_result);
     tcase_add_loop_test(results, a_relu_clips_what_was_kept_before_it, 0, 2);
     tcase_add_test(results, keeping_changes_no_bits);
+    tcase_add_loop_test(results, keeping_what_is_before_a_relu_changes_no_order, 0, RELU_NETS);
     tcase_add_test(results, the_kept_output_before_the_loss_is_the_scores);
     tcase_add_loop_test(results, dropout_scales_in_training_and_does_nothing_in_inference, 0, 2);
     tcase_add_test(results, only_what_was_asked_for_is_kept);
