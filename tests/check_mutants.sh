@@ -96,7 +96,9 @@ for script in tests/mutants/*.sed; do
         "$failures" "$tests" "${about#*: }"
     if [ "$verdict" != caught ]; then
         cat "$work/said"
-        printf '%s should have failed\n' $missed
+        for name in $missed; do
+            echo "$name should have failed"
+        done
     fi
 done
 
