@@ -5,7 +5,7 @@
 # make mnist         trains the bundled example for a few minutes; EPOCHS=N, NIN_DATA_DIR=folder
 # make reproduce     the experiment of the paper, hours; goes on where it was stopped
 # make check         tests and checks; CK_RUN_SUITE=name picks a suite
-# make check-long    sanitizers, a second compiler, valgrind, format
+# make check-long    sanitizers, a second compiler, valgrind, damaged files, format
 # make check-size    table of the lengths of functions and files
 # make bench         builds the programs of bench/, runs bench/step
 # make format        clang-format 14 over the sources
@@ -231,8 +231,8 @@ NIN_TEST_SUITE ?= trainer
 FORMATTED      := $(wildcard include/nin/*.h src/*/*.[ch] src/*/*/*.[ch] tests/*.[ch] tests/*/*.[ch] \
                     tests/*/*.cpp examples/*.[ch] bench/*.[ch])
 
-.PHONY: check-long check-sanitize check-clang check-valgrind check-format check-size format
-check-long: check-sanitize check-clang check-valgrind check-format
+.PHONY: check-long check-sanitize check-clang check-valgrind check-fuzz check-format check-size format
+check-long: check-sanitize check-clang check-valgrind check-fuzz check-format
 
 check-sanitize:
 	$(MAKE) check-unit SANITIZE=address,undefined
@@ -246,6 +246,22 @@ check-valgrind:
 	CK_FORK=no CK_RUN_SUITE=$(NIN_TEST_SUITE) $(VALGRIND) --quiet --error-exitcode=1 \
 	  --leak-check=full --errors-for-leak-kinds=definite \
 	  $$($(MAKE) --silent --no-print-directory print-test-program CFLAGS='$(CFLAGS) -O2 -g')
+
+# the same files each time; more with FUZZ_RUNS, others with FUZZ_SEED
+FUZZ_SEED    ?= 1
+FUZZ_RUNS    ?= 40000
+FUZZ_PROGRAM := $(OUT)/tests/fuzz/load_network
+
+$(FUZZ_PROGRAM): %: %.o $(OUT)/lib/libnin.a
+	@echo "  LD $(@F)"
+	$(Q)$(LINK) $(DEP_LDFLAGS) -o $@ $^ $(LIBS_PRIVATE) $(LDLIBS)
+
+.PHONY: run-fuzz
+run-fuzz: $(FUZZ_PROGRAM)
+	$(FUZZ_PROGRAM) --mutate $(FUZZ_SEED) $(FUZZ_RUNS)
+
+check-fuzz:
+	$(MAKE) run-fuzz SANITIZE=address,undefined
 
 .PHONY: print-test-program clang-format-14
 print-test-program:
@@ -309,6 +325,6 @@ dist:
 clean:
 	rm -rf build lib $(EXAMPLES) $(BENCHES)
 
--include $(LIB_O:.o=.d) $(TEST_O:.o=.d) $(EXAMPLES:%=$(OUT)/%.d) $(BENCHES:%=$(OUT)/%.d)
+-include $(LIB_O:.o=.d) $(TEST_O:.o=.d) $(FUZZ_PROGRAM).d $(EXAMPLES:%=$(OUT)/%.d) $(BENCHES:%=$(OUT)/%.d)
 
 endif

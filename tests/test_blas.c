@@ -223,6 +223,46 @@ START_TEST(runs_crosswise)
 }
 END_TEST
 
+/* ---- so many workers ----------------------------------------------------------------------- */
+
+static nin_status plan_of(nin_plan **out, int32_t threads, nin_algorithm algorithm)
+{
+    nin_context *context = NULL;
+    nin_network *network;
+    nin_status status;
+
+    ASSERT_OK(nin_context_create(&context, NIN_DESC(nin_context_desc, .threads = threads)));
+    network = rig_network(context, RIG_SMALL);
+    status = nin_plan_create(out, network,
+                             NIN_DESC(nin_plan_desc, .max_batch = 2, .algorithm = algorithm));
+    nin_network_destroy(network);
+    nin_context_destroy(context);
+    return status;
+}
+
+/* OpenBLAS itself would print, or crash, some hundred threads later. A plan that is refused, or uses no
+ * OpenBLAS, counts for nothing, and one that goes away no longer. */
+START_TEST(workers_of_all_plans_have_a_limit)
+{
+    nin_plan *many = NULL, *few = NULL, *direct = NULL, *last = NULL;
+
+    ASSERT_OK(plan_of(&many, 120, NIN_ALGORITHM_GEMM));
+    ASSERT_OK(plan_of(&direct, 9, NIN_ALGORITHM_DIRECT));
+    for (int i = 0; i < 2; i++)
+        ASSERT_FAILS(NIN_OUT_OF_MEMORY, "9 workers beside the 120 of other plans",
+                     plan_of(&last, 9, NIN_ALGORITHM_GEMM));
+    ck_assert_ptr_null(last);
+    ASSERT_OK(plan_of(&few, 8, NIN_ALGORITHM_GEMM));
+    ASSERT_FAILS(NIN_OUT_OF_MEMORY, "have at most 128", plan_of(&last, 1, NIN_ALGORITHM_GEMM));
+    nin_plan_destroy(direct);
+    ASSERT_FAILS(NIN_OUT_OF_MEMORY, "have at most 128", plan_of(&last, 1, NIN_ALGORITHM_GEMM));
+    nin_plan_destroy(many);
+    nin_plan_destroy(few);
+    ASSERT_OK(plan_of(&last, 128, NIN_ALGORITHM_GEMM));
+    nin_plan_destroy(last);
+}
+END_TEST
+
 /* ---- the bits ------------------------------------------------------------------------------ */
 
 /* Names the file descriptor that a child process writes the bits of a short training to. */
@@ -326,6 +366,10 @@ Suite *blas_suite(void)
     tcase_add_test(tc, setting_is_kept_by_failures);
     tcase_add_test(tc, runs_in_a_run);
     tcase_add_test(tc, runs_crosswise);
+    suite_add_tcase(suite, tc);
+
+    tc = tcase_create("workers");
+    tcase_add_test(tc, workers_of_all_plans_have_a_limit);
     suite_add_tcase(suite, tc);
 
     tc = tcase_create("tell_bits");

@@ -4,7 +4,11 @@
 #include "suites.h"
 #include "test.h"
 
+#include "cpu/workers.h"
+
 #include <sched.h>
+#include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 /* ---- contexts ------------------------------------------------------------------------------ */
@@ -160,6 +164,171 @@ START_TEST(objects_outlive_their_context)
 }
 END_TEST
 
+/* ---- quotas of control groups -------------------------------------------------------------- */
+
+struct file {
+    const char *path, *text;
+};
+
+enum {
+    FILES = 4
+};
+
+static const struct file *there_is; /* FILES of them, instead of all files of the system */
+
+static FILE *open_of_those(const char *path, const char *mode)
+{
+    for (int i = 0; i < FILES && there_is[i].path != NULL; i++)
+        if (strcmp(there_is[i].path, path) == 0)
+            return fmemopen((void *)there_is[i].text, strlen(there_is[i].text), mode);
+    return NULL;
+}
+
+/* The source itself once more, with its own eyes closed: it goes by files that no test may write. */
+#define fopen open_of_those
+#define nin__usable_threads usable_threads
+#include "core/processors.c"
+#undef nin__usable_threads
+#undef fopen
+
+#define OWN "/proc/self/cgroup"
+#define V2 "/sys/fs/cgroup"
+#define V1 "/sys/fs/cgroup/cpu"
+
+static const struct {
+    struct file files[FILES];
+    double quota; /* 0: none */
+} systems[] = {
+    {{{NULL, NULL}}, 0.0},
+    {{{OWN, "0::/\n"}}, 0.0},
+    {{{OWN, "0::/\n"}, {V2 "/cpu.max", "150000 100000\n"}}, 1.5},
+    {{{OWN, "0::/\n"}, {V2 "/cpu.max", "max 100000\n"}}, 0.0},
+    {{{OWN, "0::/\n"}, {V2 "/cpu.max", "100000 0\n"}}, 0.0},
+    /* a group lies in those above it, each of which may have a quota */
+    {{{OWN, "0::/a/b\n"},
+      {V2 "/a/b/cpu.max", "400000 100000\n"},
+      {V2 "/a/cpu.max", "max 100000\n"}},
+     4.0},
+    {{{OWN, "0::/a/b\n"},
+      {V2 "/a/b/cpu.max", "max 100000\n"},
+      {V2 "/a/cpu.max", "300000 100000\n"}},
+     3.0},
+    {{{OWN, "0::/a/b\n"},
+      {V2 "/a/b/cpu.max", "200000 100000\n"},
+      {V2 "/a/cpu.max", "300000 100000\n"}},
+     2.0},
+    {{{OWN, "0::/a/b\n"},
+      {V2 "/a/b/cpu.max", "300000 100000\n"},
+      {V2 "/a/cpu.max", "200000 100000\n"}},
+     2.0},
+    {{{OWN, "0::/a/b\n"}, {V2 "/b/cpu.max", "200000 100000\n"}}, 0.0},
+    /* a container's own group is its root, whatever the path says */
+    {{{OWN, "0::/not/here\n"}, {V2 "/cpu.max", "50000 20000\n"}}, 2.5},
+    /* version 1 */
+    {{{OWN, "5:memory:/y\n4:cpu,cpuacct:/x\n"},
+      {V1 "/x/cpu.cfs_quota_us", "250000\n"},
+      {V1 "/x/cpu.cfs_period_us", "100000\n"}},
+     2.5},
+    {{{OWN, "4:cpu:/x\n"},
+      {V1 "/x/cpu.cfs_quota_us", "250000\n"},
+      {V1 "/x/cpu.cfs_period_us", "100000\n"}},
+     2.5},
+    {{{OWN, "4:cpu:/x\n"},
+      {V1 "/x/cpu.cfs_quota_us", "-1\n"},
+      {V1 "/x/cpu.cfs_period_us", "100000\n"}},
+     0.0},
+    {{{OWN, "4:cpuset:/x\n"},
+      {V1 "/x/cpu.cfs_quota_us", "250000\n"},
+      {V1 "/x/cpu.cfs_period_us", "100000\n"}},
+     0.0},
+    /* both, as on a system that has not gone over in full */
+    {{{OWN, "4:cpu:/x\n0::/\n"},
+      {V1 "/x/cpu.cfs_quota_us", "300000\n"},
+      {V1 "/x/cpu.cfs_period_us", "100000\n"},
+      {V2 "/cpu.max", "200000 100000\n"}},
+     2.0},
+    /* nonsense */
+    {{{OWN, "0\n0:\n\n::\n0::/"}, {V2 "/cpu.max", "what 7\n"}}, 0.0},
+};
+
+enum {
+    SYSTEMS = sizeof systems / sizeof systems[0]
+};
+
+START_TEST(the_quota_is_the_smallest_of_all_groups_around)
+{
+    there_is = systems[_i].files;
+    ck_assert_double_eq_tol(cgroup_quota(), systems[_i].quota, 1e-12);
+}
+END_TEST
+
+/* So many threads as can run at once: rounded, never none, never more than there are processors. */
+START_TEST(the_default_of_threads_respects_the_quota)
+{
+    static const struct {
+        const char *max;
+        int32_t threads; /* where there are so many processors */
+    } quotas[] = {{"10000 100000", 1},
+                  {"140000 100000", 1},
+                  {"150000 100000", 2},
+                  {"250000 100000", 3},
+                  {"4000000000 1000", INT32_MAX}};
+    int32_t processors = affinity_threads();
+
+    for (size_t i = 0; i < sizeof quotas / sizeof quotas[0]; i++) {
+        const struct file files[FILES] = {{OWN, "0::/\n"}, {V2 "/cpu.max", quotas[i].max}};
+        int32_t most = processors < 128 ? processors : 128;
+
+        there_is = files;
+        ck_assert_int_eq(usable_threads(), quotas[i].threads < most ? quotas[i].threads : most);
+    }
+}
+END_TEST
+
+/* ---- signals of workers -------------------------------------------------------------------- */
+
+static void read_mask(void *mask, int32_t worker)
+{
+    (void)worker;
+    pthread_sigmask(SIG_SETMASK, NULL, mask);
+}
+
+static sigset_t mask_of_a_worker(void)
+{
+    struct cpu_workers *workers = NULL;
+    sigset_t mask;
+
+    ASSERT_OK(nin__cpu_workers_create(&workers, 1));
+    nin__cpu_workers_run(workers, read_mask, &mask);
+    nin__cpu_workers_destroy(workers);
+    return mask;
+}
+
+/* A crash in a worker reaches the program's handler, a profiler sees workers, and no other handler of the
+ * program runs there. What the program has blocked, for instance to wait for it, stays so. */
+START_TEST(workers_take_only_signals_of_their_own)
+{
+    static const int open[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS, SIGPROF};
+    static const int blocked[] = {SIGINT, SIGTERM, SIGALRM, SIGUSR1, SIGCHLD, SIGHUP};
+    sigset_t profiling, before, mask = mask_of_a_worker();
+
+    for (size_t i = 0; i < sizeof open / sizeof open[0]; i++)
+        ck_assert_msg(sigismember(&mask, open[i]) == 0, "signal %d is blocked", open[i]);
+    for (size_t i = 0; i < sizeof blocked / sizeof blocked[0]; i++)
+        ck_assert_msg(sigismember(&mask, blocked[i]) == 1, "signal %d is open", blocked[i]);
+
+    sigemptyset(&profiling);
+    sigaddset(&profiling, SIGPROF);
+    pthread_sigmask(SIG_BLOCK, &profiling, &before);
+    mask = mask_of_a_worker();
+    ck_assert_int_eq(sigismember(&mask, SIGPROF), 1);
+    ck_assert_int_eq(sigismember(&mask, SIGSEGV), 0);
+    pthread_sigmask(SIG_SETMASK, NULL, &mask);
+    ck_assert_int_eq(sigismember(&mask, SIGUSR1), 0); /* the caller's own is what it was */
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+END_TEST
+
 /* ---- devices ------------------------------------------------------------------------------- */
 
 START_TEST(the_first_device_is_the_cpu)
@@ -217,9 +386,12 @@ Suite *context_suite(void)
     tcase_add_test(contexts, without_a_descriptor_all_is_default);
     tcase_add_test(contexts, the_default_of_threads_respects_the_affinity_mask);
     tcase_add_test(contexts, threads_and_seed_are_those_of_the_descriptor);
+    tcase_add_loop_test(contexts, the_quota_is_the_smallest_of_all_groups_around, 0, SYSTEMS);
+    tcase_add_test(contexts, the_default_of_threads_respects_the_quota);
     tcase_add_loop_test(contexts, a_wrong_descriptor_makes_no_context, 0, REFUSED);
     tcase_add_test(contexts, two_contexts_do_not_know_each_other);
     tcase_add_test(contexts, objects_outlive_their_context);
+    tcase_add_test(contexts, workers_take_only_signals_of_their_own);
     tcase_add_test(devices, the_first_device_is_the_cpu);
     tcase_add_test(devices, every_device_can_be_used_or_says_why_not);
     tcase_add_test(devices, a_device_past_the_last_is_refused);

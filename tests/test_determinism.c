@@ -7,8 +7,12 @@
 
 #include "cpu/cpu.h"
 
+#include <fenv.h>
 #include <math.h>
 #include <stdlib.h>
+#ifdef __SSE__
+#include <xmmintrin.h>
+#endif
 
 /* ---- any number of threads ----------------------------------------------------------------- */
 
@@ -440,6 +444,79 @@ START_TEST(parts_of_a_step)
 }
 END_TEST
 
+/* ---- a caller with other arithmetic ------------------------------------------------------------ */
+
+static void round_as_usual(void)
+{
+}
+
+static void round_upward(void)
+{
+    ck_assert_int_eq(fesetround(FE_UPWARD), 0);
+}
+
+/* Results and arguments below the normal numbers become 0. */
+static void flush_to_zero(void)
+{
+#ifdef __SSE__
+    _mm_setcsr(_mm_getcsr() | 0x8040);
+#endif
+}
+
+/* A gradient of a plan that was made so, from images that large. */
+static float *gradient_of_plan(void (*set)(void), float images, nin_algorithm algorithm,
+                               size_t *count)
+{
+    nin_batch_desc batch;
+    float *gradient;
+    struct rig rig;
+    fenv_t before;
+
+    fegetenv(&before);
+    rig_make(&rig, &(struct rig_desc){.mode = NIN_TRAIN, .threads = 2, .batch = 20});
+    nin_plan_destroy(rig.plan);
+    rig.plan = NULL;
+    set();
+    ASSERT_OK(nin_plan_create(
+        &rig.plan, rig.network,
+        NIN_DESC(nin_plan_desc, .mode = NIN_TRAIN, .max_batch = 20, .algorithm = algorithm)));
+    fesetenv(&before);
+    batch = rig_batch(&rig, 0, 20);
+    for (size_t i = 0; i < 20 * nin__shape_size(rig.plan->input); i++)
+        rig.images[i] *= images;
+    ASSERT_OK(nin_plan_forward(rig.plan, &batch));
+    ASSERT_OK(nin_plan_backward(NULL, rig.plan, NIN_DESC(nin_backward_desc, .labels = rig.labels)));
+    gradient = rig_gradient(&rig);
+    *count = nin_network_parameter_count(rig.network);
+    rig_free(&rig);
+    return gradient;
+}
+
+/* A thread begins with the arithmetic of the one that makes it, but workers do not go by that. */
+static void check_arithmetic(void (*set)(void), float images, nin_algorithm algorithm)
+{
+    size_t count;
+    float *wanted = gradient_of_plan(round_as_usual, images, algorithm, &count);
+    float *gradient = gradient_of_plan(set, images, algorithm, &count);
+
+    ck_assert_mem_eq(gradient, wanted, count * sizeof *gradient);
+    free(gradient);
+    free(wanted);
+}
+
+START_TEST(rounding_of_the_caller)
+{
+    check_arithmetic(round_upward, 1.0f, (nin_algorithm)_i);
+}
+END_TEST
+
+/* The images times a weight are below the normal numbers. */
+START_TEST(flushing_of_the_caller)
+{
+    check_arithmetic(flush_to_zero, 1e-38f, (nin_algorithm)_i);
+}
+END_TEST
+
 Suite *determinism_suite(void)
 {
     Suite *suite = suite_create("determinism");
@@ -472,6 +549,11 @@ Suite *determinism_suite(void)
     tcase_add_test(tc, lanes_default);
     tcase_add_test(tc, lane_bytes_lower_lanes);
     tcase_add_test(tc, lane_bytes_limit_memory);
+    suite_add_tcase(suite, tc);
+
+    tc = tcase_create("arithmetic");
+    tcase_add_loop_test(tc, rounding_of_the_caller, NIN_ALGORITHM_AUTO, NIN_ALGORITHM_WINOGRAD + 1);
+    tcase_add_loop_test(tc, flushing_of_the_caller, NIN_ALGORITHM_AUTO, NIN_ALGORITHM_WINOGRAD + 1);
     suite_add_tcase(suite, tc);
 
     tc = tcase_create("parts");

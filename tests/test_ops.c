@@ -830,8 +830,8 @@ static const struct oracle_layer small_network[] = {
 };
 
 /* The second time every output is kept, so that the ReLU is an operation of its own; then with
- * so many images that each lane of the gradient adds several chunks up; then at another size
- * than built for. */
+ * so many images that each lane of the gradient adds several chunks up; then at a smaller and at a larger
+ * size than built for. */
 START_TEST(small_networks)
 {
     struct trial trial = {.layers = small_network,
@@ -852,6 +852,10 @@ START_TEST(small_networks)
     trial.built_h = 28;
     trial.built_w = 21;
     trial.dtype = NIN_U8;
+    check(&trial);
+    trial.input = (struct oracle_map){2, 3, 19, 14};
+    trial.built_h = 9;
+    trial.built_w = 6;
     check(&trial);
 }
 END_TEST

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "core/plan.h"
 
+#include "rig.h"
 #include "suites.h"
 #include "test.h"
 
@@ -28,14 +29,14 @@ static nin_network *network;
 static float images[BATCH * PIXELS];
 static int32_t labels[BATCH];
 
-static nin_network *make_network(void)
+static nin_network *make_network(int32_t height, int32_t width)
 {
     nin_builder *builder = NULL;
     nin_network *made = NULL;
 
     ASSERT_OK(nin_builder_create(&builder, context,
-                                 NIN_DESC(nin_input_desc, .channels = CHANNELS, .height = SIDE,
-                                          .width = SIDE, .scale = 1.0 / 64.0, .shift = -2.0)));
+                                 NIN_DESC(nin_input_desc, .channels = CHANNELS, .height = height,
+                                          .width = width, .scale = 1.0 / 64.0, .shift = -2.0)));
     nin_builder_conv2d(builder, "conv",
                        NIN_DESC(nin_conv2d_desc, .filters = FILTERS, .kernel = 3, .pad = 1));
     nin_builder_relu(builder, "relu");
@@ -55,7 +56,7 @@ static void setup(void)
     uint32_t state = 1;
 
     ASSERT_OK(nin_context_create(&context, NIN_DESC(nin_context_desc, .threads = 2, .seed = 3)));
-    network = make_network();
+    network = make_network(SIDE, SIDE);
     for (int i = 0; i < BATCH * PIXELS; i++) {
         state = state * 1664525u + 1013904223u;
         images[i] = (float)(state >> 8) / (float)(1 << 23) - 1.0f;
@@ -671,6 +672,127 @@ START_TEST(keeping_changes_no_bits)
 }
 END_TEST
 
+/* A dense layer with so many weights that segments end before and after it, and maps behind it: their units
+ * are smaller than its own. */
+static void describe_wide(nin_builder *builder)
+{
+    nin_builder_dense(builder, "wide", NIN_DESC(nin_dense_desc, .units = 65));
+    nin_builder_relu(builder, "relu");
+    nin_builder_conv2d(builder, "maps",
+                       NIN_DESC(nin_conv2d_desc, .filters = 3, .kernel = 8, .pad = 7));
+    nin_builder_global_average_pool(builder, "average");
+    nin_builder_softmax_loss(builder, "loss");
+}
+
+/* The same with a ReLU that nothing fuses. */
+static void describe_two_relus(nin_builder *builder)
+{
+    nin_builder_dense(builder, "wide", NIN_DESC(nin_dense_desc, .units = 65));
+    nin_builder_relu(builder, "relu");
+    nin_builder_relu(builder, "again");
+    nin_builder_conv2d(builder, "maps",
+                       NIN_DESC(nin_conv2d_desc, .filters = 3, .kernel = 8, .pad = 7));
+    nin_builder_global_average_pool(builder, "average");
+    nin_builder_softmax_loss(builder, "loss");
+}
+
+/* 324 KiB an image, of which 64 make a unit; with the ReLU's 256 KiB more, 32 would. */
+static void describe_large(nin_builder *builder)
+{
+    nin_builder_conv2d(builder, "large", NIN_DESC(nin_conv2d_desc, .filters = 4));
+    nin_builder_relu(builder, "relu");
+    nin_builder_average_pool(builder, "pool", NIN_DESC(nin_pool_desc, .kernel = 8, .stride = 8));
+    nin_builder_dense(builder, "dense", NIN_DESC(nin_dense_desc, .units = 5));
+    nin_builder_softmax_loss(builder, "loss");
+}
+
+/* Networks whose first output, the one before a ReLU, is kept or not. */
+static const struct {
+    void (*describe)(nin_builder *builder);
+    const char *keep;
+    int32_t side, batch;
+    const char *order; /* what it has in either case */
+} relu_nets[] = {
+    {describe_wide, "wide", 32, 9, "images: units of 9 in 8 lanes; maps: units of 4 in 8 lanes"},
+    {describe_two_relus, "wide", 32, 9,
+     "images: units of 9 in 8 lanes; maps: units of 4 in 8 lanes"},
+    {describe_large, "large", 128, 40, "images: units of 40 in 8 lanes"},
+};
+
+enum {
+    RELU_NETS = sizeof relu_nets / sizeof relu_nets[0]
+};
+
+static nin_network *make_relu_net(int i)
+{
+    nin_builder *builder = NULL;
+    nin_network *made = NULL;
+
+    ASSERT_OK(
+        nin_builder_create(&builder, context,
+                           NIN_DESC(nin_input_desc, .channels = 1, .height = relu_nets[i].side,
+                                    .width = relu_nets[i].side)));
+    relu_nets[i].describe(builder);
+    ASSERT_OK(nin_builder_finish(&made, builder));
+    nin_builder_destroy(builder);
+    return made;
+}
+
+/* The bits of the scores and of the gradient that one batch gives. */
+static uint64_t bits_of_a_run(nin_plan *plan, int i)
+{
+    static float pixels[40 * 128 * 128];
+    int32_t classes[40], batch = relu_nets[i].batch;
+    uint64_t hash = RIG_HASH;
+    size_t values;
+    float *scores;
+
+    for (size_t k = 0; k < sizeof pixels / sizeof pixels[0]; k++)
+        pixels[k] = (float)(k * 40503 % 65536) / 32768.0f - 1.0f;
+    for (int32_t n = 0; n < batch; n++)
+        classes[n] = n % 3;
+    ASSERT_OK(nin_plan_forward(plan, NIN_DESC(nin_batch_desc, .images = pixels, .count = batch)));
+    ASSERT_OK(nin_plan_backward(NULL, plan, NIN_DESC(nin_backward_desc, .labels = classes)));
+    scores = rig_scores(plan, batch, &values);
+    hash = rig_hash(hash, scores, values * sizeof *scores);
+    free(scores);
+    return rig_hash(hash, plan->gradient,
+                    nin_network_parameter_count(plan->network) * sizeof *plan->gradient);
+}
+
+static void check_order(const nin_plan *plan, int i)
+{
+    char order[256];
+
+    context->backend->order_of_sums(plan->executable, relu_nets[i].batch, order, sizeof order);
+    ck_assert_str_eq(order, relu_nets[i].order);
+}
+
+/* Nor does it cut segments or choose units otherwise: a run may be resumed with other outputs kept. */
+START_TEST(keeping_what_is_before_a_relu_changes_no_order)
+{
+    nin_network *net = make_relu_net(_i);
+    int32_t ops[2];
+    uint64_t bits[2];
+
+    for (int32_t keep = 0; keep < 2; keep++) {
+        nin_plan *plan = NULL;
+
+        ASSERT_OK(nin_plan_create(&plan, net,
+                                  NIN_DESC(nin_plan_desc, .mode = NIN_TRAIN,
+                                           .max_batch = relu_nets[_i].batch,
+                                           .keep = &relu_nets[_i].keep, .keep_count = keep)));
+        check_order(plan, _i);
+        ops[keep] = plan->program->count;
+        bits[keep] = bits_of_a_run(plan, _i);
+        nin_plan_destroy(plan);
+    }
+    ck_assert_int_eq(ops[1], ops[0] + 1);
+    ck_assert_uint_eq(bits[0], bits[1]);
+    nin_network_destroy(net);
+}
+END_TEST
+
 START_TEST(the_kept_output_before_the_loss_is_the_scores)
 {
     static const char *const keep[] = {"average"};
@@ -990,7 +1112,7 @@ END_TEST
 START_TEST(gradients_of_layers_are_parts_of_the_arena)
 {
     nin_plan *plan = training_plan(), *infer = inference_plan();
-    nin_network *other = make_network();
+    nin_network *other = make_network(SIDE, SIDE);
     const nin_layer *class = nin_network_find(network, "class");
     nin_tensor *whole = NULL, *weights = NULL, *biases = NULL, *none = NULL;
     nin_tensor_info info = {.struct_size = sizeof info}, part = {.struct_size = sizeof part};
@@ -1092,7 +1214,7 @@ END_TEST
 
 START_TEST(plan_and_optimizer_must_be_of_one_network)
 {
-    nin_network *other = make_network();
+    nin_network *other = make_network(SIDE, SIDE);
     nin_plan *plan = training_plan();
     nin_optimizer *optimizer = NULL;
     const nin_batch_desc batch = batch_at(0);
@@ -1226,32 +1348,54 @@ END_TEST
 
 /* ---- other sizes, other threads ------------------------------------------------------------ */
 
-START_TEST(one_network_predicts_at_two_sizes)
+/* Weights and biases of every layer of `network` that has any. */
+static void copy_layers(nin_network *target)
 {
-    static const int32_t sizes[2][2] = {{28, 28}, {40, 33}};
-    static unsigned char pixels[3 * 40 * 33];
-    nin_network *mnist = NULL;
+    for (size_t i = 0; i < nin_network_layer_count(network); i++) {
+        nin_layer *from = nin_network_layer(network, i), *to = nin_network_layer(target, i);
+        nin_layer_info info = {.struct_size = sizeof info};
+        float values[PARAMETERS];
+
+        ASSERT_OK(nin_layer_describe(&info, from));
+        if (info.weight_count == 0)
+            continue;
+        ASSERT_OK(nin_layer_read(from, NIN_WEIGHT, values, (size_t)info.weight_count));
+        ASSERT_OK(nin_layer_write(to, NIN_WEIGHT, values, (size_t)info.weight_count));
+        ASSERT_OK(nin_layer_read(from, NIN_BIAS, values, (size_t)info.bias_count));
+        ASSERT_OK(nin_layer_write(to, NIN_BIAS, values, (size_t)info.bias_count));
+    }
+}
+
+static void score_pixels(float scores[SCORES], nin_network *of, int32_t height, int32_t width)
+{
+    static unsigned char pixels[BATCH * CHANNELS * 40 * 33];
+    nin_plan *plan = NULL;
 
     for (size_t i = 0; i < sizeof pixels; i++)
         pixels[i] = (unsigned char)(i * i);
-    ASSERT_OK(nin_network_create_preset(&mnist, context, "mnist"));
-    for (int i = 0; i < 2; i++) {
-        nin_plan *plan = NULL;
-        float log_p[30];
-        double sum = 0.0;
+    ASSERT_OK(nin_plan_create(
+        &plan, of, NIN_DESC(nin_plan_desc, .max_batch = BATCH, .height = height, .width = width)));
+    ASSERT_OK(nin_plan_forward(
+        plan, NIN_DESC(nin_batch_desc, .images = pixels, .dtype = NIN_U8, .count = BATCH)));
+    ASSERT_OK(nin_plan_scores(plan, scores, SCORES));
+    nin_plan_destroy(plan);
+}
 
-        ASSERT_OK(nin_plan_create(
-            &plan, mnist,
-            NIN_DESC(nin_plan_desc, .max_batch = 3, .height = sizes[i][0], .width = sizes[i][1])));
-        ASSERT_OK(nin_plan_forward(
-            plan, NIN_DESC(nin_batch_desc, .images = pixels, .dtype = NIN_U8, .count = 3)));
-        ASSERT_OK(nin_plan_log_probabilities(plan, log_p, 30));
-        for (int k = 0; k < 30; k++)
-            sum += exp((double)log_p[k]);
-        ck_assert_double_eq_tol(sum, 3.0, 1e-5);
-        nin_plan_destroy(plan);
+/* At another size it is the network that would have been built for that size. */
+START_TEST(one_network_predicts_at_two_sizes)
+{
+    static const int32_t sizes[][2] = {{SIDE, SIDE}, {40, 33}, {5, 6}};
+
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        nin_network *built = make_network(sizes[i][0], sizes[i][1]);
+        float scores[2][SCORES];
+
+        copy_layers(built);
+        score_pixels(scores[1], built, sizes[i][0], sizes[i][1]);
+        score_pixels(scores[0], network, sizes[i][0], sizes[i][1]);
+        ck_assert_mem_eq(scores[0], scores[1], sizeof scores[0]);
+        nin_network_destroy(built);
     }
-    nin_network_destroy(mnist);
 }
 END_TEST
 
@@ -1403,6 +1547,7 @@ static void add_runs(Suite *suite)
     tcase_add_test(results, an_evaluation_needs_no_result);
     tcase_add_loop_test(results, a_relu_clips_what_was_kept_before_it, 0, 2);
     tcase_add_test(results, keeping_changes_no_bits);
+    tcase_add_loop_test(results, keeping_what_is_before_a_relu_changes_no_order, 0, RELU_NETS);
     tcase_add_test(results, the_kept_output_before_the_loss_is_the_scores);
     tcase_add_loop_test(results, dropout_scales_in_training_and_does_nothing_in_inference, 0, 2);
     tcase_add_loop_test(results, a_plan_tells_the_shapes_of_its_outputs, 0, 4);

@@ -10,11 +10,14 @@
  * Activation memory does not grow with the batch: a worker takes a few images through the whole
  * network, forward and backward, before it takes the next ones.
  *
- * What remains of OpenBLAS: it never returns from a matrix product for which it finds no memory. So
- * making a plan maps a probe per worker, and lets all workers hold a buffer of OpenBLAS's at once; it
- * keeps them from then on. Several plans at work at the same time, or another library of the process that
- * runs OpenBLAS on more threads, can still need more. After a fork OpenBLAS starts its own threads again
- * in the next run. */
+ * Only plans with NIN_ALGORITHM_GEMM use OpenBLAS. It has one table of buffers for the whole process, and
+ * prints or crashes when more threads call it at once than it was built for: so the workers of all such
+ * plans together are at most 128, and a plan beyond that is refused with NIN_OUT_OF_MEMORY. Nor does it
+ * ever return from a matrix product for which it finds no memory: so making such a plan maps a probe per
+ * worker, and lets all workers multiply at once; OpenBLAS keeps the buffers that it made for them. With more
+ * workers than processors, with several plans at work at the same time, or beside another library of the
+ * process that runs OpenBLAS on more threads, a run can still need more. After a fork OpenBLAS starts its own
+ * threads again in the next run. */
 
 #include <nin/network.h>
 

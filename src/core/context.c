@@ -7,7 +7,7 @@
 #include <stdlib.h>
 
 enum {
-    MAX_THREADS = 128 /* OpenBLAS has a table of 256 buffers at the least, for all plans together */
+    MAX_THREADS = 128 /* one plan of so many may use OpenBLAS, see gemm.c */
 };
 
 nin_status nin_context_create(nin_context **out, const nin_context_desc *source)

@@ -448,6 +448,18 @@ static nin_status allocate_lanes(struct nin__executable *executable)
     return NIN_OK;
 }
 
+/* Workers that stay have reserved: so discard knows what to release. */
+static nin_status reserve_blas(struct nin__executable *executable)
+{
+    nin_status status = nin__cpu_gemm_reserve(executable->workers);
+
+    if (status != NIN_OK) {
+        nin__cpu_workers_destroy(executable->workers);
+        executable->workers = NULL;
+    }
+    return status;
+}
+
 static nin_status build(struct nin__executable *executable, const struct nin__program *program,
                         const struct cpu_kernels *kernels)
 {
@@ -459,9 +471,7 @@ static nin_status build(struct nin__executable *executable, const struct nin__pr
     NIN__TRY(place_segments(executable));
     NIN__TRY(allocate_lanes(executable));
     NIN__TRY(allocate_workers(executable));
-    if (executable->options.algorithm != NIN_ALGORITHM_GEMM)
-        return NIN_OK;
-    return nin__cpu_gemm_reserve(executable->workers);
+    return executable->options.algorithm == NIN_ALGORITHM_GEMM ? reserve_blas(executable) : NIN_OK;
 }
 
 nin_status nin__cpu_compile(struct nin__executable **out, struct nin__device *device,
@@ -487,6 +497,8 @@ void nin__cpu_discard(struct nin__executable *executable)
 {
     if (executable == NULL)
         return;
+    if (executable->options.algorithm == NIN_ALGORITHM_GEMM && executable->workers != NULL)
+        nin__cpu_gemm_release(executable->workers);
     nin__cpu_workers_destroy(executable->workers);
     nin__cpu_lanes_destroy(executable->lanes);
     free(executable->worker_memory);

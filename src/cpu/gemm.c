@@ -18,6 +18,12 @@ enum {
     OPENMP = 2
 };
 
+/* Of all plans together: half of the 256 buffers that distributions build OpenBLAS with, so that the
+ * program and other libraries can call it too. */
+enum {
+    MAX_WORKERS = 128
+};
+
 void nin__cpu_gemm_nt(int64_t m, int64_t n, int64_t k, const float *a, const float *b, float *c)
 {
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (blasint)m, (blasint)n, (blasint)k, 1.0f,
@@ -40,9 +46,10 @@ void nin__cpu_gemm_tn_add(int64_t m, int64_t n, int64_t k, const float *a, const
 
 static struct {
     pthread_mutex_t lock;
-    int64_t runs; /* that are between begin and end */
-    int threads;  /* the setting that the first of them found */
-} setting = {PTHREAD_MUTEX_INITIALIZER, 0, 0};
+    int64_t runs;    /* that are between begin and end */
+    int threads;     /* the setting that the first of them found */
+    int32_t workers; /* that are counted */
+} setting = {PTHREAD_MUTEX_INITIALIZER, 0, 0, 0};
 
 void nin__cpu_gemm_begin(void)
 {
@@ -82,28 +89,31 @@ void nin__cpu_gemm_enter_thread(void)
 
 /* ---- memory of OpenBLAS ------------------------------------------------------------------ */
 
-/* OpenBLAS's own allocator, which its products call: exported by every build of it, though declared in
- * none of its headers. It keeps a table of buffers, one for each product at work, and never gives one
- * back to the system. */
-void *blas_memory_alloc(int kind);
-void blas_memory_free(void *buffer);
-
-/* What it maps for one buffer, in the builds that map most. */
+/* What OpenBLAS maps for one of its buffers, in the builds that map most. It keeps a table of them, one for
+ * each product at work, and never gives one back to the system. */
 static const size_t BUFFER_BYTES = (size_t)128 << 20;
+
+/* A product (SIDE x DEPTH) * (SIDE x DEPTH)': so deep that it needs a buffer (the smallest ones go without)
+ * and lasts longer than it takes to wake a worker, but writes little. */
+enum {
+    SIDE = 64,
+    DEPTH = 2048
+};
 
 struct reserve {
     pthread_barrier_t together;
+    float *a; /* SIDE x DEPTH */
+    float *c; /* SIDE x SIDE of each worker */
 };
 
-/* No worker gives its buffer back before all have one: so there are as many as workers from now on. */
-static void hold_buffer(void *argument, int32_t worker)
+/* Workers that multiply at the same time have a buffer each, and these stay. */
+static void multiply_together(void *argument, int32_t worker)
 {
     struct reserve *reserve = argument;
-    void *buffer = blas_memory_alloc(0);
 
-    (void)worker;
     pthread_barrier_wait(&reserve->together);
-    blas_memory_free(buffer);
+    nin__cpu_gemm_nt(SIDE, SIDE, DEPTH, reserve->a, reserve->a,
+                     reserve->c + (size_t)worker * SIDE * SIDE);
 }
 
 static void *map_buffer(void)
@@ -134,15 +144,67 @@ static nin_status probe_space(int32_t buffers)
     return NIN_OK;
 }
 
-nin_status nin__cpu_gemm_reserve(struct cpu_workers *workers)
+static nin_status use_buffers(struct cpu_workers *workers, struct reserve *reserve)
+{
+    unsigned count = (unsigned)nin__cpu_workers_count(workers);
+
+    if (reserve->a == NULL || reserve->c == NULL ||
+        pthread_barrier_init(&reserve->together, NULL, count) != 0)
+        return nin__no_memory("a first product of OpenBLAS");
+    nin__cpu_gemm_begin();
+    nin__cpu_workers_run(workers, multiply_together, reserve);
+    nin__cpu_gemm_end();
+    pthread_barrier_destroy(&reserve->together);
+    return NIN_OK;
+}
+
+static nin_status make_buffers(struct cpu_workers *workers)
 {
     int32_t count = nin__cpu_workers_count(workers);
     struct reserve reserve;
+    nin_status status;
 
     NIN__TRY(probe_space(count));
-    if (pthread_barrier_init(&reserve.together, NULL, (unsigned)count) != 0)
-        return nin__no_memory("a barrier");
-    nin__cpu_workers_run(workers, hold_buffer, &reserve);
-    pthread_barrier_destroy(&reserve.together);
+    reserve.a = calloc((size_t)SIDE * DEPTH, sizeof *reserve.a);
+    reserve.c = calloc((size_t)count * SIDE * SIDE, sizeof *reserve.c);
+    status = use_buffers(workers, &reserve);
+    free(reserve.a);
+    free(reserve.c);
+    return status;
+}
+
+static nin_status count_workers(int32_t count)
+{
+    int32_t others;
+
+    pthread_mutex_lock(&setting.lock);
+    others = setting.workers;
+    if (count <= MAX_WORKERS - others)
+        setting.workers += count;
+    pthread_mutex_unlock(&setting.lock);
+    if (count > MAX_WORKERS - others)
+        return nin__fail(
+            NIN_OUT_OF_MEMORY,
+            "%d workers beside the %d of other plans that use OpenBLAS; all such plans of "
+            "a process have at most %d",
+            count, others, MAX_WORKERS);
     return NIN_OK;
+}
+
+nin_status nin__cpu_gemm_reserve(struct cpu_workers *workers)
+{
+    nin_status status;
+
+    NIN__TRY(count_workers(nin__cpu_workers_count(workers)));
+    status = make_buffers(workers);
+    if (status != NIN_OK)
+        nin__cpu_gemm_release(workers);
+    return status;
+}
+
+void nin__cpu_gemm_release(const struct cpu_workers *workers)
+{
+    pthread_mutex_lock(&setting.lock);
+    setting.workers -= nin__cpu_workers_count(workers);
+    pthread_mutex_unlock(&setting.lock);
 }

@@ -29,9 +29,16 @@ void nin__cpu_gemm_end(void);
 /* A worker of ours says that it will call: the OpenMP build keeps its setting per thread. */
 void nin__cpu_gemm_enter_thread(void);
 
-/* OpenBLAS never returns from a product for which it finds no memory. Maps as much as every worker's
- * first call will map, gives it back, and lets every worker hold one of OpenBLAS's buffers at once, so
- * that it has them from then on. Best effort: somebody else may take the memory in between. */
+/* Counts the workers among those that may call OpenBLAS, until release: it has a table of buffers for the
+ * whole process, and prints, then crashes, when more threads call it at once than it was built for. So
+ * beyond a limit they are refused with NIN_OUT_OF_MEMORY, and are not to be released then.
+ *
+ * OpenBLAS never returns from a product for which it finds no memory, so this also maps as much as every
+ * worker's first call will map, gives it back, and lets all workers multiply at the same time: OpenBLAS keeps
+ * a buffer for each product at work from then on. What remains: somebody else may take the memory in between;
+ * and with fewer processors than workers not all may be at work at once, so that a buffer is first asked for
+ * in a later run. */
 nin_status nin__cpu_gemm_reserve(struct cpu_workers *workers);
+void nin__cpu_gemm_release(const struct cpu_workers *workers);
 
 #endif

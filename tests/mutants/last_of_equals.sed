@@ -1,3 +1,6 @@
 # SPDX-License-Identifier: MIT
 # src/cpu/pool.c: of equal elements in a max pool's window the last one gets the gradient
+# fails: the_first_of_equals_gets_the_gradient a_layer_alone_goes_forward_and_backward
+#
+# Not the curve: its images keep away from ties, because there rounding would decide.
 s/bool larger = x\[c\] > y\[c\]/bool larger = x[c] >= y[c]/
