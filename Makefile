@@ -149,11 +149,18 @@ $(KERNELS_O): $(OUT)/src/cpu/kernels_%.o: src/cpu/kernels.c
 
 # Examples and benchmarks see the public headers and the shared library only.
 $(OUT)/examples/mnist_nin: $(wildcard $(addprefix examples/,options.[ch] plot.[ch] progress.[ch]))
+OUTSIDE  := $(filter-out bench/layers,$(EXAMPLES) $(BENCHES))
 $(BENCHES:%=$(OUT)/%): bench/measure.c bench/measure.h
-$(EXAMPLES:%=$(OUT)/%) $(BENCHES:%=$(OUT)/%): $(OUT)/%: %.c $(OUT)/lib/libnin.so
+$(OUTSIDE:%=$(OUT)/%): $(OUT)/%: %.c $(OUT)/lib/libnin.so
 	@mkdir -p $(@D) && echo "  CC $<"
 	$(Q)$(COMPILE) -MF $@.d $(NIN_LDFLAGS) $(LDFLAGS) -o $@ $(filter %.c,$^) \
 	  -L$(OUT)/lib -lnin -Wl,-rpath,'$$ORIGIN/../lib' -lm -lpthread $(LDLIBS)
+
+# bench/layers looks inside: the static library and its headers.
+$(OUT)/bench/layers: bench/layers.c bench/measure.c bench/measure.h $(OUT)/lib/libnin.a
+	@mkdir -p $(@D) && echo "  CC $<"
+	$(Q)$(COMPILE) $(LIB_CPPFLAGS) -Isrc -MF $@.d $(NIN_LDFLAGS) $(LDFLAGS) $(DEP_LDFLAGS) -o $@ \
+	  $(filter %.c,$^) $(OUT)/lib/libnin.a $(LIBS_PRIVATE) $(LDLIBS)
 
 # ---- what the examples show ------------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The CPU backend's table, and the functions of it that need no file of their own. */
+#define _DEFAULT_SOURCE /* madvise */
 #include "core/backend.h"
 
 #include "core/error.h"
@@ -7,6 +8,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 static nin_status open_device(struct nin__device **out, int32_t index,
                               nin_instruction_set instructions)
@@ -29,12 +31,22 @@ static void close_device(struct nin__device *device)
     free(device);
 }
 
+/* Large pieces ask for large pages: a chunk goes through more small ones than the processor keeps
+ * translations of. */
 void *nin__cpu_memory(size_t bytes)
 {
-    if (bytes > SIZE_MAX - 2 * NIN__ALIGNMENT)
+    static const size_t LARGE_PAGE = (size_t)2 << 20;
+    size_t alignment = bytes < 2 * LARGE_PAGE ? NIN__ALIGNMENT : LARGE_PAGE;
+    void *memory;
+
+    if (bytes > SIZE_MAX - 2 * alignment)
         return NULL;
-    return aligned_alloc(NIN__ALIGNMENT,
-                         (bytes + NIN__ALIGNMENT) / NIN__ALIGNMENT * NIN__ALIGNMENT);
+    memory = aligned_alloc(alignment, (bytes + alignment) / alignment * alignment);
+#if defined(MADV_HUGEPAGE)
+    if (memory != NULL && alignment == LARGE_PAGE)
+        (void)madvise(memory, bytes / LARGE_PAGE * LARGE_PAGE, MADV_HUGEPAGE); /* a wish */
+#endif
+    return memory;
 }
 
 static void *allocate(struct nin__device *device, size_t bytes)

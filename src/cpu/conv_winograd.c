@@ -427,12 +427,14 @@ static void add_weights(const struct cpu_call *call, const struct images *x,
                               .groups = 1,
                               .depth = x->c,
                               .a_row = x->c,
-                              .c_row = padded(call->cpu, dy->c)};
+                              .c_row = padded(call->cpu, dy->c),
+                              .a_ahead = slab_of(&t, x->c)};
 
     map_data(kernels, &t, x, call->op->pad, data);
     for (int32_t n = 0; n < dy->c; n += BLOCK_COLUMNS) {
         outer.columns = block_of(n, dy->c);
         outer.b_row = outer.columns;
+        outer.b_ahead = slab_of(&t, outer.columns);
         map_gradient(kernels, &t, dy, n, outer.columns, gradients);
         for (int32_t k = 0; k < WINOGRAD_POINTS; k++) {
             int32_t first;
@@ -577,14 +579,15 @@ bool nin__cpu_winograd_fits(const struct nin__op *op)
            op->stride == 1 && op->pad < op->kernel_h;
 }
 
-/* Multiplications of one image's forward pass, with what the maps cost beside them: about as much as so
- * many multiplications for each channel of a point of a tile, measured. */
+/* Multiplications of one image's forward pass, with what the maps cost beside them: measured, as much as
+ * MAP_COST multiplications for each channel of a point of a tile, channels counted in sixteens. */
 bool nin__cpu_winograd_pays(const struct nin__op *op)
 {
     static const int64_t MAP_COST = 5;
     struct tiling t = tile_images(op->out.h, op->out.w, op->kernel_h, 1);
     int64_t pixels = (int64_t)op->out.h * op->out.w, c = op->in.c, oc = op->out.c;
     int64_t direct = pixels * op->kernel_h * op->kernel_w * c * oc, winograd = 0;
+    int64_t mapped = (c + 15) / 16 * 16 + (oc + 15) / 16 * 16;
 
     for (int32_t k = 0; k < WINOGRAD_POINTS; k++) {
         int32_t first, count;
@@ -592,7 +595,7 @@ bool nin__cpu_winograd_pays(const struct nin__op *op)
         tiles_of_point(&t, k, &first, &count);
         winograd += count * c * oc;
     }
-    return winograd + MAP_COST * WINOGRAD_POINTS * t.count * (c + oc) < direct;
+    return winograd + MAP_COST * WINOGRAD_POINTS * t.count * mapped < direct;
 }
 
 const struct cpu_algorithm nin__cpu_conv_winograd = {.name = "winograd",

@@ -51,6 +51,7 @@ struct cpu_outer {
     bool fresh;
     int32_t groups, rows, depth, columns;
     ptrdiff_t a_group, a_row, b_group, b_row, c_row;
+    ptrdiff_t a_ahead, b_ahead; /* so far behind a and b lies what comes next: to be fetched meanwhile */
 };
 
 /* Winograd's minimal filtering works on tiles of 8x8 pixels of the input, which overlap; each becomes

@@ -334,8 +334,11 @@ INLINE void outer_tile(const struct outer_tile *tile, const int32_t rows, const 
             vector row[MAX_VECTORS];
 
 #pragma GCC unroll 4
-            for (int32_t j = 0; j < vectors; j++)
+            for (int32_t j = 0; j < vectors; j++) {
                 row[j] = part ? load_part(b, tile->part) : load(b + j * WIDTH);
+                __builtin_prefetch(b + o->b_ahead + j * WIDTH, 0, 3);
+            }
+            __builtin_prefetch(a + o->a_ahead, 0, 3);
 #pragma GCC unroll 14
             for (int32_t i = 0; i < rows; i++) {
                 vector factor = spread(a[i]);
