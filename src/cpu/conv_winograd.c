@@ -21,7 +21,7 @@
 enum {
     DATA_TILES = 16,
     WEIGHT_TILES = 64,
-    BLOCK_COLUMNS = 32
+    BLOCK_COLUMNS = 64
 };
 
 /* ---- tiles -------------------------------------------------------------------------------- */
@@ -327,8 +327,12 @@ static void multiply_points(const struct cpu_kernels *kernels, const struct tili
                             int32_t columns)
 {
     size_t packed = kernels->packed_size(depth, columns);
-    struct cpu_product product = {
-        .columns = columns, .depth = depth, .runs = 1, .a_row = depth, .c_row = columns};
+    struct cpu_product product = {.columns = columns,
+                                  .depth = depth,
+                                  .runs = 1,
+                                  .a_row = depth,
+                                  .c_row = columns,
+                                  .b_ahead = (ptrdiff_t)packed};
 
     for (int32_t k = 0; k < WINOGRAD_POINTS; k++) {
         int32_t first;

@@ -29,6 +29,7 @@ struct cpu_product {
     bool relu;
     int32_t rows, columns, depth, runs;
     ptrdiff_t a_row, a_run, c_row; /* distances in floats */
+    ptrdiff_t b_ahead; /* so far behind b lies what comes next: to be fetched meanwhile */
 };
 
 /* Writes rows first ... first + count - 1 of a packed b: element (first + k, n) is
@@ -51,7 +52,8 @@ struct cpu_outer {
     bool fresh;
     int32_t groups, rows, depth, columns;
     ptrdiff_t a_group, a_row, b_group, b_row, c_row;
-    ptrdiff_t a_ahead, b_ahead; /* so far behind a and b lies what comes next: to be fetched meanwhile */
+    ptrdiff_t a_ahead,
+        b_ahead; /* so far behind a and b lies what comes next: to be fetched meanwhile */
 };
 
 /* Winograd's minimal filtering works on tiles of 8x8 pixels of the input, which overlap; each becomes

@@ -94,6 +94,7 @@ struct tile {
     const struct cpu_product *product;
     const float *a, *b, *bias, *gate;
     float *c;
+    ptrdiff_t b_ahead;
     int32_t part, depth;
     bool more, last; /* go on from what is in c; the sum is complete */
 };
@@ -143,7 +144,7 @@ INLINE void finish_tile(const struct tile *tile, vector sums[MAX_ROWS][MAX_VECTO
 INLINE void multiply_tile(const struct tile *tile, const int32_t rows, const int32_t vectors)
 {
     const struct cpu_product *p = tile->product;
-    const ptrdiff_t a_row = p->a_row;
+    const ptrdiff_t a_row = p->a_row, ahead = tile->b_ahead;
     const float *b = tile->b;
     vector sums[MAX_ROWS][MAX_VECTORS];
 
@@ -167,8 +168,10 @@ INLINE void multiply_tile(const struct tile *tile, const int32_t rows, const int
             vector row[MAX_VECTORS];
 
 #pragma GCC unroll 4
-            for (int32_t j = 0; j < vectors; j++)
+            for (int32_t j = 0; j < vectors; j++) {
                 row[j] = load(b + j * WIDTH);
+                __builtin_prefetch(b + ahead + j * WIDTH, 0, 3);
+            }
 #pragma GCC unroll 14
             for (int32_t i = 0; i < rows; i++) {
                 vector factor = spread(a[i * a_row]);
@@ -276,6 +279,7 @@ static void multiply_panel(const struct cpu_product *p, struct panel panel, int3
         int32_t rows = (p->rows - row + tiles - t - 1) / (tiles - t); /* even shares */
 
         tile.a = p->a + row * p->a_row + first;
+        tile.b_ahead = t == 0 ? p->b_ahead : 0;
         tile.c = p->c + row * p->c_row + panel.first;
         tile.gate = p->gate == NULL ? NULL : p->gate + row * p->c_row + panel.first;
         multiply_vectors(&tile, rows, panel.vectors);
