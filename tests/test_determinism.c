@@ -75,6 +75,26 @@ START_TEST(threads_of_each_algorithm)
 }
 END_TEST
 
+/* Their sums have one order and one rounding for each product, whatever the vectors' width. */
+START_TEST(avx2_and_avx512_give_the_same_bits)
+{
+    struct rig_desc desc = {.net = RIG_MNIST, .mode = NIN_TRAIN, .threads = 2, .batch = 16};
+    uint64_t states[2][MAX_STEPS];
+    nin_context *context = NULL;
+
+    desc.algorithm = (nin_algorithm)_i;
+    if (nin_context_create(&context, NIN_DESC(nin_context_desc,
+                                              .instructions = NIN_INSTRUCTIONS_AVX512)) != NIN_OK)
+        return; /* not on this processor */
+    nin_context_destroy(context);
+    for (int k = 0; k < 2; k++) {
+        desc.instructions = k == 0 ? NIN_INSTRUCTIONS_AVX2 : NIN_INSTRUCTIONS_AVX512;
+        run(states[k], &desc, 3);
+    }
+    ck_assert_mem_eq(states[0], states[1], 3 * sizeof states[0][0]);
+}
+END_TEST
+
 START_TEST(threads_small)
 {
     check_threads(RIG_SMALL, 54, SANITIZED ? 5 : 30);
@@ -523,6 +543,8 @@ Suite *determinism_suite(void)
     TCase *tc = tcase_create("threads");
 
     tcase_add_test(tc, threads_small);
+    tcase_add_loop_test(tc, avx2_and_avx512_give_the_same_bits, NIN_ALGORITHM_DIRECT,
+                        NIN_ALGORITHM_WINOGRAD + 1);
     tcase_add_loop_test(tc, threads_of_each_algorithm, NIN_ALGORITHM_AUTO,
                         NIN_ALGORITHM_WINOGRAD + 1);
     tcase_add_test(tc, threads_dense);

@@ -6,8 +6,8 @@
  *
  * Several threads may use one context at once, and several contexts do not know each other, with
  * one exception that OpenBLAS forces on us: OpenBLAS keeps its number of threads for the whole
- * process. libnin runs it on its own workers only, one thread each; so while any plan of the process
- * runs, the setting of OpenBLAS's pthread build is 1, and it is put back when the last one has
+ * process. Plans with NIN_ALGORITHM_GEMM run it on their own workers, one thread each; so while any
+ * of them runs, the setting of OpenBLAS's pthread build is 1, and it is put back when the last one has
  * finished. (Under the OpenMP build the setting belongs to each worker and nothing is touched.) */
 
 #include <nin/device.h>
@@ -38,7 +38,7 @@ typedef struct {
     nin_instruction_set
         instructions; /* of a CPU context. NIN_INSTRUCTIONS_AUTO: what the environment
                              variable NIN_CPU_ISA names (baseline, avx2, avx512), else the best.
-                             Part of the bits */
+                             AVX2 and AVX-512 give the same bits, the baseline others */
     int32_t reserved; /* 0 */
 } nin_context_desc;
 

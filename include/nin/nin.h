@@ -39,8 +39,9 @@
  * has the sentence. An array argument is host memory unless it is a tensor or its name says device.
  *
  * Caveats, in plain words:
- * - The same seed gives the same bits for any number of threads and after a resume, on one kind of
- *   processor, with one algorithm and one build of OpenBLAS: OpenBLAS picks its kernels by processor.
+ * - The same seed gives the same bits for any number of threads and after a resume, with one
+ *   algorithm on every processor that has AVX2 and FMA. Others give other bits; so does the algorithm gemm
+ *   on each kind of processor, since OpenBLAS picks its kernels by it.
  *   Initial weights, shuffles and dropout masks are the same everywhere.
  * - Networks, contexts and data sets may be used by several threads at once; everything else serves one
  *   thread at a time.
