@@ -202,15 +202,20 @@ $(TEST_PROGRAM): $(TEST_O) $(OUT)/tests/objects $(OUT)/lib/libnin.a
 SCRIPT_ENV = NIN_LIB=$(OUT)/lib CC='$(CC)' CXX='$(CXX)' MAKE='$(MAKE)' PKG_CONFIG='$(PKG_CONFIG)' \
              NIN_FLAGS='$(CFLAGS) $(addprefix -fsanitize=,$(SANITIZE)) $(LDFLAGS)'
 
-.PHONY: check check-unit check-abi check-headers check-install check-version check-examples \
+.PHONY: check check-unit check-instructions check-abi check-headers check-install check-version check-examples \
         check-mutants test-program abi-list
-check: check-unit check-abi check-headers check-install check-version check-examples check-mutants
+check: check-unit check-instructions check-abi check-headers check-install check-version check-examples check-mutants
 
 test-program: $(TEST_PROGRAM)
 
 # Check gives a test 4 seconds; a busy machine needs more
 check-unit: $(TEST_PROGRAM)
 	CK_DEFAULT_TIMEOUT=$${CK_DEFAULT_TIMEOUT:-$(if $(SANITIZE),600,60)} $(TEST_PROGRAM)
+
+# the numbers of each instruction set that this machine has
+check-instructions: $(TEST_PROGRAM)
+	@CK_DEFAULT_TIMEOUT=$${CK_DEFAULT_TIMEOUT:-$(if $(SANITIZE),600,60)} \
+	  NIN_TEST_PROGRAM=$(TEST_PROGRAM) sh tests/check_instructions.sh
 
 check-abi check-headers check-install check-version: check-%: lib
 	+@$(SCRIPT_ENV) sh tests/check_$*.sh
