@@ -219,6 +219,8 @@ static void add_flat_weights(const struct cpu_call *call)
                               .b_row = op->out.c,
                               .c_row = padded_columns(call->cpu)};
 
+    if (call->cpu->rowwise) /* the next strip: forward wrote it long ago */
+        outer.a_ahead = outer.rows * outer.a_row;
     call->cpu->kernels->add_outer(&outer);
 }
 
