@@ -7,6 +7,8 @@
 #     # FILE: what is wrong then          the second line
 #     # fails: TEST ...                   tests that see it, every one of them
 #     # in: SUITE [CASE]                  where they are, if not in the parity suite
+#     # through: SOURCE                   of a header: the source that includes it, as it is compiled for
+#                                         every processor; the tests then run on that
 #
 # The copy is compiled as the file is and linked before the library, where it stands in for the
 # archive's member. Then those tests have to fail by an assertion: a crash, or a mutant that does not
@@ -27,13 +29,18 @@ fail() { # sentence; shows what was said
 }
 
 build() { # script, source file
-    sed -f "$1" "$2" > "$work/mutant.c"
-    if cmp -s "$2" "$work/mutant.c"; then
+    through=$(header through "$1")
+    mutant=$work/mutant.c
+    [ -z "$through" ] || mutant=$work/quoted/${2#src/}
+    mkdir -p "$(dirname "$mutant")"
+    sed -f "$1" "$2" > "$mutant"
+    if cmp -s "$2" "$mutant"; then
         fail "$1 changes nothing in $2"
     fi
     # shellcheck disable=SC2086 # lists of words
     {
-        $NIN_COMPILE -c -o "$work/mutant.o" "$work/mutant.c" > "$work/said" 2>&1 ||
+        $NIN_COMPILE -iquote "$work/quoted" -c -o "$work/mutant.o" "${through:-$mutant}" \
+            > "$work/said" 2>&1 ||
             fail "$1: the mutant of $2 does not compile"
         $NIN_LINK -o "$work/mutant" $NIN_TEST_OBJECTS "$work/mutant.o" $NIN_TEST_LIBS \
             > "$work/said" 2>&1 || fail "$1: the mutant of $2 cannot be linked"
@@ -41,13 +48,15 @@ build() { # script, source file
 }
 
 run() { # program, suite, case or nothing; sets tests, failures and errors (what is no assertion)
-    env CK_RUN_SUITE="$2" ${3:+CK_RUN_CASE="$3"} "$1" > "$work/said" 2>&1 || true
+    env CK_RUN_SUITE="$2" ${3:+CK_RUN_CASE="$3"} ${through:+NIN_CPU_ISA=baseline} "$1" \
+        > "$work/said" 2>&1 || true
     # shellcheck disable=SC2046 # three words: 95%: Checks: 20, Failures: 1, Errors: 0
     set -- $(awk '/^[0-9]+%: Checks: / { print $3 + 0, $5 + 0, $7 + 0 }' "$work/said")
     [ $# -eq 3 ] || fail "the test program did not get to its end"
     tests=$1 failures=$2 errors=$3
 }
 
+through=
 sound="|"
 check_sound() { # suite and case: that they pass without a mutant, once
     case $sound in *"|$1|"*) return ;; esac
@@ -72,6 +81,7 @@ header() { # key, script: the words behind it
 mutants=0
 caught=0
 for script in tests/mutants/*.sed; do
+    rm -rf "$work/quoted"
     about=$(sed -n '2s/^# //p' "$script")
     where=$(header in "$script")
     where=${where:-parity}

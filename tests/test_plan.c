@@ -713,9 +713,9 @@ static const struct {
     int32_t side, batch;
     const char *order; /* what it has in either case */
 } relu_nets[] = {
-    {describe_wide, "wide", 32, 9, "images: units of 9 in 8 lanes; maps: units of 4 in 8 lanes"},
+    {describe_wide, "wide", 32, 9, "images: units of 9 in 8 lanes; maps: units of 8 in 8 lanes"},
     {describe_two_relus, "wide", 32, 9,
-     "images: units of 9 in 8 lanes; maps: units of 4 in 8 lanes"},
+     "images: units of 9 in 8 lanes; maps: units of 8 in 8 lanes"},
     {describe_large, "large", 128, 40, "images: units of 40 in 8 lanes"},
 };
 

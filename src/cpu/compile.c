@@ -21,7 +21,7 @@ static const size_t DENSE_WEIGHT_BYTES = (size_t)256 << 10;
 /* A unit has at least this many pixels in its smallest convolution, so that a product reuses weights
  * often, as long as its activations stay below the limit. */
 enum {
-    UNIT_PIXELS = 192,
+    UNIT_PIXELS = 384,
     MAX_UNIT = 64
 };
 
