@@ -49,7 +49,8 @@
  *   workers do not exist there, and destroying it would wait for them.
  * - The bits are promised for calling threads in the default floating-point environment (rounding to
  *   nearest, subnormals kept): initial weights, sums of losses and schedules are computed on them.
- *   Workers set it for themselves.
+ *   Workers round to nearest and take subnormals for 0, whatever the caller has set; the caller's own
+ *   environment is left as it is.
  * - The functions are not made for signal handlers: set a flag there and return NIN_STOP from a
  *   callback. */
 

@@ -12,11 +12,20 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#if defined(__SSE__)
+#include <xmmintrin.h>
+#endif
 
 /* About as long as the shares of one op differ. */
 enum {
     MEETING_SPINS = 4000
 };
+
+#if defined(__SSE__)
+enum {
+    FLUSH_SUBNORMALS = 0x8040 /* of MXCSR: results (bit 15) and operands (bit 6) */
+};
+#endif
 
 struct worker {
     struct cpu_workers *pool;
@@ -37,13 +46,24 @@ struct cpu_workers {
     struct worker members[];
 };
 
+/* Rounding to nearest, whatever the thread that makes the plan has set; and numbers below the normal ones
+ * are 0, for a processor may take a hundred times as long over each, and a network that fades away is full
+ * of them. */
+static void set_arithmetic(void)
+{
+    fesetenv(FE_DFL_ENV);
+#if defined(__SSE__)
+    _mm_setcsr(_mm_getcsr() | FLUSH_SUBNORMALS);
+#endif
+}
+
 static void *serve(void *argument)
 {
     struct worker *self = argument;
     struct cpu_workers *pool = self->pool;
     uint64_t seen = 0;
 
-    fesetenv(FE_DFL_ENV); /* not the rounding or flushing of whoever makes the plan */
+    set_arithmetic();
     nin__cpu_gemm_enter_thread();
     pthread_mutex_lock(&pool->lock);
     for (;;) {
