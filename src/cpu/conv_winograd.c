@@ -6,12 +6,9 @@
  *     y  = A (sum over C  of B x * E w)        dx the same with dy for x and the kernel turned around
  *     dw = A (sum over tiles of B x * E dy)    size and kernel change places; one A a step
  *
- * so at each of the 64 points there is one matrix product over all tiles of the chunk.
- *
- * A side that size does not divide is covered by full tiles and by short ones of size - 1. The last output
- * of a tile is all that needs the point at infinity: short tiles leave it out. A point's tiles lie side by
- * side in this order: short above, full across; full; full above, short across; short. */
+ * so at each of the 64 points there is one matrix product over all tiles of the chunk. */
 #include "cpu/conv.h"
+#include "cpu/tiles.h"
 
 #include <string.h>
 
@@ -24,125 +21,9 @@ enum {
     BLOCK_COLUMNS = 64
 };
 
-/* ---- tiles -------------------------------------------------------------------------------- */
-
-/* How a side of n pixels is cut. */
-struct cut {
-    int32_t size, full, tiles; /* of a full tile; how many are full; all */
-};
-
-static struct cut cut_side(int32_t n, int32_t kernel)
-{
-    struct cut cut = {.size = WINOGRAD_SIDE + 1 - kernel};
-    int32_t spare;
-
-    cut.tiles = (n + cut.size - 1) / cut.size;
-    spare = cut.tiles * cut.size - n;
-    cut.full = spare < cut.tiles ? cut.tiles - spare : 0;
-    return cut;
-}
-
-/* Where tile i begins. */
-static int32_t tile_start(struct cut cut, int32_t i)
-{
-    return i <= cut.full ? i * cut.size : cut.full * cut.size + (i - cut.full) * (cut.size - 1);
-}
-
-/* The tiles of some images, and the range of them that each kind of point sees. */
-struct tiling {
-    struct cut down, across;
-    int32_t images, count;
-    int32_t full_across[2], full_down[2], full[2]; /* first, end */
-};
-
-static struct tiling tile_images(int32_t h, int32_t w, int32_t kernel, int32_t images)
-{
-    struct tiling t = {
-        .down = cut_side(h, kernel), .across = cut_side(w, kernel), .images = images};
-    int32_t short_full = images * (t.down.tiles - t.down.full) * t.across.full;
-    int32_t full_full = images * t.down.full * t.across.full;
-    int32_t full_short = images * t.down.full * (t.across.tiles - t.across.full);
-
-    t.count = images * t.down.tiles * t.across.tiles;
-    t.full_across[0] = 0;
-    t.full_across[1] = short_full + full_full;
-    t.full_down[0] = t.full[0] = short_full;
-    t.full[1] = short_full + full_full;
-    t.full_down[1] = t.full[1] + full_short;
-    return t;
-}
-
-/* Tiles that take part at a point. */
-static void tiles_of_point(const struct tiling *t, int32_t point, int32_t *first, int32_t *count)
-{
-    static const int32_t infinity = WINOGRAD_SIDE - 1;
-    const int32_t all[2] = {0, t->count};
-    bool down = point / WINOGRAD_SIDE == infinity, across = point % WINOGRAD_SIDE == infinity;
-    const int32_t *range = down && across ? t->full
-                           : down         ? t->full_down
-                           : across       ? t->full_across
-                                          : all;
-
-    *first = range[0];
-    *count = range[1] - range[0];
-}
-
-struct tile {
-    int32_t index, image, y, x; /* first row and column of the output */
-    int32_t rows, columns;      /* of the output, size or less */
-};
-
-/* Tiles of one kind, from `first` on in the order of points: down and across from i0 and j0 on. */
-struct kind {
-    int32_t i0, i1, j0, j1;
-};
-
-static struct kind tile_kind(const struct tiling *t, int32_t k)
-{
-    const struct cut *d = &t->down, *a = &t->across;
-    const struct kind kinds[4] = {{d->full, d->tiles, 0, a->full},
-                                  {0, d->full, 0, a->full},
-                                  {0, d->full, a->full, a->tiles},
-                                  {d->full, d->tiles, a->full, a->tiles}};
-
-    return kinds[k];
-}
-
-static struct tile tile_at(const struct tiling *t, struct kind kind, int32_t n)
-{
-    int32_t across = kind.j1 - kind.j0, area = (kind.i1 - kind.i0) * across;
-    int32_t i = kind.i0 + n % area / across, j = kind.j0 + n % across;
-
-    return (struct tile){.image = n / area,
-                         .y = tile_start(t->down, i),
-                         .x = tile_start(t->across, j),
-                         .rows = t->down.size - (i >= t->down.full),
-                         .columns = t->across.size - (j >= t->across.full)};
-}
-
-/* The tile of an index. */
-static struct tile find_tile(const struct tiling *t, int32_t index)
-{
-    int32_t n = index;
-
-    for (int32_t k = 0; k < 4; k++) {
-        struct kind kind = tile_kind(t, k);
-        int32_t count = t->images * (kind.i1 - kind.i0) * (kind.j1 - kind.j0);
-
-        if (n < count) {
-            struct tile tile = tile_at(t, kind, n);
-
-            tile.index = index;
-            return tile;
-        }
-        n -= count;
-    }
-    return (struct tile){0};
-}
-
 /* Floats from point to point: the tiles of one, and a cache line more, so that the 64 points of a tile do
  * not all fall into one set of the cache. */
-static ptrdiff_t slab_of(const struct tiling *t, int32_t channels)
+static ptrdiff_t slab_of(const struct cpu_tiling *t, int32_t channels)
 {
     return (ptrdiff_t)t->count * channels + NIN__ALIGNMENT / (ptrdiff_t)sizeof(float);
 }
@@ -163,11 +44,11 @@ static const float *pixel(const struct images *m, int32_t image, int32_t y, int3
 }
 
 /* v: [point][tile][C], B of the 8x8 pixels from (y - pad, x - pad) on. */
-static void map_data(const struct cpu_kernels *kernels, const struct tiling *t,
+static void map_data(const struct cpu_kernels *kernels, const struct cpu_tiling *t,
                      const struct images *m, int32_t pad, float *v)
 {
     for (int32_t n = 0; n < t->count; n++) {
-        struct tile tile = find_tile(t, n);
+        struct cpu_tile tile = nin__cpu_find_tile(t, n);
         const float *pixels[WINOGRAD_POINTS];
 
         for (int32_t k = 0; k < WINOGRAD_POINTS; k++)
@@ -178,13 +59,13 @@ static void map_data(const struct cpu_kernels *kernels, const struct tiling *t,
 }
 
 /* d: [point][tile][channels], E of the tile's own pixels of channels from `first` on. */
-static void map_gradient(const struct cpu_kernels *kernels, const struct tiling *t,
+static void map_gradient(const struct cpu_kernels *kernels, const struct cpu_tiling *t,
                          const struct images *m, int32_t first, int32_t channels, float *d)
 {
     int32_t size = t->down.size;
 
     for (int32_t n = 0; n < t->count; n++) {
-        struct tile tile = find_tile(t, n);
+        struct cpu_tile tile = nin__cpu_find_tile(t, n);
         const float *pixels[36];
 
         for (int32_t k = 0; k < size * size; k++) {
@@ -207,8 +88,8 @@ struct outputs {
 };
 
 /* Columns first ... first + columns - 1 of y from m: [point][tile][columns]. */
-static void map_outputs(const struct cpu_kernels *kernels, const struct tiling *t, const float *m,
-                        const struct outputs *o, int32_t first, int32_t columns)
+static void map_outputs(const struct cpu_kernels *kernels, const struct cpu_tiling *t,
+                        const float *m, const struct outputs *o, int32_t first, int32_t columns)
 {
     struct cpu_winograd_output out = {.bias = o->bias == NULL ? NULL : o->bias + first,
                                       .relu = o->relu,
@@ -219,7 +100,7 @@ static void map_outputs(const struct cpu_kernels *kernels, const struct tiling *
                                       .column = o->c};
 
     for (int32_t n = 0; n < t->count; n++) {
-        struct tile tile = find_tile(t, n);
+        struct cpu_tile tile = nin__cpu_find_tile(t, n);
         ptrdiff_t at = (((ptrdiff_t)tile.image * o->h + tile.y) * o->w + tile.x) * o->c + first;
 
         out.m = m + (ptrdiff_t)n * columns;
@@ -265,7 +146,7 @@ static size_t sum_floats(const struct cpu_op *cpu)
 /* How many images go through a pass together. */
 static int32_t pass_images(const struct nin__op *op, int32_t most)
 {
-    int32_t tiles = tile_images(op->out.h, op->out.w, op->kernel_h, 1).count;
+    int32_t tiles = nin__cpu_tile_images(op->out.h, op->out.w, op->kernel_h, 1).count;
 
     return tiles < most ? most / tiles : 1;
 }
@@ -284,10 +165,10 @@ static struct scratch lay_scratch(const struct cpu_op *cpu, int32_t images)
 {
     const struct nin__op *op = cpu->op;
     int32_t together = pass_images(op, WEIGHT_TILES > DATA_TILES ? WEIGHT_TILES : DATA_TILES);
-    struct tiling out =
-        tile_images(op->out.h, op->out.w, op->kernel_h, together < images ? together : images);
-    struct tiling in =
-        tile_images(op->in.h, op->in.w, op->kernel_h, together < images ? together : images);
+    struct cpu_tiling out = nin__cpu_tile_images(op->out.h, op->out.w, op->kernel_h,
+                                                 together < images ? together : images);
+    struct cpu_tiling in = nin__cpu_tile_images(op->in.h, op->in.w, op->kernel_h,
+                                                together < images ? together : images);
     size_t zeros = largest((size_t)padded(cpu, op->in.c), (size_t)padded(cpu, op->out.c));
     size_t data = (size_t)slab_of(&out, op->in.c);
     size_t products =
@@ -322,7 +203,7 @@ static const float *clear_zeros(const struct cpu_call *call, struct scratch s)
 /* ---- forward and data --------------------------------------------------------------------- */
 
 /* At each point, for a block of columns: products [tile][columns] = data [tile][depth] * weights. */
-static void multiply_points(const struct cpu_kernels *kernels, const struct tiling *t,
+static void multiply_points(const struct cpu_kernels *kernels, const struct cpu_tiling *t,
                             const float *data, const float *weights, float *products, int32_t depth,
                             int32_t columns)
 {
@@ -337,7 +218,7 @@ static void multiply_points(const struct cpu_kernels *kernels, const struct tili
     for (int32_t k = 0; k < WINOGRAD_POINTS; k++) {
         int32_t first;
 
-        tiles_of_point(t, k, &first, &product.rows);
+        nin__cpu_tiles_of_point(t, k, &first, &product.rows);
         product.a = data + k * slab_of(t, depth) + (ptrdiff_t)first * depth;
         product.b = weights + (size_t)k * packed;
         product.c = products + k * slab_of(t, columns) + (ptrdiff_t)first * columns;
@@ -350,7 +231,7 @@ static void convolve(const struct cpu_call *call, const struct images *x, int32_
                      const float *weights, const struct outputs *o)
 {
     const struct cpu_kernels *kernels = call->cpu->kernels;
-    struct tiling t = tile_images(o->h, o->w, call->op->kernel_h, call->images);
+    struct cpu_tiling t = nin__cpu_tile_images(o->h, o->w, call->op->kernel_h, call->images);
     struct scratch s = lay_scratch(call->cpu, call->images);
     float *data = call->scratch + s.data, *products = call->scratch + s.products;
 
@@ -424,7 +305,7 @@ static void add_weights(const struct cpu_call *call, const struct images *x,
                         const struct images *dy)
 {
     const struct cpu_kernels *kernels = call->cpu->kernels;
-    struct tiling t = tile_images(dy->h, dy->w, call->op->kernel_h, call->images);
+    struct cpu_tiling t = nin__cpu_tile_images(dy->h, dy->w, call->op->kernel_h, call->images);
     struct scratch s = lay_scratch(call->cpu, call->images);
     float *data = call->scratch + s.data, *gradients = call->scratch + s.products;
     struct cpu_outer outer = {.fresh = call->fresh,
@@ -443,7 +324,7 @@ static void add_weights(const struct cpu_call *call, const struct images *x,
         for (int32_t k = 0; k < WINOGRAD_POINTS; k++) {
             int32_t first;
 
-            tiles_of_point(&t, k, &first, &outer.rows);
+            nin__cpu_tiles_of_point(&t, k, &first, &outer.rows);
             outer.a = data + k * slab_of(&t, x->c) + (ptrdiff_t)first * x->c;
             outer.b = gradients + k * slab_of(&t, outer.columns) + (ptrdiff_t)first * outer.columns;
             outer.c = call->lane + (ptrdiff_t)k * x->c * outer.c_row + n;
@@ -588,7 +469,7 @@ bool nin__cpu_winograd_fits(const struct nin__op *op)
 bool nin__cpu_winograd_pays(const struct nin__op *op)
 {
     static const int64_t MAP_COST = 5;
-    struct tiling t = tile_images(op->out.h, op->out.w, op->kernel_h, 1);
+    struct cpu_tiling t = nin__cpu_tile_images(op->out.h, op->out.w, op->kernel_h, 1);
     int64_t pixels = (int64_t)op->out.h * op->out.w, c = op->in.c, oc = op->out.c;
     int64_t direct = pixels * op->kernel_h * op->kernel_w * c * oc, winograd = 0;
     int64_t mapped = (c + 15) / 16 * 16 + (oc + 15) / 16 * 16;
@@ -596,7 +477,7 @@ bool nin__cpu_winograd_pays(const struct nin__op *op)
     for (int32_t k = 0; k < WINOGRAD_POINTS; k++) {
         int32_t first, count;
 
-        tiles_of_point(&t, k, &first, &count);
+        nin__cpu_tiles_of_point(&t, k, &first, &count);
         winograd += count * c * oc;
     }
     return winograd + MAP_COST * WINOGRAD_POINTS * t.count * mapped < direct;

@@ -146,6 +146,10 @@ struct nin__executable {
 /* instructions.c: the kernels of an instruction set, or of the best one that there is. */
 nin_status nin__cpu_choose_kernels(const struct cpu_kernels **out, nin_instruction_set choice);
 
+/* segments.c: segments and their units; then, when whole-batch buffers are known, groups. */
+void nin__cpu_cut_segments(struct nin__executable *executable);
+void nin__cpu_cut_groups(struct nin__executable *executable);
+
 /* compile.c */
 nin_status nin__cpu_compile(struct nin__executable **out, struct nin__device *device,
                             const struct nin__program *program,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# src/cpu/compile.c: a segment may end before a ReLU, so where it ends depends on what is kept
+# src/cpu/segments.c: a segment may end before a ReLU, so where it ends depends on what is kept
 # in: plan results
 # fails: keeping_what_is_before_a_relu_changes_no_order
 #
