@@ -521,6 +521,34 @@ START_TEST(busy_checkpoints)
 }
 END_TEST
 
+/* Saves after the third step, and after the fifth goes back to there. */
+static nin_status go_back_once(const nin_step_info *info, void *user)
+{
+    static int times;
+    nin_trainer *trainer = user;
+
+    if (info->step == 3 && times == 0)
+        return nin_trainer_save(trainer, in_folder("third"));
+    if (info->step == 5 && times++ == 0)
+        return nin_trainer_restore(trainer, in_folder("third"), NULL);
+    return NIN_OK;
+}
+
+START_TEST(callbacks_save_and_restore)
+{
+    struct run run = start((struct choice){0}), straight = start((struct choice){0});
+
+    ASSERT_OK(nin_trainer_fit(
+        NULL, run.trainer,
+        NIN_DESC(nin_fit_desc, .epochs = 2, .on_step = go_back_once, .user = run.trainer)));
+    ASSERT_OK(nin_trainer_fit(NULL, straight.trainer, NIN_DESC(nin_fit_desc, .epochs = 2)));
+    ck_assert_int_eq(nin_trainer_steps(run.trainer), nin_trainer_steps(straight.trainer));
+    assert_same_parameters(run.network, straight.network);
+    end(&straight);
+    end(&run);
+}
+END_TEST
+
 /* Places in the header of a checkpoint after 6 steps of 4 an epoch. */
 static const struct {
     const char *from, *to, *words;
@@ -789,6 +817,7 @@ Suite *checkpoint_suite(void)
     tcase_add_loop_test(tests, another_algorithm, 0, COUNT(algorithms));
     tcase_add_test(tests, another_algorithm_of_another_run);
     tcase_add_test(tests, busy_checkpoints);
+    tcase_add_test(tests, callbacks_save_and_restore);
     tcase_add_loop_test(tests, crafted_checkpoints, 0, COUNT(states));
     tcase_add_test(tests, crafted_curves);
     tcase_add_test(tests, crafted_multipliers);

@@ -42,7 +42,8 @@ typedef struct {
  *   image  channels x height x width elements of the data set's dtype, to be filled
  *   label  to be set, >= 0
  *   index  0 to count - 1
- * Called on the thread that runs the trainer, in the order of the batch. A status other than NIN_OK
+ * Called on the thread that runs the trainer, in the order of the batch. It must not call that
+ * trainer, which says NIN_BUSY, nor destroy what is being used. A status other than NIN_OK
  * ends the step, which has then changed nothing, and comes back from the call unchanged. */
 typedef nin_status (*nin_sample_callback)(void *image, int32_t *label, int64_t index, void *user);
 
