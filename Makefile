@@ -148,7 +148,7 @@ $(KERNELS_O): $(OUT)/src/cpu/kernels_%.o: src/cpu/kernels.c
 	$(Q)$(COMPILE) $(FLAGS_$*) $(LIB_CPPFLAGS) -Isrc -c -o $@ $<
 
 # Examples and benchmarks see the public headers and the shared library only.
-$(OUT)/examples/mnist_nin: $(wildcard $(addprefix examples/,options.[ch] plot.[ch] progress.[ch]))
+$(OUT)/examples/mnist_nin: $(wildcard $(addprefix examples/,options.[ch] output.[ch] plot.[ch] progress.[ch]))
 OUTSIDE  := $(filter-out bench/layers,$(EXAMPLES) $(BENCHES))
 $(BENCHES:%=$(OUT)/%): bench/measure.c bench/measure.h
 $(OUTSIDE:%=$(OUT)/%): $(OUT)/%: %.c $(OUT)/lib/libnin.so

@@ -2,8 +2,8 @@
 
 /* The MNIST experiment of Network In Network (Lin, Chen, Yan 2013), by libnin's public interface.
  *
- * The parts: options.c reads the command line, progress.c shows how training goes, plot.c writes
- * the curve. This file is the experiment: what is made, how it is trained, what is written when.
+ * The parts: options.c reads the command line, progress.c shows how training goes, plot.c draws
+ * the curve, output.c puts files in their places. This file is the experiment: what is made, how it is trained, what is written when.
  * Read it from `main` upwards; 01_first_network.c and its neighbours are shorter first programs. */
 
 #include "options.h"

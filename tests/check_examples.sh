@@ -34,4 +34,25 @@ experiment() { # epochs, seed, what it has to say, options...
 experiment 1 5 'seed 5$' --checkpoint run
 experiment 2 9 'seed 5$' --resume run
 experiment 3 9 'epoch 2 is over' --resume run
+# Outputs that could not be written in the end are refused at the start.
+refused() { # status, what it has to say, options...
+    status=$1 words=$2 got=0
+    shift 2
+    (cd "$scratch" && "$here/examples/mnist_nin" --data . --epochs 1 --quiet "$@" > out 2> err) || got=$?
+    [ "$got" -eq "$status" ] && grep -q -e "$words" "$scratch/err" ||
+        { cat "$scratch/err" >&2; echo "mnist_nin $*: status $got, no '$words'" >&2; exit 1; }
+}
+mkdir "$scratch/folder"
+name=$(printf '%0250d' 0)
+for option in save checkpoint curve plot; do
+    refused 1 'cannot be written: it is a folder' "--$option" folder
+    refused 1 'cannot be written: it is no regular file' "--$option" /dev/null
+    refused 1 'cannot be written: ' "--$option" missing/file
+    refused 1 'cannot be written: ' "--$option" run/file
+    refused 1 'cannot be written: ' "--$option" "$name"
+done
+refused 2 '--threads takes a whole number from 0 to 128' --threads 129
+left=$(cd "$scratch" && echo *.tmp folder/*)
+[ "$left" = '*.tmp folder/*' ] || { echo "mnist_nin left $left" >&2; exit 1; }
+
 echo "check-examples: $count lessons run, an experiment resumed"
