@@ -18,7 +18,6 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 /* Leaves a function with the first status that is not NIN_OK: nin_last_error has the sentence. */
 #define TRY(call)                                                                                  \
@@ -41,6 +40,9 @@ struct run {
     double started;
     int estimated; /* the user has been told how long it will take */
     int failed;    /* a file could not be written */
+    struct {
+        int network, checkpoint, curve, plot; /* the file is as the run left off */
+    } written;
     nin_health health;
 
     nin_context *context;
@@ -196,21 +198,39 @@ static void tell_health(struct run *run, nin_health health)
 /* ---- files --------------------------------------------------------------------------------- */
 
 /* Training goes on when a file cannot be written; the exit status will tell. */
+static int is_saved(struct run *run, nin_status status)
+{
+    if (status == NIN_OK)
+        return 1;
+    complain(run, "%s", nin_last_error());
+    run->failed = 1;
+    return 0;
+}
+
+static void save_network(struct run *run)
+{
+    const char *path = run->options.save;
+
+    if (path != NULL)
+        run->written.network = is_saved(run, nin_network_save(run->network, path));
+}
+
 static void save_checkpoint(struct run *run)
 {
     const char *path = run->options.checkpoint;
 
-    if (path != NULL && nin_trainer_save(run->trainer, path) != NIN_OK) {
-        complain(run, "%s", nin_last_error());
-        run->failed = 1;
-    }
+    if (path != NULL)
+        run->written.checkpoint = is_saved(run, nin_trainer_save(run->trainer, path));
 }
 
 static void save_curve(struct run *run)
 {
     const char *path = run->options.curve;
-    int error = path != NULL ? plot_write_csv(run->trainer, path) : 0;
 
+    if (path == NULL)
+        return;
+    int error = plot_write_csv(run->trainer, path);
+    run->written.curve = error == 0;
     if (error != 0) {
         complain(run, "the curve cannot be written to '%s': %s", path, strerror(error));
         run->failed = 1;
@@ -223,8 +243,10 @@ static void save_plot(struct run *run)
 
     if (path == NULL)
         return;
+    run->written.plot = 0;
     switch (plot_draw(run->trainer, path, is_reference(run))) {
     case PLOT_DONE:
+        run->written.plot = 1;
         return;
     case PLOT_NO_GNUPLOT:
         complain(run, "there is no gnuplot to draw '%s' with%s", path,
@@ -385,13 +407,13 @@ static double read_curve(nin_epoch_info *last, nin_epoch_info *best, const nin_t
     return seconds;
 }
 
-static void print_file(const char *what, const char *path)
+static void print_file(const char *what, const char *path, int written)
 {
-    if (path != NULL && access(path, F_OK) == 0)
+    if (written)
         printf("%-17s %s\n", what, path);
 }
 
-static void print_summary(const struct run *run, int saved)
+static void print_summary(const struct run *run)
 {
     const struct options *o = &run->options;
     nin_epoch_info last, best;
@@ -409,10 +431,10 @@ static void print_summary(const struct run *run, int saved)
     if (o->resume != NULL)
         printf(", all epochs together %s", duration_text(seconds).text);
     printf("\n");
-    print_file("network", saved ? o->save : NULL);
-    print_file("checkpoint", o->checkpoint);
-    print_file("curve", o->curve);
-    print_file("plot", o->plot);
+    print_file("network", o->save, run->written.network);
+    print_file("checkpoint", o->checkpoint, run->written.checkpoint);
+    print_file("curve", o->curve, run->written.curve);
+    print_file("plot", o->plot, run->written.plot);
     if (advice(run) != NULL && o->quiet)
         printf("%s\n", advice(run));
 }
@@ -422,10 +444,10 @@ static int end_interrupted(struct run *run)
 {
     progress_clear(&run->progress);
     save_checkpoint(run);
-    print_summary(run, 0);
+    print_summary(run);
     if (run->options.checkpoint == NULL) {
         printf("\nStopped. There was no --checkpoint, so that the run cannot go on.\n");
-    } else if (!run->failed) {
+    } else if (run->written.checkpoint) {
         printf("\nStopped in epoch %lld. To go on:\n  ",
                (long long)nin_trainer_epochs(run->trainer) + 1);
         options_print_resume(&run->options, stdout);
@@ -435,18 +457,10 @@ static int end_interrupted(struct run *run)
 
 static int end_trained(struct run *run, nin_fit_end end)
 {
-    int saved = 0;
-
-    if (run->options.save != NULL) {
-        saved = nin_network_save(run->network, run->options.save) == NIN_OK;
-        if (!saved) {
-            complain(run, "%s", nin_last_error());
-            run->failed = 1;
-        }
-    }
+    save_network(run);
     if (end == NIN_FIT_RATE && !run->options.quiet)
         printf("\nThe rate has been cut twice: the recipe ends here.\n");
-    print_summary(run, saved);
+    print_summary(run);
     return run->failed;
 }
 

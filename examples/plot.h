@@ -6,7 +6,7 @@
 
 #include <nin/nin.h>
 
-/* Writes one line for each closed epoch. Returns 0 or an errno. */
+/* Writes one line for each closed epoch. Returns 0, or an errno: the old file is then as it was. */
 int plot_write_csv(const nin_trainer *trainer, const char *path);
 
 enum plot_result {
@@ -16,7 +16,7 @@ enum plot_result {
 };
 
 /* Draws the test error with gnuplot as a PNG. `reference`: with the axis of the reference
- * experiment, .32 to .92 %; else the axis fits the curve. */
+ * experiment, .32 to .92 %; else the axis fits the curve. What fails leaves the old file. */
 enum plot_result plot_draw(const nin_trainer *trainer, const char *path, int reference);
 
 #endif

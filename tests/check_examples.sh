@@ -55,4 +55,19 @@ refused 2 '--threads takes a whole number from 0 to 128' --threads 129
 left=$(cd "$scratch" && echo *.tmp folder/*)
 [ "$left" = '*.tmp folder/*' ] || { echo "mnist_nin left $left" >&2; exit 1; }
 
+# A full disk, here a limit of 512 or 1024 bytes for a file: what was there stays whole, and what could not be
+# written is not said to be.
+limited() {
+    trap '' XFSZ
+    ulimit -f 1
+    "$here/examples/mnist_nin" --data . --recipe reference --epochs 20 --checkpoint full --curve full.csv 2>&1 &&
+        echo 'status 0'
+}
+(cd "$scratch" && (limited) | cat > out) || true
+grep -q "the curve cannot be written to 'full.csv'" "$scratch/out" &&
+    grep -q 'full: cannot write' "$scratch/out" &&
+    ! grep -q -E '^(checkpoint|curve) |status 0' "$scratch/out" &&
+    [ ! -e "$scratch/full" ] && tail -n 1 "$scratch/full.csv" | grep -q '^[0-9]*,.*[.][0-9][0-9][0-9]$' ||
+    { cat "$scratch/out"; echo "mnist_nin on a full disk went wrong" >&2; exit 1; }
+
 echo "check-examples: $count lessons run, an experiment resumed"
