@@ -40,6 +40,7 @@ struct run {
     double started;
     int estimated; /* the user has been told how long it will take */
     int failed;    /* a file could not be written */
+    int shown;     /* epochs that this process has finished */
     struct {
         int network, checkpoint, curve, plot; /* the file is as the run left off */
     } written;
@@ -260,6 +261,13 @@ static void save_plot(struct run *run)
     run->options.plot = NULL; /* said once, not after each epoch */
 }
 
+static void save_state(struct run *run)
+{
+    save_checkpoint(run);
+    save_curve(run);
+    save_plot(run);
+}
+
 /* ---- what is made -------------------------------------------------------------------------- */
 
 static nin_status make_inputs(struct run *run)
@@ -357,55 +365,32 @@ static nin_status on_epoch(const nin_epoch_info *epoch, void *user)
 {
     struct run *run = user;
 
+    run->shown++;
     progress_epoch(&run->progress, epoch);
     tell_health(run, epoch->health);
     tell_estimate(run, epoch);
-    save_checkpoint(run);
-    save_curve(run);
-    save_plot(run);
+    save_state(run);
     return caught ? NIN_STOP : NIN_OK;
+}
+
+/* The reference program goes on while rate > 0.01 * first rate + 1e-15. */
+static double stop_rate(const struct run *run)
+{
+    return is_reference(run) ? 0.01 * reference_rate + 1e-15 : 0;
 }
 
 static nin_status train(nin_fit_end *end, struct run *run)
 {
-    /* the reference program goes on while rate > 0.01 * first rate + 1e-15 */
-    double stop_rate = is_reference(run) ? 0.01 * reference_rate + 1e-15 : 0;
-
     progress_begin(&run->progress, run->options.quiet, run->options.epochs);
     return nin_trainer_fit(end, run->trainer,
                            NIN_DESC(nin_fit_desc, .epochs = run->options.epochs,
-                                    .stop_rate = stop_rate, .test_plan = run->test_plan,
+                                    .stop_rate = stop_rate(run), .test_plan = run->test_plan,
                                     .test_set = run->test_set,
                                     .stall_epochs = is_reference(run) ? 10 : 2, .on_step = on_step,
                                     .on_epoch = on_epoch, .user = run));
 }
 
 /* ---- what came of it ----------------------------------------------------------------------- */
-
-static double error_percent(const nin_epoch_info *e)
-{
-    return 100 * (double)(e->test_count - e->test_correct) / (double)e->test_count;
-}
-
-/* The last and the best tested epoch (test_count 0: there is none), and the seconds of all. */
-static double read_curve(nin_epoch_info *last, nin_epoch_info *best, const nin_trainer *trainer)
-{
-    double seconds = 0;
-
-    *last = *best = (nin_epoch_info){.struct_size = sizeof *last};
-    for (int64_t i = 0; i < nin_trainer_epochs(trainer); i++) {
-        nin_epoch_info e = {.struct_size = sizeof e};
-        if (nin_trainer_curve(&e, trainer, i) != NIN_OK)
-            break;
-        seconds += e.seconds;
-        if (e.test_count == 0)
-            continue;
-        *last = e;
-        if (best->test_count == 0 || error_percent(&e) < error_percent(best))
-            *best = e;
-    }
-    return seconds;
-}
 
 static void print_file(const char *what, const char *path, int written)
 {
@@ -417,14 +402,14 @@ static void print_summary(const struct run *run)
 {
     const struct options *o = &run->options;
     nin_epoch_info last, best;
-    double seconds = read_curve(&last, &best, run->trainer);
+    double seconds = plot_read(&last, &best, run->trainer);
 
     if (!o->quiet)
         printf("\n");
     if (last.test_count > 0) {
-        printf("last test error   %5.2f %% (epoch %lld)\n", error_percent(&last),
+        printf("last test error   %5.2f %% (epoch %lld)\n", plot_test_error(&last),
                (long long)last.epoch);
-        printf("best test error   %5.2f %% (epoch %lld)\n", error_percent(&best),
+        printf("best test error   %5.2f %% (epoch %lld)\n", plot_test_error(&best),
                (long long)best.epoch);
     }
     printf("time              %s", duration_text(seconds_now() - run->started).text);
@@ -457,11 +442,26 @@ static int end_interrupted(struct run *run)
 
 static int end_trained(struct run *run, nin_fit_end end)
 {
+    progress_clear(&run->progress);
     save_network(run);
+    if (run->shown == 0) /* a run that was over when it was resumed */
+        save_state(run);
     if (end == NIN_FIT_RATE && !run->options.quiet)
         printf("\nThe rate has been cut twice: the recipe ends here.\n");
     print_summary(run);
     return run->failed;
+}
+
+/* A Ctrl-C that comes when nothing is left to train, but to test, interrupts nothing. */
+static nin_fit_end true_end(const struct run *run, nin_fit_end end)
+{
+    int32_t epochs = run->options.epochs;
+
+    if (end != NIN_FIT_STOPPED || nin_trainer_batch(run->trainer) != 0)
+        return end;
+    if (epochs > 0 && nin_trainer_epochs(run->trainer) >= epochs)
+        return NIN_FIT_EPOCHS;
+    return nin_optimizer_rate(run->optimizer) <= stop_rate(run) ? NIN_FIT_RATE : end;
 }
 
 static int experiment(struct run *run)
@@ -480,6 +480,7 @@ static int experiment(struct run *run)
         complain(run, "%s", nin_last_error());
         return 1;
     }
+    end = true_end(run, end);
     return end == NIN_FIT_STOPPED ? end_interrupted(run) : end_trained(run, end);
 }
 

@@ -14,7 +14,7 @@ extern char **environ;
 static const double paper_error = 0.47;   /* %, of MNIST in the paper */
 static const double reference_top = 0.92; /* %, of the axis for the reference experiment */
 
-static double test_error(const nin_epoch_info *e)
+double plot_test_error(const nin_epoch_info *e)
 {
     return 100 * (double)(e->test_count - e->test_correct) / (double)e->test_count;
 }
@@ -26,7 +26,7 @@ static void write_row(FILE *file, const nin_epoch_info *e)
     fprintf(file, "%lld,%lld,%.9g,%.9g,%.9g,%.9g,", (long long)e->epoch, (long long)e->steps,
             e->rate, e->loss, (double)e->correct / (double)e->count, e->metric);
     if (e->test_count > 0)
-        fprintf(file, "%.9g,%.9g", e->test_loss, test_error(e));
+        fprintf(file, "%.9g,%.9g", e->test_loss, plot_test_error(e));
     else
         fputs(",", file); /* no test: two empty fields */
     fprintf(file, ",%.3f\n", e->seconds);
@@ -48,6 +48,25 @@ int plot_write_csv(const nin_trainer *trainer, const char *path)
             write_row(output.file, &e);
     }
     return output_close(&output);
+}
+
+double plot_read(nin_epoch_info *last, nin_epoch_info *best, const nin_trainer *trainer)
+{
+    double seconds = 0;
+
+    *last = *best = (nin_epoch_info){.struct_size = sizeof *last};
+    for (int64_t i = 0; i < nin_trainer_epochs(trainer); i++) {
+        nin_epoch_info e = {.struct_size = sizeof e};
+        if (nin_trainer_curve(&e, trainer, i) != NIN_OK)
+            break;
+        seconds += e.seconds;
+        if (e.test_count == 0)
+            continue;
+        *last = e;
+        if (best->test_count == 0 || plot_test_error(&e) < plot_test_error(best))
+            *best = e;
+    }
+    return seconds;
 }
 
 /* ---- as a picture -------------------------------------------------------------------------- */
@@ -80,8 +99,8 @@ static void write_curve(FILE *script, const nin_trainer *trainer, int reference)
         nin_epoch_info e = {.struct_size = sizeof e};
         if (nin_trainer_curve(&e, trainer, i) != NIN_OK || e.test_count == 0)
             continue;
-        fprintf(script, "%lld %.9g\n", (long long)e.epoch, test_error(&e));
-        visible |= !reference || test_error(&e) <= reference_top;
+        fprintf(script, "%lld %.9g\n", (long long)e.epoch, plot_test_error(&e));
+        visible |= !reference || plot_test_error(&e) <= reference_top;
     }
     fputs("END\n", script);
     if (!visible)

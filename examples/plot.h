@@ -6,6 +6,12 @@
 
 #include <nin/nin.h>
 
+/* In percent, of an epoch that was tested. */
+double plot_test_error(const nin_epoch_info *epoch);
+
+/* The last and the best tested epoch (test_count 0: there is none). Returns the seconds of all. */
+double plot_read(nin_epoch_info *last, nin_epoch_info *best, const nin_trainer *trainer);
+
 /* Writes one line for each closed epoch. Returns 0, or an errno: the old file is then as it was. */
 int plot_write_csv(const nin_trainer *trainer, const char *path);
 

@@ -34,6 +34,25 @@ experiment() { # epochs, seed, what it has to say, options...
 experiment 1 5 'seed 5$' --checkpoint run
 experiment 2 9 'seed 5$' --resume run
 experiment 3 9 'epoch 2 is over' --resume run
+
+# A run that is over when it is resumed still writes what it is asked for.
+experiment 3 9 '^last test error' --resume run --save over --checkpoint again --curve over.csv
+for file in over again over.csv; do
+    [ -s "$scratch/$file" ] || { echo "mnist_nin: a run that was over has not written '$file'" >&2; exit 1; }
+done
+
+# Ctrl-C after the last batch, in a test that takes its time: training is over, so the run ends as ever.
+mkdir "$scratch/long"
+cp "$scratch"/train-* "$scratch/long"
+{ printf '\000\000\010\003\000\000\017\240\000\000\000\034\000\000\000\034'; head -c 3136000 /dev/zero; } \
+    > "$scratch/long/t10k-images-idx3-ubyte"
+{ printf '\000\000\010\001\000\000\017\240'; head -c 4000 /dev/zero; } > "$scratch/long/t10k-labels-idx1-ubyte"
+(cd "$scratch" && exec "$here/examples/mnist_nin" --data long --epochs 1 --threads 1 --save last > out 2> err) &
+experiment=$!
+until grep -q "test error" "$scratch/out" 2> /dev/null || ! kill -0 $experiment; do sleep 0.05; done
+kill -INT $experiment || true
+wait $experiment && [ -s "$scratch/last" ] && grep -q '^network' "$scratch/out" ||
+    { cat "$scratch/out" "$scratch/err" >&2; echo "mnist_nin: Ctrl-C in the last test" >&2; exit 1; }
 # Outputs that could not be written in the end are refused at the start.
 refused() { # status, what it has to say, options...
     status=$1 words=$2 got=0
