@@ -458,6 +458,26 @@ START_TEST(another_data_set)
 }
 END_TEST
 
+/* A callback's data are known by the id, and without one by their count and shape alone. */
+START_TEST(data_sets_without_an_id)
+{
+    struct run run = start((struct choice){.id = ""}), other = start((struct choice){.id = ""});
+    struct run named = start((struct choice){.id = "named"});
+    struct run longer = start((struct choice){.id = "", .images = IMAGES + 1});
+
+    ASSERT_OK(nin_trainer_save(run.trainer, in_folder("checkpoint")));
+    ASSERT_OK(nin_trainer_restore(other.trainer, in_folder("checkpoint"), NULL));
+    ASSERT_FAILS(NIN_MISMATCH, "data_set.id is '' there, 'named' here",
+                 nin_trainer_restore(named.trainer, in_folder("checkpoint"), NULL));
+    ASSERT_FAILS(NIN_MISMATCH, "data_set.count is 22 there, 23 here",
+                 nin_trainer_restore(longer.trainer, in_folder("checkpoint"), NULL));
+    end(&longer);
+    end(&named);
+    end(&other);
+    end(&run);
+}
+END_TEST
+
 /* Another algorithm may add up in another order, so both are taken or refused together. */
 static const struct {
     struct choice choice;
@@ -814,6 +834,7 @@ Suite *checkpoint_suite(void)
     tcase_add_test(tests, curve_of_a_ruined_run);
     tcase_add_loop_test(tests, another_run, 0, COUNT(mismatches));
     tcase_add_test(tests, another_data_set);
+    tcase_add_test(tests, data_sets_without_an_id);
     tcase_add_loop_test(tests, another_algorithm, 0, COUNT(algorithms));
     tcase_add_test(tests, another_algorithm_of_another_run);
     tcase_add_test(tests, busy_checkpoints);

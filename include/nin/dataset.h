@@ -56,8 +56,9 @@ typedef struct {
     int32_t height;
     int32_t width;
     nin_dtype dtype; /* NIN_F32 or NIN_U8 */
-    const char *id;  /* copied; names the data in a checkpoint, which otherwise holds a hash;
-                              at most 255 bytes */
+    const char *id;  /* copied; at most 255 bytes; NULL: the empty one. A checkpoint knows the data
+                        by it, by count, shape and dtype, and by nothing else: without an id, other
+                        data of the same count and shape are taken for the same */
 } nin_callback_desc;
 
 /* Reads a data set from two IDX files (the format of MNIST), plain or compressed by gzip.
