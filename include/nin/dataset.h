@@ -65,6 +65,8 @@ typedef struct {
  *   out     receives the data set, owned by the caller
  *   images  path of a file of unsigned bytes: N x H x W, or N x C x H x W
  *   labels  path of a file of N unsigned bytes
+ * Both are regular files; a pipe is refused. What stands behind the end of a gzip stream is not
+ * looked at.
  * Fails with NIN_IO (the sentence has the path and the system's reason), NIN_BAD_FORMAT (not such a
  * file, sizes that do not agree, too short, too long), NIN_OUT_OF_MEMORY. Since 0.1. */
 NIN_CHECKED nin_status nin_dataset_create_idx(nin_dataset **out, const char *images,
