@@ -514,6 +514,9 @@ START_TEST(arrays_refused)
     REFUSE_ARRAYS(width, 0, "channels 2, height 2, width 0");
 
     nin_arrays_desc desc = small_arrays();
+    desc.labels = (const void *)((const char *)largest + 1);
+    refuse_arrays(&desc, "the labels are not aligned");
+    desc = small_arrays();
     ck_assert_int_eq(nin_dataset_create_arrays(NULL, &desc), NIN_INVALID_ARGUMENT);
     desc.channels = desc.height = desc.width = INT32_MAX;
     refuse_arrays(&desc, "does not fit");
