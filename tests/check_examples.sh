@@ -6,11 +6,12 @@
 set -eu
 
 here=$PWD
+programs=$here/${NIN_EXAMPLES:-examples}
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 count=0
 for lesson in examples/[0-9][0-9]_*.c; do
-    program=$here/${lesson%.c}
+    program=$programs/$(basename "$lesson" .c)
     (cd "$scratch" && "$program" > out 2> err) || { cat "$scratch/err" >&2; echo "$lesson failed" >&2; exit 1; }
     [ -s "$scratch/out" ] || { echo "$lesson printed nothing" >&2; exit 1; }
     [ ! -s "$scratch/err" ] || { cat "$scratch/err" >&2; echo "$lesson complained" >&2; exit 1; }
@@ -27,7 +28,7 @@ done
 experiment() { # epochs, seed, what it has to say, options...
     epochs=$1 seed=$2 words=$3
     shift 3
-    (cd "$scratch" && "$here/examples/mnist_nin" --data . --recipe reference --epochs "$epochs" \
+    (cd "$scratch" && "$programs/mnist_nin" --data . --recipe reference --epochs "$epochs" \
         --seed "$seed" "$@" > out 2> err) || { cat "$scratch/err" >&2; echo "mnist_nin failed" >&2; exit 1; }
     grep -q "$words" "$scratch/out" || { cat "$scratch/out"; echo "mnist_nin: no '$words'" >&2; exit 1; }
 }
@@ -47,7 +48,7 @@ cp "$scratch"/train-* "$scratch/long"
 { printf '\000\000\010\003\000\000\017\240\000\000\000\034\000\000\000\034'; head -c 3136000 /dev/zero; } \
     > "$scratch/long/t10k-images-idx3-ubyte"
 { printf '\000\000\010\001\000\000\017\240'; head -c 4000 /dev/zero; } > "$scratch/long/t10k-labels-idx1-ubyte"
-(cd "$scratch" && exec "$here/examples/mnist_nin" --data long --epochs 1 --threads 1 --save last > out 2> err) &
+(cd "$scratch" && exec "$programs/mnist_nin" --data long --epochs 1 --threads 1 --save last > out 2> err) &
 experiment=$!
 until grep -q "test error" "$scratch/out" 2> /dev/null || ! kill -0 $experiment; do sleep 0.05; done
 kill -INT $experiment || true
@@ -57,7 +58,7 @@ wait $experiment && [ -s "$scratch/last" ] && grep -q '^network' "$scratch/out" 
 refused() { # status, what it has to say, options...
     status=$1 words=$2 got=0
     shift 2
-    (cd "$scratch" && "$here/examples/mnist_nin" --data . --epochs 1 --quiet "$@" > out 2> err) || got=$?
+    (cd "$scratch" && "$programs/mnist_nin" --data . --epochs 1 --quiet "$@" > out 2> err) || got=$?
     [ "$got" -eq "$status" ] && grep -q -e "$words" "$scratch/err" ||
         { cat "$scratch/err" >&2; echo "mnist_nin $*: status $got, no '$words'" >&2; exit 1; }
 }
@@ -79,7 +80,7 @@ left=$(cd "$scratch" && echo *.tmp folder/*)
 limited() {
     trap '' XFSZ
     ulimit -f 1
-    "$here/examples/mnist_nin" --data . --recipe reference --epochs 20 --checkpoint full --curve full.csv 2>&1 &&
+    "$programs/mnist_nin" --data . --recipe reference --epochs 20 --checkpoint full --curve full.csv 2>&1 &&
         echo 'status 0'
 }
 (cd "$scratch" && (limited) | cat > out) || true
