@@ -15,8 +15,8 @@
 # make clean
 #
 # CC, CXX, CPPFLAGS, CFLAGS, LDFLAGS and LDLIBS are yours: they are added after our own.
-# WERROR=1 makes warnings errors, SANITIZE=address,undefined builds with those sanitizers,
-# V=1 shows the commands.
+# WERROR=1 makes warnings errors, SANITIZE=address,undefined builds with those sanitizers, in build/
+# only, V=1 shows the commands.
 
 SHELL := /bin/sh
 .DELETE_ON_ERROR:
@@ -55,6 +55,12 @@ SOFILE  := libnin.so.$(VERSION)
 
 PKG_CONFIG ?= pkg-config
 Q          := $(if $(V),,@)
+
+# a word for the shell
+quote = '$(subst ','\'',$1)'
+
+# Before a command that runs make: it shares the jobs of this one, but is not run by 'make -n'.
+SUBMAKE = $(if $(findstring n,$(firstword -$(MAKEFLAGS))),,+)
 
 # Libraries behind libnin; names only, so that static linking needs no Fortran (see nin.pc.in).
 LIBS_PRIVATE ?= -lopenblas -ljansson -lz -lm -lpthread -ldl
@@ -101,22 +107,27 @@ BENCHES  := $(patsubst %.c,%,$(filter-out bench/measure.c,$(wildcard bench/*.c))
 KERNELS_O := $(INSTRUCTIONS:%=$(OUT)/src/cpu/kernels_%.o)
 LIB_O    := $(LIB_C:%.c=$(OUT)/%.o) $(KERNELS_O)
 TEST_O   := $(TEST_C:%.c=$(OUT)/%.o)
-LIBS     := lib/$(SOFILE) lib/$(SONAME) lib/libnin.so lib/libnin.a
+
+# lib/, examples/ and bench/ show what was built last; the files themselves live in $(OUT), which
+# has the same folders, so that a program finds ../lib in both places. A build with sanitizers stays
+# in there: its library would break the programs beside lib/, which are not built for it.
+AT       := $(if $(SANITIZE),$(OUT)/)
+LIBS     := $(addprefix $(AT)lib/,$(SOFILE) $(SONAME) libnin.so libnin.a)
 
 .PHONY: all lib examples bench
 all: lib examples
 lib: $(LIBS) $(OUT)/lib/libnin.so
-examples: lib $(EXAMPLES)
-bench: lib $(BENCHES)
-	bench/step
-	bench/infer
+examples: lib $(EXAMPLES:%=$(AT)%)
+bench: lib $(BENCHES:%=$(AT)%)
+	$(AT)bench/step
+	$(AT)bench/infer
 
-# lib/, examples/ and bench/ show what was built last; the files themselves live in $(OUT), which
-# has the same folders, so that a program finds ../lib in both places.
-PUBLISHED := lib/$(SOFILE) lib/libnin.a $(EXAMPLES) $(BENCHES)
 .PHONY: FORCE
+ifeq ($(SANITIZE),)
+PUBLISHED := lib/$(SOFILE) lib/libnin.a $(EXAMPLES) $(BENCHES)
 $(PUBLISHED): %: $(OUT)/% FORCE
 	@mkdir -p $(@D) && { [ $< -ef $@ ] || ln -f $< $@; }
+endif
 
 %/$(SONAME): %/$(SOFILE) FORCE
 	@[ "$$(readlink $@)" = $(SOFILE) ] || ln -sf $(SOFILE) $@
@@ -148,7 +159,7 @@ $(KERNELS_O): $(OUT)/src/cpu/kernels_%.o: src/cpu/kernels.c
 	$(Q)$(COMPILE) $(FLAGS_$*) $(LIB_CPPFLAGS) -Isrc -c -o $@ $<
 
 # Examples and benchmarks see the public headers and the shared library only.
-$(OUT)/examples/mnist_nin: $(wildcard $(addprefix examples/,options.[ch] plot.[ch] progress.[ch]))
+$(OUT)/examples/mnist_nin: $(wildcard $(addprefix examples/,options.[ch] output.[ch] plot.[ch] progress.[ch]))
 OUTSIDE  := $(filter-out bench/layers,$(EXAMPLES) $(BENCHES))
 $(BENCHES:%=$(OUT)/%): bench/measure.c bench/measure.h
 $(OUTSIDE:%=$(OUT)/%): $(OUT)/%: %.c $(OUT)/lib/libnin.so
@@ -164,18 +175,18 @@ $(OUT)/bench/layers: bench/layers.c bench/measure.c bench/measure.h $(OUT)/lib/l
 
 # ---- what the examples show ------------------------------------------------------------------
 
-MNIST     = examples/mnist_nin --data $(or $(NIN_DATA_DIR),examples/data/mnist) \
+MNIST     = $(AT)examples/mnist_nin --data $(call quote,$(or $(NIN_DATA_DIR),examples/data/mnist)) \
             $(addprefix --epochs ,$(EPOCHS))
 QUICK     := runs/mnist-quick
 REFERENCE := runs/mnist-reference
 
 .PHONY: mnist reproduce
-mnist: lib examples/mnist_nin
+mnist: lib $(AT)examples/mnist_nin
 	@mkdir -p $(QUICK)
 	$(MNIST) --recipe quick --save $(QUICK)/weights.safetensors \
 	  --curve $(QUICK)/curve.csv --plot $(QUICK)/curve.png
 
-reproduce: lib examples/mnist_nin
+reproduce: lib $(AT)examples/mnist_nin
 	@mkdir -p $(REFERENCE)
 	checkpoint=$(REFERENCE)/checkpoint.safetensors; \
 	$(MNIST) --recipe reference --save $(REFERENCE)/weights.safetensors \
@@ -218,10 +229,10 @@ check-instructions: $(TEST_PROGRAM)
 	  NIN_TEST_PROGRAM=$(TEST_PROGRAM) sh tests/check_instructions.sh
 
 check-abi check-headers check-install check-version: check-%: lib
-	+@$(SCRIPT_ENV) sh tests/check_$*.sh
+	$(SUBMAKE)@$(SCRIPT_ENV) sh tests/check_$*.sh
 
 check-examples: examples
-	@sh tests/check_examples.sh
+	@NIN_EXAMPLES=$(AT)examples sh tests/check_examples.sh
 
 # each mutant compiles one source, links the tests and runs one suite
 check-mutants: $(TEST_PROGRAM)
@@ -253,11 +264,13 @@ check-clang:
 	$(MAKE) check-unit CC=$(CLANG) WERROR=1
 
 # one suite, in one process: valgrind is some thirty times slower
-check-valgrind:
-	$(MAKE) test-program CFLAGS='$(CFLAGS) -O2 -g'
+.PHONY: run-valgrind
+run-valgrind: $(TEST_PROGRAM)
 	CK_FORK=no CK_RUN_SUITE=$(NIN_TEST_SUITE) $(VALGRIND) --quiet --error-exitcode=1 \
-	  --leak-check=full --errors-for-leak-kinds=definite \
-	  $$($(MAKE) --silent --no-print-directory print-test-program CFLAGS='$(CFLAGS) -O2 -g')
+	  --leak-check=full --errors-for-leak-kinds=definite $(TEST_PROGRAM)
+
+check-valgrind:
+	$(MAKE) run-valgrind CFLAGS='$(CFLAGS) -O2 -g'
 
 # the same files each time; more with FUZZ_RUNS, others with FUZZ_SEED
 FUZZ_SEED    ?= 1
@@ -305,28 +318,42 @@ INCLUDEDIR   ?= $(includedir)
 pkgconfigdir ?= $(LIBDIR)/pkgconfig
 INSTALL      ?= install
 
-IN_LIB     := $(DESTDIR)$(LIBDIR)
-IN_INCLUDE := $(DESTDIR)$(INCLUDEDIR)/nin
-IN_PC      := $(DESTDIR)$(pkgconfigdir)
+IN_LIB     := $(call quote,$(DESTDIR)$(LIBDIR))
+IN_INCLUDE := $(call quote,$(DESTDIR)$(INCLUDEDIR)/nin)
+IN_PC      := $(call quote,$(DESTDIR)$(pkgconfigdir))
 
-.PHONY: install uninstall
-install: lib
-	$(INSTALL) -d '$(IN_LIB)' '$(IN_INCLUDE)' '$(IN_PC)'
-	$(INSTALL) -m 755 $(OUT)/lib/$(SOFILE) '$(IN_LIB)'
-	ln -sf $(SOFILE) '$(IN_LIB)/$(SONAME)'
-	ln -sf $(SONAME) '$(IN_LIB)/libnin.so'
-	$(INSTALL) -m 644 $(OUT)/lib/libnin.a '$(IN_LIB)'
-	$(INSTALL) -m 644 $(HEADERS) '$(IN_INCLUDE)'
+# DESTDIR may be called as it likes; the others go through sed into nin.pc, and from there through
+# pkg-config into commands, where most special characters are lost or mean something else
+.PHONY: install uninstall places
+places:
+	@for place in $(call quote,$(PREFIX)) $(call quote,$(LIBDIR)) $(call quote,$(INCLUDEDIR)) \
+	  $(call quote,$(pkgconfigdir)); do \
+	  case $$place in \
+	  *[[:space:]\'\"\\\|\&\;\<\>\(\)\$$\`\#\*\?\[\]\{\}\!\%]*) \
+	    printf 'nin.pc cannot hold the path "%s"\n' "$$place" >&2; exit 1 ;; \
+	  /*) ;; \
+	  *) printf '"%s" is no path from the root\n' "$$place" >&2; exit 1 ;; \
+	  esac; \
+	done
+
+install: places lib
+	$(INSTALL) -d $(IN_LIB) $(IN_INCLUDE) $(IN_PC)
+	$(INSTALL) -m 755 $(OUT)/lib/$(SOFILE) $(IN_LIB)
+	ln -sf $(SOFILE) $(IN_LIB)/$(SONAME)
+	ln -sf $(SONAME) $(IN_LIB)/libnin.so
+	$(INSTALL) -m 644 $(OUT)/lib/libnin.a $(IN_LIB)
+	$(INSTALL) -m 644 $(HEADERS) $(IN_INCLUDE)
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' \
 	  -e 's|@LIBDIR@|$(patsubst $(PREFIX)/%,$${prefix}/%,$(LIBDIR))|' \
 	  -e 's|@INCLUDEDIR@|$(patsubst $(PREFIX)/%,$${prefix}/%,$(INCLUDEDIR))|' \
-	  -e 's|@LIBS_PRIVATE@|$(LIBS_PRIVATE)|' pkgconfig/nin.pc.in > '$(IN_PC)/nin.pc'
-	chmod 644 '$(IN_PC)/nin.pc'
+	  -e 's|@LIBS_PRIVATE@|$(LIBS_PRIVATE)|' pkgconfig/nin.pc.in > $(IN_PC)/nin.pc
+	chmod 644 $(IN_PC)/nin.pc
 
-uninstall:
-	rm -f '$(IN_LIB)/$(SOFILE)' '$(IN_LIB)/$(SONAME)' '$(IN_LIB)/libnin.so' '$(IN_LIB)/libnin.a'
-	rm -f $(patsubst include/nin/%,'$(IN_INCLUDE)/%',$(HEADERS)) '$(IN_PC)/nin.pc'
-	-rmdir '$(IN_INCLUDE)'
+uninstall: places
+	rm -f $(IN_LIB)/$(SOFILE) $(IN_LIB)/$(SONAME) $(IN_LIB)/libnin.so $(IN_LIB)/libnin.a
+	for header in $(notdir $(HEADERS)); do rm -f $(IN_INCLUDE)/$$header; done
+	rm -f $(IN_PC)/nin.pc
+	-[ ! -d $(IN_INCLUDE) ] || rmdir $(IN_INCLUDE)
 
 # ---- the rest --------------------------------------------------------------------------------
 

@@ -2,8 +2,8 @@
 
 /* The MNIST experiment of Network In Network (Lin, Chen, Yan 2013), by libnin's public interface.
  *
- * The parts: options.c reads the command line, progress.c shows how training goes, plot.c writes
- * the curve. This file is the experiment: what is made, how it is trained, what is written when.
+ * The parts: options.c reads the command line, progress.c shows how training goes, plot.c draws
+ * the curve, output.c puts files in their places. This file is the experiment: what is made, how it is trained, what is written when.
  * Read it from `main` upwards; 01_first_network.c and its neighbours are shorter first programs. */
 
 #include "options.h"
@@ -18,7 +18,6 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 /* Leaves a function with the first status that is not NIN_OK: nin_last_error has the sentence. */
 #define TRY(call)                                                                                  \
@@ -41,6 +40,10 @@ struct run {
     double started;
     int estimated; /* the user has been told how long it will take */
     int failed;    /* a file could not be written */
+    int shown;     /* epochs that this process has finished */
+    struct {
+        int network, checkpoint, curve, plot; /* the file is as the run left off */
+    } written;
     nin_health health;
 
     nin_context *context;
@@ -196,21 +199,39 @@ static void tell_health(struct run *run, nin_health health)
 /* ---- files --------------------------------------------------------------------------------- */
 
 /* Training goes on when a file cannot be written; the exit status will tell. */
+static int is_saved(struct run *run, nin_status status)
+{
+    if (status == NIN_OK)
+        return 1;
+    complain(run, "%s", nin_last_error());
+    run->failed = 1;
+    return 0;
+}
+
+static void save_network(struct run *run)
+{
+    const char *path = run->options.save;
+
+    if (path != NULL)
+        run->written.network = is_saved(run, nin_network_save(run->network, path));
+}
+
 static void save_checkpoint(struct run *run)
 {
     const char *path = run->options.checkpoint;
 
-    if (path != NULL && nin_trainer_save(run->trainer, path) != NIN_OK) {
-        complain(run, "%s", nin_last_error());
-        run->failed = 1;
-    }
+    if (path != NULL)
+        run->written.checkpoint = is_saved(run, nin_trainer_save(run->trainer, path));
 }
 
 static void save_curve(struct run *run)
 {
     const char *path = run->options.curve;
-    int error = path != NULL ? plot_write_csv(run->trainer, path) : 0;
 
+    if (path == NULL)
+        return;
+    int error = plot_write_csv(run->trainer, path);
+    run->written.curve = error == 0;
     if (error != 0) {
         complain(run, "the curve cannot be written to '%s': %s", path, strerror(error));
         run->failed = 1;
@@ -223,8 +244,10 @@ static void save_plot(struct run *run)
 
     if (path == NULL)
         return;
+    run->written.plot = 0;
     switch (plot_draw(run->trainer, path, is_reference(run))) {
     case PLOT_DONE:
+        run->written.plot = 1;
         return;
     case PLOT_NO_GNUPLOT:
         complain(run, "there is no gnuplot to draw '%s' with%s", path,
@@ -236,6 +259,13 @@ static void save_plot(struct run *run)
         break;
     }
     run->options.plot = NULL; /* said once, not after each epoch */
+}
+
+static void save_state(struct run *run)
+{
+    save_checkpoint(run);
+    save_curve(run);
+    save_plot(run);
 }
 
 /* ---- what is made -------------------------------------------------------------------------- */
@@ -335,24 +365,26 @@ static nin_status on_epoch(const nin_epoch_info *epoch, void *user)
 {
     struct run *run = user;
 
+    run->shown++;
     progress_epoch(&run->progress, epoch);
     tell_health(run, epoch->health);
     tell_estimate(run, epoch);
-    save_checkpoint(run);
-    save_curve(run);
-    save_plot(run);
+    save_state(run);
     return caught ? NIN_STOP : NIN_OK;
+}
+
+/* The reference program goes on while rate > 0.01 * first rate + 1e-15. */
+static double stop_rate(const struct run *run)
+{
+    return is_reference(run) ? 0.01 * reference_rate + 1e-15 : 0;
 }
 
 static nin_status train(nin_fit_end *end, struct run *run)
 {
-    /* the reference program goes on while rate > 0.01 * first rate + 1e-15 */
-    double stop_rate = is_reference(run) ? 0.01 * reference_rate + 1e-15 : 0;
-
     progress_begin(&run->progress, run->options.quiet, run->options.epochs);
     return nin_trainer_fit(end, run->trainer,
                            NIN_DESC(nin_fit_desc, .epochs = run->options.epochs,
-                                    .stop_rate = stop_rate, .test_plan = run->test_plan,
+                                    .stop_rate = stop_rate(run), .test_plan = run->test_plan,
                                     .test_set = run->test_set,
                                     .stall_epochs = is_reference(run) ? 10 : 2, .on_step = on_step,
                                     .on_epoch = on_epoch, .user = run));
@@ -360,59 +392,34 @@ static nin_status train(nin_fit_end *end, struct run *run)
 
 /* ---- what came of it ----------------------------------------------------------------------- */
 
-static double error_percent(const nin_epoch_info *e)
+static void print_file(const char *what, const char *path, int written)
 {
-    return 100 * (double)(e->test_count - e->test_correct) / (double)e->test_count;
-}
-
-/* The last and the best tested epoch (test_count 0: there is none), and the seconds of all. */
-static double read_curve(nin_epoch_info *last, nin_epoch_info *best, const nin_trainer *trainer)
-{
-    double seconds = 0;
-
-    *last = *best = (nin_epoch_info){.struct_size = sizeof *last};
-    for (int64_t i = 0; i < nin_trainer_epochs(trainer); i++) {
-        nin_epoch_info e = {.struct_size = sizeof e};
-        if (nin_trainer_curve(&e, trainer, i) != NIN_OK)
-            break;
-        seconds += e.seconds;
-        if (e.test_count == 0)
-            continue;
-        *last = e;
-        if (best->test_count == 0 || error_percent(&e) < error_percent(best))
-            *best = e;
-    }
-    return seconds;
-}
-
-static void print_file(const char *what, const char *path)
-{
-    if (path != NULL && access(path, F_OK) == 0)
+    if (written)
         printf("%-17s %s\n", what, path);
 }
 
-static void print_summary(const struct run *run, int saved)
+static void print_summary(const struct run *run)
 {
     const struct options *o = &run->options;
     nin_epoch_info last, best;
-    double seconds = read_curve(&last, &best, run->trainer);
+    double seconds = plot_read(&last, &best, run->trainer);
 
     if (!o->quiet)
         printf("\n");
     if (last.test_count > 0) {
-        printf("last test error   %5.2f %% (epoch %lld)\n", error_percent(&last),
+        printf("last test error   %5.2f %% (epoch %lld)\n", plot_test_error(&last),
                (long long)last.epoch);
-        printf("best test error   %5.2f %% (epoch %lld)\n", error_percent(&best),
+        printf("best test error   %5.2f %% (epoch %lld)\n", plot_test_error(&best),
                (long long)best.epoch);
     }
     printf("time              %s", duration_text(seconds_now() - run->started).text);
     if (o->resume != NULL)
         printf(", all epochs together %s", duration_text(seconds).text);
     printf("\n");
-    print_file("network", saved ? o->save : NULL);
-    print_file("checkpoint", o->checkpoint);
-    print_file("curve", o->curve);
-    print_file("plot", o->plot);
+    print_file("network", o->save, run->written.network);
+    print_file("checkpoint", o->checkpoint, run->written.checkpoint);
+    print_file("curve", o->curve, run->written.curve);
+    print_file("plot", o->plot, run->written.plot);
     if (advice(run) != NULL && o->quiet)
         printf("%s\n", advice(run));
 }
@@ -422,10 +429,10 @@ static int end_interrupted(struct run *run)
 {
     progress_clear(&run->progress);
     save_checkpoint(run);
-    print_summary(run, 0);
+    print_summary(run);
     if (run->options.checkpoint == NULL) {
         printf("\nStopped. There was no --checkpoint, so that the run cannot go on.\n");
-    } else if (!run->failed) {
+    } else if (run->written.checkpoint) {
         printf("\nStopped in epoch %lld. To go on:\n  ",
                (long long)nin_trainer_epochs(run->trainer) + 1);
         options_print_resume(&run->options, stdout);
@@ -435,19 +442,26 @@ static int end_interrupted(struct run *run)
 
 static int end_trained(struct run *run, nin_fit_end end)
 {
-    int saved = 0;
-
-    if (run->options.save != NULL) {
-        saved = nin_network_save(run->network, run->options.save) == NIN_OK;
-        if (!saved) {
-            complain(run, "%s", nin_last_error());
-            run->failed = 1;
-        }
-    }
+    progress_clear(&run->progress);
+    save_network(run);
+    if (run->shown == 0) /* a run that was over when it was resumed */
+        save_state(run);
     if (end == NIN_FIT_RATE && !run->options.quiet)
         printf("\nThe rate has been cut twice: the recipe ends here.\n");
-    print_summary(run, saved);
+    print_summary(run);
     return run->failed;
+}
+
+/* A Ctrl-C that comes when nothing is left to train, but to test, interrupts nothing. */
+static nin_fit_end true_end(const struct run *run, nin_fit_end end)
+{
+    int32_t epochs = run->options.epochs;
+
+    if (end != NIN_FIT_STOPPED || nin_trainer_batch(run->trainer) != 0)
+        return end;
+    if (epochs > 0 && nin_trainer_epochs(run->trainer) >= epochs)
+        return NIN_FIT_EPOCHS;
+    return nin_optimizer_rate(run->optimizer) <= stop_rate(run) ? NIN_FIT_RATE : end;
 }
 
 static int experiment(struct run *run)
@@ -466,6 +480,7 @@ static int experiment(struct run *run)
         complain(run, "%s", nin_last_error());
         return 1;
     }
+    end = true_end(run, end);
     return end == NIN_FIT_STOPPED ? end_interrupted(run) : end_trained(run, end);
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
 #include "plot.h"
+#include "output.h"
 
 #include <errno.h>
 #include <spawn.h>
@@ -13,17 +14,7 @@ extern char **environ;
 static const double paper_error = 0.47;   /* %, of MNIST in the paper */
 static const double reference_top = 0.92; /* %, of the axis for the reference experiment */
 
-/* Closes a file that was written. Returns 0 or an errno. */
-static int finish(FILE *file)
-{
-    int failed = ferror(file) ? EIO : 0;
-
-    if (fclose(file) != 0)
-        failed = errno;
-    return failed;
-}
-
-static double test_error(const nin_epoch_info *e)
+double plot_test_error(const nin_epoch_info *e)
 {
     return 100 * (double)(e->test_count - e->test_correct) / (double)e->test_count;
 }
@@ -35,7 +26,7 @@ static void write_row(FILE *file, const nin_epoch_info *e)
     fprintf(file, "%lld,%lld,%.9g,%.9g,%.9g,%.9g,", (long long)e->epoch, (long long)e->steps,
             e->rate, e->loss, (double)e->correct / (double)e->count, e->metric);
     if (e->test_count > 0)
-        fprintf(file, "%.9g,%.9g", e->test_loss, test_error(e));
+        fprintf(file, "%.9g,%.9g", e->test_loss, plot_test_error(e));
     else
         fputs(",", file); /* no test: two empty fields */
     fprintf(file, ",%.3f\n", e->seconds);
@@ -43,19 +34,39 @@ static void write_row(FILE *file, const nin_epoch_info *e)
 
 int plot_write_csv(const nin_trainer *trainer, const char *path)
 {
-    FILE *file = fopen(path, "w");
+    struct output output;
+    int failed = output_open(&output, path);
 
-    if (file == NULL)
-        return errno;
+    if (failed != 0)
+        return failed;
     fputs("epoch,steps,rate,train_loss,train_accuracy,metric,test_loss,test_error_percent,"
           "seconds\n",
-          file);
+          output.file);
     for (int64_t i = 0; i < nin_trainer_epochs(trainer); i++) {
         nin_epoch_info e = {.struct_size = sizeof e};
         if (nin_trainer_curve(&e, trainer, i) == NIN_OK)
-            write_row(file, &e);
+            write_row(output.file, &e);
     }
-    return finish(file);
+    return output_close(&output);
+}
+
+double plot_read(nin_epoch_info *last, nin_epoch_info *best, const nin_trainer *trainer)
+{
+    double seconds = 0;
+
+    *last = *best = (nin_epoch_info){.struct_size = sizeof *last};
+    for (int64_t i = 0; i < nin_trainer_epochs(trainer); i++) {
+        nin_epoch_info e = {.struct_size = sizeof e};
+        if (nin_trainer_curve(&e, trainer, i) != NIN_OK)
+            break;
+        seconds += e.seconds;
+        if (e.test_count == 0)
+            continue;
+        *last = e;
+        if (best->test_count == 0 || plot_test_error(&e) < plot_test_error(best))
+            *best = e;
+    }
+    return seconds;
 }
 
 /* ---- as a picture -------------------------------------------------------------------------- */
@@ -88,8 +99,8 @@ static void write_curve(FILE *script, const nin_trainer *trainer, int reference)
         nin_epoch_info e = {.struct_size = sizeof e};
         if (nin_trainer_curve(&e, trainer, i) != NIN_OK || e.test_count == 0)
             continue;
-        fprintf(script, "%lld %.9g\n", (long long)e.epoch, test_error(&e));
-        visible |= !reference || test_error(&e) <= reference_top;
+        fprintf(script, "%lld %.9g\n", (long long)e.epoch, plot_test_error(&e));
+        visible |= !reference || plot_test_error(&e) <= reference_top;
     }
     fputs("END\n", script);
     if (!visible)
@@ -152,15 +163,16 @@ static int copy_to(const char *path, FILE *from)
 {
     char block[4096];
     size_t bytes = fread(block, 1, sizeof block, from);
+    struct output to;
 
     if (bytes == 0)
         return EIO; /* gnuplot drew nothing: an older picture stays */
-    FILE *to = fopen(path, "wb");
-    if (to == NULL)
-        return errno;
+    int failed = output_open(&to, path);
+    if (failed != 0)
+        return failed;
     for (; bytes > 0; bytes = fread(block, 1, sizeof block, from))
-        fwrite(block, 1, bytes, to);
-    return finish(to);
+        fwrite(block, 1, bytes, to.file);
+    return output_close(&to);
 }
 
 enum plot_result plot_draw(const nin_trainer *trainer, const char *path, int reference)

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 #
 # Installs into a scratch folder, builds and runs a program that knows pkg-config only, shared and
-# static, in C and C++, uninstalls and looks for what was left.
+# static, in C and C++, uninstalls and looks for what was left; tries folders that cannot be.
 set -eu
 cd "$(dirname "$0")/.."
 work=$(mktemp -d)
@@ -63,5 +63,19 @@ try() { # destdir, prefix, library folder, header folder
 try "$work/stage" /opt/of-nin /opt/of-nin/lib /opt/of-nin/include
 try "$work/stage" /usr /usr/lib/somewhere /usr/include/nin-0
 try "" "$work/prefix" "$work/prefix/lib" "$work/prefix/include"
+
+# what is not there goes without a complaint
+$MAKE --silent uninstall DESTDIR="$work/a place" PREFIX=/usr 2> "$work/said" || fail "make uninstall of nothing fails"
+[ ! -s "$work/said" ] || fail "make uninstall of nothing says: $(cat "$work/said")"
+
+# a folder that nin.pc could not name is refused before there is anything in it
+for prefix in relative "$work/a b" "$work/a'b" "$work/a&b" "$work/a|b" "$work/a\\b"; do
+    if $MAKE --silent install PREFIX="$prefix" 2> "$work/said"; then
+        fail "make install takes PREFIX=$prefix"
+    fi
+    grep -q 'no path from the root\|nin.pc cannot hold' "$work/said" ||
+        fail "make install PREFIX=$prefix says: $(cat "$work/said")"
+    [ ! -e "$prefix" ] || fail "make install refuses PREFIX=$prefix, after it has begun"
+done
 
 echo "check-install: $programs programs built through pkg-config; nothing left after uninstall"

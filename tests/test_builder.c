@@ -450,13 +450,14 @@ END_TEST
 static const int32_t wrong_widths[] = {6, 0, 4};
 static const char *const twice[] = {"x", "x", "z"};
 static const char *const too_long[] = {"x", NAME_63 "y", "z"};
+static const char *const missing[] = {"x", NULL, "z"};
 static const char *const odd[] = {"x", "y", "z z"};
 
 static const struct {
     nin_mlpconv_desc desc;
     const char *words;
 } wrong_mlpconvs[] = {
-    {{.count = 3}, "mlpconv 'b': needs 1 to "},
+    {{.count = 3}, "mlpconv 'b': widths is NULL"},
     {{.widths = widths}, "mlpconv 'b': needs 1 to "},
     {{.widths = widths, .count = -1}, "mlpconv 'b': needs 1 to "},
     {{.widths = wrong_widths, .count = 3}, "conv2d 'b.cccp1': filters 0 is outside 1 to "},
@@ -464,6 +465,7 @@ static const struct {
     {{.widths = widths, .count = 3, .kernel = 11}, "conv2d 'b.conv': kernel 11 does not fit"},
     {{.widths = widths, .count = 3, .names = twice}, "the name 'x' is taken"},
     {{.widths = widths, .count = 3, .names = too_long}, "longer than 63 characters"},
+    {{.widths = widths, .count = 3, .names = missing}, "mlpconv 'b': names[1] is NULL"},
     {{.widths = widths, .count = 3, .names = odd}, "the name 'z z' is not"},
 };
 

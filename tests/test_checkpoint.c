@@ -458,6 +458,26 @@ START_TEST(another_data_set)
 }
 END_TEST
 
+/* A callback's data are known by the id, and without one by their count and shape alone. */
+START_TEST(data_sets_without_an_id)
+{
+    struct run run = start((struct choice){.id = ""}), other = start((struct choice){.id = ""});
+    struct run named = start((struct choice){.id = "named"});
+    struct run longer = start((struct choice){.id = "", .images = IMAGES + 1});
+
+    ASSERT_OK(nin_trainer_save(run.trainer, in_folder("checkpoint")));
+    ASSERT_OK(nin_trainer_restore(other.trainer, in_folder("checkpoint"), NULL));
+    ASSERT_FAILS(NIN_MISMATCH, "data_set.id is '' there, 'named' here",
+                 nin_trainer_restore(named.trainer, in_folder("checkpoint"), NULL));
+    ASSERT_FAILS(NIN_MISMATCH, "data_set.count is 22 there, 23 here",
+                 nin_trainer_restore(longer.trainer, in_folder("checkpoint"), NULL));
+    end(&longer);
+    end(&named);
+    end(&other);
+    end(&run);
+}
+END_TEST
+
 /* Another algorithm may add up in another order, so both are taken or refused together. */
 static const struct {
     struct choice choice;
@@ -517,6 +537,34 @@ START_TEST(busy_checkpoints)
     ASSERT_FAILS(NIN_BUSY, "", nin_trainer_restore(run.trainer, path, NULL));
     nin__network_unshare(run.network);
     ck_assert_int_eq(nin_trainer_steps(run.trainer), 2);
+    end(&run);
+}
+END_TEST
+
+/* Saves after the third step, and after the fifth goes back to there. */
+static nin_status go_back_once(const nin_step_info *info, void *user)
+{
+    static int times;
+    nin_trainer *trainer = user;
+
+    if (info->step == 3 && times == 0)
+        return nin_trainer_save(trainer, in_folder("third"));
+    if (info->step == 5 && times++ == 0)
+        return nin_trainer_restore(trainer, in_folder("third"), NULL);
+    return NIN_OK;
+}
+
+START_TEST(callbacks_save_and_restore)
+{
+    struct run run = start((struct choice){0}), straight = start((struct choice){0});
+
+    ASSERT_OK(nin_trainer_fit(
+        NULL, run.trainer,
+        NIN_DESC(nin_fit_desc, .epochs = 2, .on_step = go_back_once, .user = run.trainer)));
+    ASSERT_OK(nin_trainer_fit(NULL, straight.trainer, NIN_DESC(nin_fit_desc, .epochs = 2)));
+    ck_assert_int_eq(nin_trainer_steps(run.trainer), nin_trainer_steps(straight.trainer));
+    assert_same_parameters(run.network, straight.network);
+    end(&straight);
     end(&run);
 }
 END_TEST
@@ -786,9 +834,11 @@ Suite *checkpoint_suite(void)
     tcase_add_test(tests, curve_of_a_ruined_run);
     tcase_add_loop_test(tests, another_run, 0, COUNT(mismatches));
     tcase_add_test(tests, another_data_set);
+    tcase_add_test(tests, data_sets_without_an_id);
     tcase_add_loop_test(tests, another_algorithm, 0, COUNT(algorithms));
     tcase_add_test(tests, another_algorithm_of_another_run);
     tcase_add_test(tests, busy_checkpoints);
+    tcase_add_test(tests, callbacks_save_and_restore);
     tcase_add_loop_test(tests, crafted_checkpoints, 0, COUNT(states));
     tcase_add_test(tests, crafted_curves);
     tcase_add_test(tests, crafted_multipliers);

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <zlib.h>
 
@@ -337,6 +338,9 @@ START_TEST(idx_unreadable)
     check_sentence(missing);
     ck_assert_int_eq(nin_dataset_create_idx(&dataset, folder, missing), NIN_IO);
     check_sentence("directory");
+    ck_assert_int_eq(mkfifo(in_folder("pipe"), 0600), 0); /* which nobody writes to */
+    ck_assert_int_eq(nin_dataset_create_idx(&dataset, in_folder("pipe"), images_path), NIN_IO);
+    check_sentence("no regular file");
     ck_assert_int_eq(nin_dataset_create_idx(NULL, missing, missing), NIN_INVALID_ARGUMENT);
     ck_assert_int_eq(nin_dataset_create_idx(&dataset, NULL, missing), NIN_INVALID_ARGUMENT);
     check_sentence("'images' is NULL");
@@ -510,6 +514,9 @@ START_TEST(arrays_refused)
     REFUSE_ARRAYS(width, 0, "channels 2, height 2, width 0");
 
     nin_arrays_desc desc = small_arrays();
+    desc.labels = (const void *)((const char *)largest + 1);
+    refuse_arrays(&desc, "the labels are not aligned");
+    desc = small_arrays();
     ck_assert_int_eq(nin_dataset_create_arrays(NULL, &desc), NIN_INVALID_ARGUMENT);
     desc.channels = desc.height = desc.width = INT32_MAX;
     refuse_arrays(&desc, "does not fit");

@@ -557,10 +557,45 @@ START_TEST(a_result_of_a_wrong_size_trains_nothing)
 }
 END_TEST
 
+/* ---- pointers ------------------------------------------------------------------------------ */
+
+/* The sentence has the names of the header. */
+START_TEST(a_pointer_that_must_be_there_is_named)
+{
+    nin_scheduler *scheduler = NULL;
+    nin_plan *plan = NULL;
+
+    ASSERT_FAILS(NIN_INVALID_ARGUMENT, "nin_plan_create: 'out' is NULL",
+                 nin_plan_create(NULL, network, NULL));
+    ASSERT_FAILS(NIN_INVALID_ARGUMENT, "nin_plan_create: 'network' is NULL",
+                 nin_plan_create(&plan, NULL, NULL));
+    ASSERT_FAILS(NIN_INVALID_ARGUMENT, "nin_trainer_fit: 'desc' is NULL",
+                 nin_trainer_fit(NULL, trainer, NULL));
+    ASSERT_FAILS(NIN_INVALID_ARGUMENT, "nin_scheduler_create_steps: 'desc' is NULL",
+                 nin_scheduler_create_steps(&scheduler, optimizer, NULL));
+    ASSERT_FAILS(NIN_INVALID_ARGUMENT, "nin_scheduler_create_cosine: 'desc' is NULL",
+                 nin_scheduler_create_cosine(&scheduler, optimizer, NULL));
+    ck_assert(plan == NULL && scheduler == NULL);
+}
+END_TEST
+
+START_TEST(labels_that_are_not_aligned_are_refused)
+{
+    const void *odd = (const char *)labels + 1;
+
+    ASSERT_FAILS(NIN_INVALID_ARGUMENT, "the labels are not aligned",
+                 nin_plan_step(NULL, train, optimizer,
+                               NIN_DESC(nin_batch_desc, .images = pixels, .count = 1), odd));
+    ASSERT_FAILS(NIN_INVALID_ARGUMENT, "the labels are not aligned",
+                 nin_plan_backward(NULL, train, NIN_DESC(nin_backward_desc, .labels = odd)));
+}
+END_TEST
+
 Suite *descriptor_suite(void)
 {
     Suite *suite = suite_create("descriptor");
     TCase *reads = tcase_create("descriptors"), *writes = tcase_create("infos");
+    TCase *pointers = tcase_create("pointers");
 
     tcase_add_checked_fixture(reads, make_all, destroy_all);
     tcase_add_loop_test(reads, a_descriptor_of_our_size_is_taken, 0, DESCS);
@@ -575,6 +610,10 @@ Suite *descriptor_suite(void)
     tcase_add_loop_test(writes, of_a_larger_info_what_is_new_becomes_zero, 0, INFOS);
     tcase_add_loop_test(writes, an_info_of_a_wrong_size_is_refused_untouched, 0, INFOS);
     tcase_add_test(writes, a_result_of_a_wrong_size_trains_nothing);
+    tcase_add_checked_fixture(pointers, make_all, destroy_all);
+    tcase_add_test(pointers, a_pointer_that_must_be_there_is_named);
+    tcase_add_test(pointers, labels_that_are_not_aligned_are_refused);
+    suite_add_tcase(suite, pointers);
     suite_add_tcase(suite, reads);
     suite_add_tcase(suite, writes);
     return suite;

@@ -279,13 +279,14 @@ static const struct {
     nin_sgd_desc desc;
     const char *words;
 } wrong[] = {
-    {{.rate = -0.1}, "rate -0.1 is not positive"},
+    {{.rate = -0.1}, "rate -0.1 is negative"},
     {{.rate = NAN}, "rate"},
-    {{.rate = INFINITY}, "rate inf"},
+    {{.rate = INFINITY}, "rate inf is no finite float"},
+    {{.rate = 1e300}, "rate 1e+300 is no finite float"},
     {{.momentum = -0.1}, "momentum -0.1 is outside 0 <= momentum < 1"},
     {{.momentum = 1.0}, "momentum 1 is outside 0 <= momentum < 1"},
     {{.momentum = NAN}, "momentum"},
-    {{.weight_decay = -1e-4}, "weight_decay -0.0001"},
+    {{.weight_decay = -1e-4}, "weight_decay -0.0001 is negative"},
     {{.weight_decay = NAN}, "weight_decay"},
     {{.weight_decay = INFINITY}, "weight_decay inf"},
     {{.nesterov = 1}, "nesterov 1; 0, or 1 with a momentum"},

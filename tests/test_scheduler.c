@@ -357,7 +357,8 @@ static const struct {
     {{.threshold = INFINITY}, "threshold inf"},
     {{.threshold = 0.1, .no_threshold = 1}, "threshold 0.1 with no_threshold 1"},
     {{.cooldown = -1}, "cooldown -1"},
-    {{.min_rate = -1.0}, "min_rate -1"},
+    {{.min_rate = -1.0}, "min_rate -1 is negative"},
+    {{.min_rate = INFINITY}, "min_rate inf is no finite float"},
     {{.min_rate = NAN}, "min_rate"},
 };
 
@@ -374,8 +375,8 @@ static const struct {
     {{.milestones = zero, .count = 1}, "milestone 0 at place 0"},
     {{.milestones = falling, .count = 2}, "milestone 3 at place 1"},
     {{.milestones = twice, .count = 2}, "milestone 3 at place 1"},
-    {{.milestones = twice, .count = 1, .factor = -1.0}, "factor -1"},
-    {{.milestones = twice, .count = 1, .factor = INFINITY}, "factor inf"},
+    {{.milestones = twice, .count = 1, .factor = -1.0}, "factor -1 is negative"},
+    {{.milestones = twice, .count = 1, .factor = INFINITY}, "factor inf is no finite float"},
 };
 
 static const struct {

@@ -2,7 +2,10 @@
 #include "suites.h"
 #include "test.h"
 
+#include "core/trainer.h"
+
 #include <math.h>
+#include <pthread.h>
 #include <stdbool.h>
 
 /* Ten images of 1x2x3 and three classes, given by a callback that takes notes. */
@@ -25,10 +28,11 @@ static nin_dataset *dataset;
 static struct {
     int64_t seen[4096];
     int count;
-    int fail_at;       /* this call fails; -1: none */
-    nin_status status; /* with this */
-    int32_t label;     /* given in place of the right one; -1: the right one */
-    float pixel;       /* added to every pixel */
+    int fail_at;          /* this call fails; -1: none */
+    nin_status status;    /* with this */
+    int32_t label;        /* given in place of the right one; -1: the right one */
+    float pixel;          /* added to every pixel */
+    void (*meddle)(void); /* called first; NULL: nothing is */
 } notes;
 
 static float pixel(int64_t image, int64_t k)
@@ -41,6 +45,8 @@ static nin_status give(void *image, int32_t *label, int64_t index, void *user)
     float *target = image;
 
     ck_assert_ptr_eq(user, &notes);
+    if (notes.meddle != NULL)
+        notes.meddle();
     if (notes.count < 4096)
         notes.seen[notes.count] = index;
     if (notes.count++ == notes.fail_at)
@@ -1162,6 +1168,121 @@ START_TEST(a_network_without_loss_is_neither_trained_nor_evaluated)
 }
 END_TEST
 
+/* ---- one call at a time -------------------------------------------------------------------- */
+
+/* A trainer that is called while it is at work. */
+static nin_trainer *meddled;
+
+static void call_all(void)
+{
+    static const nin_fit_desc one = {.struct_size = sizeof one, .epochs = 1};
+    nin_fit_end end = NIN_FIT_RATE;
+
+    ASSERT_FAILS(NIN_BUSY, "the trainer", nin_trainer_step(NULL, meddled));
+    ASSERT_FAILS(NIN_BUSY, "the trainer", nin_trainer_epoch(NULL, meddled));
+    ASSERT_FAILS(NIN_BUSY, "the trainer", nin_trainer_fit(&end, meddled, &one));
+    ASSERT_FAILS(NIN_BUSY, "the trainer", nin_trainer_save(meddled, "/no such folder/run"));
+    ASSERT_FAILS(NIN_BUSY, "the trainer",
+                 nin_trainer_restore(meddled, "/no such folder/run", NULL));
+    ck_assert_int_eq(end, NIN_FIT_RATE);
+}
+
+static void *call_in_thread(void *unused)
+{
+    call_all();
+    return unused;
+}
+
+static void call_elsewhere(void)
+{
+    pthread_t thread;
+
+    ck_assert_int_eq(pthread_create(&thread, NULL, call_in_thread, NULL), 0);
+    ck_assert_int_eq(pthread_join(thread, NULL), 0);
+}
+
+/* From the data set's callback, in a step, an epoch, a fit and its evaluation; then from another
+ * thread. */
+START_TEST(a_trainer_at_work_is_busy)
+{
+    float expected[PARAMETERS], got[PARAMETERS];
+    nin_plan *test = NULL;
+
+    train_without_interruption(expected);
+    ASSERT_OK(nin_plan_create(&test, network,
+                              NIN_DESC(nin_plan_desc, .mode = NIN_INFER, .max_batch = 4)));
+    meddled = make_trainer(NULL, NULL);
+    notes.meddle = _i == 0 ? call_all : call_elsewhere;
+    ASSERT_OK(nin_trainer_step(NULL, meddled));
+    ASSERT_OK(nin_trainer_epoch(NULL, meddled));
+    ASSERT_OK(nin_trainer_fit(
+        NULL, meddled,
+        NIN_DESC(nin_fit_desc, .epochs = 3, .test_plan = test, .test_set = dataset)));
+    assert_place(meddled, 3, 3 * BATCHES, 0);
+    ck_assert_int_eq(notes.count, 5 * COUNT); /* three times trained with, twice tested */
+    read_parameters(got);
+    ck_assert_mem_eq(got, expected, sizeof got);
+    nin_trainer_destroy(meddled);
+    nin_plan_destroy(test);
+}
+END_TEST
+
+/* A step more after the first one; an epoch more after the first one. */
+static nin_status step_once(const nin_step_info *info, void *user)
+{
+    return info->step == 1 ? nin_trainer_step(NULL, user) : NIN_OK;
+}
+
+static nin_status fit_once(const nin_epoch_info *info, void *user)
+{
+    if (info->epoch > 1)
+        return NIN_OK;
+    return nin_trainer_fit(NULL, user, NIN_DESC(nin_fit_desc, .epochs = 2, .stall_epochs = 1));
+}
+
+START_TEST(the_callbacks_of_a_fit_may_call_the_trainer)
+{
+    float expected[PARAMETERS], got[PARAMETERS];
+    nin_trainer *trainer;
+
+    train_without_interruption(expected);
+    trainer = make_trainer(NULL, NULL);
+    ASSERT_OK(
+        nin_trainer_fit(NULL, trainer,
+                        NIN_DESC(nin_fit_desc, .epochs = 3, .stall_epochs = 7, .on_step = step_once,
+                                 .on_epoch = fit_once, .user = trainer)));
+    assert_place(trainer, 3, 3 * BATCHES, 0);
+    ck_assert_int_eq(trainer->stall_epochs, 7); /* of the outer fit, whose epoch was the last */
+    read_parameters(got);
+    ck_assert_mem_eq(got, expected, sizeof got);
+    nin_trainer_destroy(trainer);
+}
+END_TEST
+
+/* As another thread would take it, and keep it. */
+static nin_status take_trainer(const nin_step_info *info, void *user)
+{
+    (void)info;
+    return nin__trainer_enter(user);
+}
+
+START_TEST(a_fit_whose_trainer_is_taken_ends)
+{
+    nin_trainer *trainer = make_trainer(NULL, NULL);
+
+    ASSERT_FAILS(NIN_BUSY, "the trainer",
+                 nin_trainer_fit(NULL, trainer,
+                                 NIN_DESC(nin_fit_desc, .epochs = 1, .on_step = take_trainer,
+                                          .user = trainer)));
+    assert_place(trainer, 0, 1, 1);
+    ASSERT_FAILS(NIN_BUSY, "the trainer", nin_trainer_step(NULL, trainer)); /* it is not let go */
+    nin__trainer_leave(trainer);
+    epochs(trainer, 1);
+    assert_place(trainer, 1, BATCHES, 0);
+    nin_trainer_destroy(trainer);
+}
+END_TEST
+
 /* ---- suite --------------------------------------------------------------------------------- */
 
 static TCase *new_case(Suite *suite, const char *name)
@@ -1171,6 +1292,15 @@ static TCase *new_case(Suite *suite, const char *name)
     tcase_add_checked_fixture(cases, setup, teardown);
     suite_add_tcase(suite, cases);
     return cases;
+}
+
+static void add_calls(Suite *suite)
+{
+    TCase *calls = new_case(suite, "calls");
+
+    tcase_add_loop_test(calls, a_trainer_at_work_is_busy, 0, 2);
+    tcase_add_test(calls, the_callbacks_of_a_fit_may_call_the_trainer);
+    tcase_add_test(calls, a_fit_whose_trainer_is_taken_ends);
 }
 
 static void add_epochs(Suite *suite)
@@ -1238,5 +1368,6 @@ Suite *trainer_suite(void)
 
     add_epochs(suite);
     add_fits(suite);
+    add_calls(suite);
     return suite;
 }

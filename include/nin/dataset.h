@@ -42,7 +42,8 @@ typedef struct {
  *   image  channels x height x width elements of the data set's dtype, to be filled
  *   label  to be set, >= 0
  *   index  0 to count - 1
- * Called on the thread that runs the trainer, in the order of the batch. A status other than NIN_OK
+ * Called on the thread that runs the trainer, in the order of the batch. It must not call that
+ * trainer, which says NIN_BUSY, nor destroy what is being used. A status other than NIN_OK
  * ends the step, which has then changed nothing, and comes back from the call unchanged. */
 typedef nin_status (*nin_sample_callback)(void *image, int32_t *label, int64_t index, void *user);
 
@@ -55,14 +56,17 @@ typedef struct {
     int32_t height;
     int32_t width;
     nin_dtype dtype; /* NIN_F32 or NIN_U8 */
-    const char *id;  /* copied; names the data in a checkpoint, which otherwise holds a hash;
-                              at most 255 bytes */
+    const char *id;  /* copied; at most 255 bytes; NULL: the empty one. A checkpoint knows the data
+                        by it, by count, shape and dtype, and by nothing else: without an id, other
+                        data of the same count and shape are taken for the same */
 } nin_callback_desc;
 
 /* Reads a data set from two IDX files (the format of MNIST), plain or compressed by gzip.
  *   out     receives the data set, owned by the caller
  *   images  path of a file of unsigned bytes: N x H x W, or N x C x H x W
  *   labels  path of a file of N unsigned bytes
+ * Both are regular files; a pipe is refused. What stands behind the end of a gzip stream is not
+ * looked at.
  * Fails with NIN_IO (the sentence has the path and the system's reason), NIN_BAD_FORMAT (not such a
  * file, sizes that do not agree, too short, too long), NIN_OUT_OF_MEMORY. Since 0.1. */
 NIN_CHECKED nin_status nin_dataset_create_idx(nin_dataset **out, const char *images,

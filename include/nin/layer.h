@@ -71,8 +71,8 @@ typedef struct {
     int32_t stride;            /* of the first convolution; 0 means 1 */
     int32_t pad;               /* of the first convolution */
     int32_t no_last_relu;      /* 1: the last convolution has no ReLU (class maps as logits) */
-    const char *const *names;  /* count names in place of NAME.conv, NAME.cccp1, ...; copied; NULL:
-                                  those */
+    const char *const *names;  /* count names, none NULL, in place of NAME.conv, NAME.cccp1, ...;
+                                  copied; NULL: those */
     const nin_init_desc *init; /* of each convolution; copied; NULL: He weights, zero biases */
 } nin_mlpconv_desc;
 

@@ -36,7 +36,9 @@
  *
  * Three words say who owns what: owned (free it), borrowed (from whom, until when), copied. Outputs
  * come first. What cannot fail returns its value; what can returns a nin_status, and nin_last_error
- * has the sentence. An array argument is host memory unless it is a tensor or its name says device.
+ * has the sentence. A handle must not be NULL where a function has no status to say so by, such as
+ * nin_context_threads or nin_network_layer_count; only destroying NULL is fine. An array argument is
+ * host memory unless it is a tensor or its name says device.
  *
  * Caveats, in plain words:
  * - The same seed gives the same bits for any number of threads and after a resume, with one

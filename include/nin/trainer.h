@@ -10,7 +10,10 @@
  * randperm(N).chunk(ceil(N / batch)), as the reference program has it; 10,000 images at 128 are 78
  * batches of 127 and one of 94.
  *
- * A trainer serves one thread at a time. */
+ * A trainer serves one call at a time: nin_trainer_step, _epoch, _fit, _save and _restore are NIN_BUSY,
+ * and change nothing, while one of them is at work in another thread, or has called the data set's
+ * callback that calls them. The other functions are not guarded: no thread may use them during such a
+ * call, and no callback may destroy the trainer. */
 
 #include <nin/dataset.h>
 #include <nin/scheduler.h>
@@ -77,7 +80,8 @@ typedef struct {
  * other status ends fit and comes back unchanged; the step or epoch that it was called for is
  * over and counts.
  *
- * Both may save a checkpoint. In the on_step of an epoch's last batch the epoch is closed, but its
+ * Both may call the trainer: save a checkpoint, restore one, step, fit. Should another thread have
+ * taken it when they come back, fit ends with NIN_BUSY. In the on_step of an epoch's last batch the epoch is closed, but its
  * evaluation and its on_epoch are still to come: where a checkpoint was saved there, or fit ended with
  * a failure there, the next fit begins with them. nin_trainer_step and nin_trainer_epoch pass over
  * them: that epoch then stays without. */
@@ -124,8 +128,8 @@ NIN_CHECKED nin_status nin_trainer_create(nin_trainer **out, nin_plan *plan,
 /* One step: the next batch, its gradient, an update, and the scheduler if it advances per step. With
  * the last batch of an epoch the epoch is closed: the curve grows, the scheduler advances.
  *   out  result of the batch; may be NULL
- * Fails as nin_plan_step or the data set's callback, or with NIN_OUT_OF_MEMORY (for the curve); the
- * trainer is then where it was. Since 0.1. */
+ * Fails as nin_plan_step or the data set's callback, or with NIN_OUT_OF_MEMORY (for the curve),
+ * NIN_BUSY; the trainer is then where it was. Since 0.1. */
 NIN_CHECKED nin_status nin_trainer_step(nin_result *out, nin_trainer *trainer);
 
 /* Steps until the epoch ends, from wherever it is.
@@ -136,8 +140,8 @@ NIN_CHECKED nin_status nin_trainer_epoch(nin_result *out, nin_trainer *trainer);
 /* Trains until a limit of the descriptor is reached. At least one of epochs, stop_rate and the
  * callbacks must be given.
  *   end   receives why it came back; may be NULL
- * Fails with NIN_INVALID_ARGUMENT, NIN_OUT_OF_MEMORY, as nin_trainer_step, as nin_evaluate, or with a
- * callback's status. Where an evaluation fails, its epoch stands in the curve with a test_count of 0,
+ * Fails with NIN_INVALID_ARGUMENT, NIN_OUT_OF_MEMORY, NIN_BUSY, as nin_trainer_step, as nin_evaluate,
+ * or with a callback's status. Where an evaluation fails, its epoch stands in the curve with a test_count of 0,
  * until a later fit makes up for it. Since 0.1. */
 NIN_CHECKED nin_status nin_trainer_fit(nin_fit_end *end, nin_trainer *trainer,
                                        const nin_fit_desc *desc);

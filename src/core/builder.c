@@ -309,7 +309,9 @@ static nin_status conv_name(char target[NIN__NAME_SIZE], const char *block,
 {
     int length;
 
-    if (desc->names != NULL && desc->names[i] != NULL)
+    if (desc->names != NULL && desc->names[i] == NULL)
+        return nin__fail(NIN_INVALID_ARGUMENT, "mlpconv '%.63s': names[%d] is NULL", block, i);
+    if (desc->names != NULL)
         length = snprintf(target, NIN__NAME_SIZE, "%s", desc->names[i]);
     else if (i == 0)
         length = snprintf(target, NIN__NAME_SIZE, "%s.conv", block);
@@ -356,9 +358,11 @@ static nin_status add_mlpconv(nin_builder *builder, const char *name,
     if (desc.no_last_relu != 0 && desc.no_last_relu != 1)
         return nin__fail(NIN_INVALID_ARGUMENT, "mlpconv '%s': no_last_relu %d; 0 or 1", name,
                          desc.no_last_relu);
-    if (desc.widths == NULL || desc.count < 1 || desc.count > MAX_LAYERS / 2)
+    if (desc.widths == NULL)
+        return nin__fail(NIN_INVALID_ARGUMENT, "mlpconv '%s': widths is NULL", name);
+    if (desc.count < 1 || desc.count > MAX_LAYERS / 2)
         return nin__fail(NIN_INVALID_ARGUMENT, "mlpconv '%s': needs 1 to %d widths, gets %d", name,
-                         MAX_LAYERS / 2, desc.widths == NULL ? 0 : desc.count);
+                         MAX_LAYERS / 2, desc.count);
     for (int32_t i = 0; i < desc.count; i++)
         NIN__TRY(add_mlpconv_layer(builder, name, &desc, i));
     return NIN_OK;

@@ -53,41 +53,93 @@ static void describe_step(nin_step_info *info, const nin_trainer *trainer, const
     info->mean_accuracy = (double)(closed ? closed->correct : sums->correct) / (double)info->images;
 }
 
-/* Steps to the end of the running epoch, or to a callback's NIN_STOP, which is kept in *stopped. */
-static nin_status run_epoch(nin_trainer *trainer, const nin_fit_desc *desc, bool *stopped)
+/* A fit that is under way. */
+struct fit {
+    nin_trainer *trainer;
+    nin_fit_desc desc;
+    bool entered; /* the trainer; not while a callback runs */
+    bool stopped; /* a callback said NIN_STOP */
+};
+
+static nin_status enter(struct fit *fit)
 {
-    int64_t epoch = trainer->progress.epoch;
+    const int32_t asked = fit->desc.stall_epochs;
+
+    NIN__TRY(nin__trainer_enter(fit->trainer));
+    fit->entered = true;
+    fit->trainer->stall_epochs = asked > 0 ? asked : NIN__STALL_EPOCHS;
+    return NIN_OK;
+}
+
+/* Callbacks may call the trainer: it is left for them. */
+static void leave(struct fit *fit)
+{
+    if (fit->entered)
+        nin__trainer_leave(fit->trainer);
+    fit->entered = false;
+}
+
+/* A callback has come back. Where another thread has meanwhile taken the trainer, the fit is over. */
+static nin_status take_back(struct fit *fit, nin_status status, uint64_t failures,
+                            const char *callback)
+{
+    fit->stopped = fit->stopped || status == NIN_STOP;
+    if (status != NIN_STOP)
+        NIN__TRY(nin__callback_status(status, failures, callback));
+    return enter(fit);
+}
+
+static nin_status call_on_step(struct fit *fit, const nin_result *step, int64_t epoch)
+{
+    const uint64_t failures = nin__failures();
     nin_step_info info;
+
+    if (fit->desc.on_step == NULL)
+        return NIN_OK;
+    describe_step(&info, fit->trainer, step, epoch);
+    leave(fit);
+    return take_back(fit, fit->desc.on_step(&info, fit->desc.user), failures, "on_step");
+}
+
+static nin_status call_on_epoch(struct fit *fit)
+{
+    const uint64_t failures = nin__failures();
+    nin_epoch_info info;
+
+    if (fit->desc.on_epoch == NULL)
+        return NIN_OK;
+    info = fit->trainer->curve[fit->trainer->progress.epoch - 1];
+    leave(fit);
+    return take_back(fit, fit->desc.on_epoch(&info, fit->desc.user), failures, "on_epoch");
+}
+
+/* Steps to the end of the running epoch, or to a callback's NIN_STOP. */
+static nin_status run_epoch(struct fit *fit)
+{
+    nin_trainer *trainer = fit->trainer;
+    const int64_t epoch = trainer->progress.epoch;
     nin_result step;
 
-    while (trainer->progress.epoch == epoch && !*stopped) {
-        nin_status status = NIN_OK;
-        uint64_t failures = 0;
-
+    while (trainer->progress.epoch == epoch && !fit->stopped) {
         NIN__TRY(nin__trainer_step(&step, trainer));
         /* before the callback, which may save a checkpoint */
         trainer->progress.due = trainer->progress.epoch > epoch;
-        if (desc->on_step != NULL) {
-            describe_step(&info, trainer, &step, epoch);
-            failures = nin__failures();
-            status = desc->on_step(&info, desc->user);
-        }
-        *stopped = status == NIN_STOP;
-        if (status != NIN_STOP)
-            NIN__TRY(nin__callback_status(status, failures, "on_step"));
+        NIN__TRY(call_on_step(fit, &step, epoch));
     }
     return NIN_OK;
 }
 
 static nin_status evaluate(nin_trainer *trainer, const nin_fit_desc *desc)
 {
-    nin_epoch_info *info = &trainer->curve[trainer->progress.epoch - 1];
+    const int64_t epoch = trainer->progress.epoch - 1;
     double start = nin__seconds();
+    nin_epoch_info *info;
     nin_result result;
 
     if (desc->test_plan == NULL)
         return NIN_OK;
     NIN__TRY(nin__evaluate(&result, desc->test_plan, desc->test_set));
+    info = &trainer->curve[epoch]; /* not before: the test set's callback has run */
     info->test_count = result.count;
     info->test_correct = result.correct;
     info->test_loss = result.loss;
@@ -97,23 +149,15 @@ static nin_status evaluate(nin_trainer *trainer, const nin_fit_desc *desc)
 
 /* Evaluation and callback of the epoch closed last, unless they have been. They are still due also when
  * an earlier fit, or the one that wrote a checkpoint, was cut off before them. */
-static nin_status finish_epoch(nin_trainer *trainer, const nin_fit_desc *desc, bool *stopped)
+static nin_status finish_epoch(struct fit *fit)
 {
-    nin_epoch_info info;
-    uint64_t failures;
-    nin_status status;
+    struct nin__progress *progress = &fit->trainer->progress;
 
-    if (!trainer->progress.due)
+    if (!progress->due)
         return NIN_OK;
-    NIN__TRY(evaluate(trainer, desc));
-    trainer->progress.due = false;
-    if (desc->on_epoch == NULL)
-        return NIN_OK;
-    info = trainer->curve[trainer->progress.epoch - 1];
-    failures = nin__failures();
-    status = desc->on_epoch(&info, desc->user);
-    *stopped = *stopped || status == NIN_STOP;
-    return status == NIN_STOP ? NIN_OK : nin__callback_status(status, failures, "on_epoch");
+    NIN__TRY(evaluate(fit->trainer, &fit->desc));
+    progress->due = false;
+    return call_on_epoch(fit);
 }
 
 /* Limits are looked at between epochs only, as in the reference program. */
@@ -129,24 +173,31 @@ static bool at_limit(const nin_trainer *trainer, const nin_fit_desc *desc, nin_f
     return desc->stop_rate > 0.0 && trainer->optimizer->rate <= desc->stop_rate;
 }
 
-nin_status nin_trainer_fit(nin_fit_end *out, nin_trainer *trainer, const nin_fit_desc *source)
+static nin_status run_epochs(nin_fit_end *end, struct fit *fit)
 {
+    NIN__TRY(enter(fit));
+    NIN__TRY(finish_epoch(fit));
+    while (!fit->stopped && !at_limit(fit->trainer, &fit->desc, end)) {
+        NIN__TRY(run_epoch(fit));
+        NIN__TRY(finish_epoch(fit));
+    }
+    if (fit->stopped)
+        *end = NIN_FIT_STOPPED;
+    return NIN_OK;
+}
+
+nin_status nin_trainer_fit(nin_fit_end *out, nin_trainer *trainer, const nin_fit_desc *desc)
+{
+    struct fit fit = {.trainer = trainer};
     nin_fit_end end = NIN_FIT_STOPPED;
-    bool stopped = false;
-    nin_fit_desc desc;
+    nin_status status;
 
     NIN__NEED(trainer);
-    NIN__NEED(source);
-    NIN__TRY(read_desc(&desc, trainer, source));
-    trainer->stall_epochs = desc.stall_epochs > 0 ? desc.stall_epochs : NIN__STALL_EPOCHS;
-    NIN__TRY(finish_epoch(trainer, &desc, &stopped));
-    while (!stopped && !at_limit(trainer, &desc, &end)) {
-        NIN__TRY(run_epoch(trainer, &desc, &stopped));
-        NIN__TRY(finish_epoch(trainer, &desc, &stopped));
-    }
-    if (stopped)
-        end = NIN_FIT_STOPPED;
-    if (out != NULL)
+    NIN__NEED(desc);
+    NIN__TRY(read_desc(&fit.desc, trainer, desc));
+    status = run_epochs(&end, &fit);
+    leave(&fit);
+    if (status == NIN_OK && out != NULL)
         *out = end;
-    return NIN_OK;
+    return status;
 }

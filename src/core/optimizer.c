@@ -14,19 +14,25 @@ bool nin__is_rate(double value)
     return value >= 0.0 && isfinite((float)value);
 }
 
+const char *nin__not_a_rate(double value)
+{
+    return value < 0.0 ? "negative" : "no finite float";
+}
+
 static nin_status read_desc(nin_sgd_desc *desc, const nin_sgd_desc *source)
 {
     NIN__TRY(NIN__DESC_READ(desc, source, nin_sgd_desc));
     if (desc->rate == 0.0)
         desc->rate = 0.01;
-    if (desc->rate == 0.0 || !nin__is_rate(desc->rate))
-        return nin__fail(NIN_INVALID_ARGUMENT, "sgd: rate %g is not positive", desc->rate);
+    if (!nin__is_rate(desc->rate))
+        return nin__fail(NIN_INVALID_ARGUMENT, "sgd: rate %g is %s", desc->rate,
+                         nin__not_a_rate(desc->rate));
     if (!(desc->momentum >= 0.0 && desc->momentum < 1.0))
         return nin__fail(NIN_INVALID_ARGUMENT, "sgd: momentum %g is outside 0 <= momentum < 1",
                          desc->momentum);
     if (!nin__is_rate(desc->weight_decay))
-        return nin__fail(NIN_INVALID_ARGUMENT, "sgd: weight_decay %g is negative or not finite",
-                         desc->weight_decay);
+        return nin__fail(NIN_INVALID_ARGUMENT, "sgd: weight_decay %g is %s", desc->weight_decay,
+                         nin__not_a_rate(desc->weight_decay));
     if (desc->nesterov != 0 && (desc->nesterov != 1 || desc->momentum == 0.0))
         return nin__fail(NIN_INVALID_ARGUMENT, "sgd: nesterov %d; 0, or 1 with a momentum",
                          desc->nesterov);
@@ -98,8 +104,8 @@ nin_status nin_optimizer_set_rate(nin_optimizer *optimizer, double rate)
 {
     NIN__NEED(optimizer);
     if (!nin__is_rate(rate))
-        return nin__fail(NIN_INVALID_ARGUMENT, "optimizer: rate %g is negative or not finite",
-                         rate);
+        return nin__fail(NIN_INVALID_ARGUMENT, "optimizer: rate %g is %s", rate,
+                         nin__not_a_rate(rate));
     optimizer->rate = rate;
     return NIN_OK;
 }

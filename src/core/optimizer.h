@@ -25,6 +25,9 @@ struct nin_optimizer {
  * float. */
 bool nin__is_rate(double value);
 
+/* What a value that is none is, for a sentence. */
+const char *nin__not_a_rate(double value);
+
 /* Updates from a plan's gradient; the caller holds the network. */
 nin_status nin__optimizer_apply(nin_optimizer *optimizer, nin_plan *plan);
 

@@ -150,8 +150,6 @@ nin_status nin__plan_create(nin_plan **out, nin_network *network, const nin_plan
     nin_status status;
     nin_plan *plan;
 
-    NIN__NEED(out);
-    NIN__NEED(network);
     NIN__TRY(read_desc(&desc, network, source));
     plan = calloc(1, sizeof *plan);
     if (plan == NULL)
@@ -171,6 +169,8 @@ nin_status nin__plan_create(nin_plan **out, nin_network *network, const nin_plan
 
 nin_status nin_plan_create(nin_plan **out, nin_network *network, const nin_plan_desc *desc)
 {
+    NIN__NEED(out);
+    NIN__NEED(network);
     return nin__plan_create(out, network, desc, NULL);
 }
 

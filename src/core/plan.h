@@ -27,7 +27,8 @@ struct nin_plan {
     int32_t gradient_images; /* of the last backward */
 };
 
-/* Makes a plan with options that users do not have; NULL for none. */
+/* nin_plan_create after its pointers are checked, with options that users do not have; NULL for
+ * none. */
 nin_status nin__plan_create(nin_plan **out, nin_network *network, const nin_plan_desc *desc,
                             const struct nin__compile_options *hidden);
 

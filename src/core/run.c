@@ -94,6 +94,8 @@ static nin_status check_labels(const nin_plan *plan, const int32_t *labels, int3
 {
     if (!plan->program->loss)
         return nin__fail(NIN_INVALID_STATE, "labels need a softmax loss, and the network has none");
+    if ((uintptr_t)labels % _Alignof(int32_t) != 0)
+        return nin__fail(NIN_INVALID_ARGUMENT, "the labels are not aligned as int32_t are");
     for (int32_t n = 0; n < count; n++)
         if (labels[n] < 0 || labels[n] >= plan->scores.c)
             return nin__fail(NIN_INVALID_ARGUMENT, "label %d of image %d is outside 0 to %d",

@@ -110,9 +110,11 @@ static nin_status read_plateau(nin_plateau_desc *desc, const nin_plateau_desc *s
         (desc->no_threshold && desc->threshold != 0.0))
         return nin__fail(NIN_INVALID_ARGUMENT, "plateau: threshold %g with no_threshold %d",
                          desc->threshold, desc->no_threshold);
-    if (desc->cooldown < 0 || !(desc->min_rate >= 0.0 && isfinite(desc->min_rate)))
-        return nin__fail(NIN_INVALID_ARGUMENT, "plateau: cooldown %d or min_rate %g is negative",
-                         desc->cooldown, desc->min_rate);
+    if (desc->cooldown < 0)
+        return nin__fail(NIN_INVALID_ARGUMENT, "plateau: cooldown %d is negative", desc->cooldown);
+    if (!nin__is_rate(desc->min_rate))
+        return nin__fail(NIN_INVALID_ARGUMENT, "plateau: min_rate %g is %s", desc->min_rate,
+                         nin__not_a_rate(desc->min_rate));
     return NIN_OK;
 }
 
@@ -149,8 +151,9 @@ static nin_status read_steps(nin_steps_desc *desc, const nin_steps_desc *source)
     NIN__TRY(NIN__DESC_READ(desc, source, nin_steps_desc));
     if (desc->factor == 0.0)
         desc->factor = 0.1;
-    if (desc->factor == 0.0 || !nin__is_rate(desc->factor))
-        return nin__fail(NIN_INVALID_ARGUMENT, "steps: factor %g is not positive", desc->factor);
+    if (!nin__is_rate(desc->factor))
+        return nin__fail(NIN_INVALID_ARGUMENT, "steps: factor %g is %s", desc->factor,
+                         nin__not_a_rate(desc->factor));
     if (desc->count < 1 || desc->milestones == NULL)
         return nin__fail(NIN_INVALID_ARGUMENT, "steps: needs at least one milestone");
     for (int32_t i = 0; i < desc->count; i++)
@@ -162,27 +165,27 @@ static nin_status read_steps(nin_steps_desc *desc, const nin_steps_desc *source)
 }
 
 nin_status nin_scheduler_create_steps(nin_scheduler **out, nin_optimizer *optimizer,
-                                      const nin_steps_desc *source)
+                                      const nin_steps_desc *desc)
 {
-    nin_steps_desc desc;
+    nin_steps_desc steps;
     int64_t *milestones;
     nin_status status;
 
     NIN__NEED(out);
     NIN__NEED(optimizer);
-    NIN__NEED(source);
-    NIN__TRY(read_steps(&desc, source));
-    milestones = malloc((size_t)desc.count * sizeof *milestones);
+    NIN__NEED(desc);
+    NIN__TRY(read_steps(&steps, desc));
+    milestones = malloc((size_t)steps.count * sizeof *milestones);
     if (milestones == NULL)
         return nin__no_memory("a scheduler");
-    memcpy(milestones, desc.milestones, (size_t)desc.count * sizeof *milestones);
-    status = create(out, optimizer, &steps_class, desc.unit);
+    memcpy(milestones, steps.milestones, (size_t)steps.count * sizeof *milestones);
+    status = create(out, optimizer, &steps_class, steps.unit);
     if (status != NIN_OK) {
         free(milestones);
         return status;
     }
-    desc.milestones = milestones;
-    (*out)->steps = desc;
+    steps.milestones = milestones;
+    (*out)->steps = steps;
     return NIN_OK;
 }
 
@@ -212,22 +215,22 @@ static void advance_cosine(nin_scheduler *scheduler, double metric)
 static const struct nin__scheduler_class cosine_class = {"cosine", advance_cosine};
 
 nin_status nin_scheduler_create_cosine(nin_scheduler **out, nin_optimizer *optimizer,
-                                       const nin_cosine_desc *source)
+                                       const nin_cosine_desc *desc)
 {
-    nin_cosine_desc desc;
+    nin_cosine_desc cosine;
 
     NIN__NEED(out);
     NIN__NEED(optimizer);
-    NIN__NEED(source);
-    NIN__TRY(NIN__DESC_READ(&desc, source, nin_cosine_desc));
-    if (desc.warm_up < 0 || desc.total <= desc.warm_up)
+    NIN__NEED(desc);
+    NIN__TRY(NIN__DESC_READ(&cosine, desc, nin_cosine_desc));
+    if (cosine.warm_up < 0 || cosine.total <= cosine.warm_up)
         return nin__fail(NIN_INVALID_ARGUMENT, "cosine: warm_up %lld of total %lld units",
-                         (long long)desc.warm_up, (long long)desc.total);
-    if (!nin__is_rate(desc.end_rate))
-        return nin__fail(NIN_INVALID_ARGUMENT, "cosine: end_rate %g is negative or not finite",
-                         desc.end_rate);
-    NIN__TRY(create(out, optimizer, &cosine_class, desc.unit));
-    (*out)->cosine = desc;
+                         (long long)cosine.warm_up, (long long)cosine.total);
+    if (!nin__is_rate(cosine.end_rate))
+        return nin__fail(NIN_INVALID_ARGUMENT, "cosine: end_rate %g is %s", cosine.end_rate,
+                         nin__not_a_rate(cosine.end_rate));
+    NIN__TRY(create(out, optimizer, &cosine_class, cosine.unit));
+    (*out)->cosine = cosine;
     optimizer->rate = cosine_rate(*out);
     return NIN_OK;
 }

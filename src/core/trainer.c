@@ -106,6 +106,7 @@ nin_status nin_trainer_create(nin_trainer **out, nin_plan *plan, nin_optimizer *
     trainer = calloc(1, sizeof *trainer);
     if (trainer == NULL)
         return nin__no_memory("a trainer");
+    atomic_flag_clear(&trainer->busy);
     trainer->plan = plan;
     trainer->optimizer = optimizer;
     trainer->scheduler = scheduler;
@@ -137,6 +138,19 @@ void nin_trainer_destroy(nin_trainer *trainer)
     free(trainer->staging);
     free(trainer->curve);
     free(trainer);
+}
+
+nin_status nin__trainer_enter(const nin_trainer *trainer)
+{
+    if (atomic_flag_test_and_set(&((nin_trainer *)trainer)->busy))
+        return nin__fail(NIN_BUSY, "the trainer is being used, by another thread or by the call "
+                                   "whose data set's callback this is");
+    return NIN_OK;
+}
+
+void nin__trainer_leave(const nin_trainer *trainer)
+{
+    atomic_flag_clear(&((nin_trainer *)trainer)->busy);
 }
 
 int64_t nin_trainer_epochs(const nin_trainer *trainer)
@@ -314,29 +328,44 @@ nin_status nin__trainer_step(nin_result *result, nin_trainer *trainer)
 nin_status nin_trainer_step(nin_result *out, nin_trainer *trainer)
 {
     nin_result result;
+    nin_status status;
 
     NIN__NEED(trainer);
     if (out != NULL)
         NIN__TRY(NIN__INFO_CHECK(out, nin_result));
-    NIN__TRY(nin__trainer_step(&result, trainer));
+    NIN__TRY(nin__trainer_enter(trainer));
+    status = nin__trainer_step(&result, trainer);
+    nin__trainer_leave(trainer);
+    NIN__TRY(status);
     return out == NULL ? NIN_OK : NIN__INFO_WRITE(out, &result, nin_result);
+}
+
+static nin_status step_to_the_end(nin_result *epoch, nin_trainer *trainer)
+{
+    const int64_t running = trainer->progress.epoch;
+    nin_result step;
+
+    do {
+        NIN__TRY(nin__trainer_step(&step, trainer));
+    } while (trainer->progress.epoch == running);
+    epoch->loss = trainer->curve[running].loss;
+    epoch->correct = trainer->curve[running].correct;
+    epoch->count = trainer->curve[running].count;
+    epoch->flat = trainer->flat;
+    return NIN_OK;
 }
 
 nin_status nin_trainer_epoch(nin_result *out, nin_trainer *trainer)
 {
-    nin_result step, epoch = {.struct_size = sizeof epoch};
-    int64_t running;
+    nin_result epoch = {.struct_size = sizeof epoch};
+    nin_status status;
 
     NIN__NEED(trainer);
     if (out != NULL)
         NIN__TRY(NIN__INFO_CHECK(out, nin_result));
-    running = trainer->progress.epoch;
-    do {
-        NIN__TRY(nin__trainer_step(&step, trainer));
-    } while (trainer->progress.epoch == running);
-    epoch.loss = trainer->curve[running].loss;
-    epoch.correct = trainer->curve[running].correct;
-    epoch.count = trainer->curve[running].count;
-    epoch.flat = trainer->flat;
+    NIN__TRY(nin__trainer_enter(trainer));
+    status = step_to_the_end(&epoch, trainer);
+    nin__trainer_leave(trainer);
+    NIN__TRY(status);
     return out == NULL ? NIN_OK : NIN__INFO_WRITE(out, &epoch, nin_result);
 }

@@ -8,6 +8,8 @@
 
 #include <nin/trainer.h>
 
+#include <stdatomic.h>
+
 /* What the running epoch has summed up. */
 struct nin__epoch_sums {
     double loss;   /* sum over images */
@@ -45,11 +47,17 @@ struct nin_trainer {
     int64_t curve_room;
     int64_t stall_epochs; /* epochs at ln(classes) before the curve says NIN_STALLED */
     int64_t flat;         /* images of the epoch closed last whose scores were all equal */
+    atomic_flag busy;
 };
 
 enum {
     NIN__STALL_EPOCHS = 10
 }; /* the default */
+
+/* A trainer does one thing at a time: NIN_BUSY for another thread, and for a data set's callback that
+ * calls the trainer which is just reading from it. */
+nin_status nin__trainer_enter(const nin_trainer *trainer);
+void nin__trainer_leave(const nin_trainer *trainer);
 
 /* Makes room for `epochs` entries of the curve; on failure nothing has changed. */
 nin_status nin__trainer_reserve(nin_trainer *trainer, int64_t epochs);

@@ -72,6 +72,9 @@ static nin_status check_arrays(size_t *image_bytes, nin_dataset_info *info,
     if (desc->dtype == NIN_F32 && (uintptr_t)desc->images % _Alignof(float) != 0)
         return nin__fail(NIN_INVALID_ARGUMENT,
                          "nin_arrays_desc: the images are not aligned as floats are");
+    if ((uintptr_t)desc->labels % _Alignof(int32_t) != 0)
+        return nin__fail(NIN_INVALID_ARGUMENT,
+                         "nin_arrays_desc: the labels are not aligned as int32_t are");
     NIN__TRY(check_info(image_bytes, info, "nin_arrays_desc"));
 
     size_t all = *image_bytes;

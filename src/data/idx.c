@@ -12,9 +12,11 @@
 #include "core/error.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <zlib.h>
 
@@ -44,16 +46,36 @@ struct idx {
     unsigned char *elements; /* owned */
 };
 
-/* gzopen leaves errno at 0 when it is zlib that has no memory. */
+static nin_status check_regular(const char *path, int file)
+{
+    struct stat found;
+
+    if (fstat(file, &found) != 0)
+        return nin__fail(NIN_IO, "idx '%s': %s", path, strerror(errno));
+    if (S_ISREG(found.st_mode))
+        return NIN_OK;
+    return nin__fail(NIN_IO, "idx '%s': is a %s, no regular file", path,
+                     S_ISDIR(found.st_mode) ? "directory" : "device or pipe");
+}
+
+/* O_NONBLOCK, because a pipe that nobody writes to would keep us here. */
 static nin_status open_file(struct idx *idx)
 {
-    errno = 0;
-    idx->file = gzopen(idx->path, "rbe"); /* e: closed on exec */
-    if (idx->file != NULL)
-        return NIN_OK;
-    if (errno == 0 || errno == ENOMEM)
-        return nin__fail(NIN_OUT_OF_MEMORY, "idx '%s': no memory to open it", idx->path);
-    return nin__fail(NIN_IO, "idx '%s': %s", idx->path, strerror(errno));
+    const int file = open(idx->path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    nin_status status;
+
+    if (file < 0)
+        return nin__fail(errno == ENOMEM ? NIN_OUT_OF_MEMORY : NIN_IO, "idx '%s': %s", idx->path,
+                         strerror(errno));
+    status = check_regular(idx->path, file);
+    if (status == NIN_OK) {
+        idx->file = gzdopen(file, "rb"); /* takes the file over */
+        if (idx->file != NULL)
+            return NIN_OK;
+        status = nin__fail(NIN_OUT_OF_MEMORY, "idx '%s': no memory to open it", idx->path);
+    }
+    close(file);
+    return status;
 }
 
 /* What zlib thinks after it has read less than it was asked for. */

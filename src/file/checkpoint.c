@@ -108,9 +108,11 @@ nin_status nin_trainer_save(const nin_trainer *trainer, const char *path)
 
     NIN__NEED(trainer);
     NIN__NEED(path);
+    NIN__TRY(nin__trainer_enter(trainer));
     status = take(&snapshot, trainer);
     if (status == NIN_OK)
         status = write_snapshot(&snapshot, trainer, path);
+    nin__trainer_leave(trainer);
     free(snapshot.parameters);
     free(snapshot.momentum);
     free(snapshot.curve);
@@ -320,10 +322,12 @@ nin_status nin_trainer_restore(nin_trainer *trainer, const char *path,
                          desc.other_algorithm);
     if (desc.reserved != 0)
         return nin__fail(NIN_INVALID_ARGUMENT, "restore: reserved %d; it must be 0", desc.reserved);
+    NIN__TRY(nin__trainer_enter(trainer));
     status = nin__safetensors_open(&file, path);
     if (status == NIN_OK) {
         status = restore(trainer, &file, &desc);
         nin__safetensors_close(&file);
     }
+    nin__trainer_leave(trainer);
     return nin__fail_in(status, path);
 }
