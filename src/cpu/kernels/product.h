@@ -331,6 +331,11 @@ INLINE void outer_tile(const struct outer_tile *tile, const int32_t rows, const 
 #pragma GCC unroll 4
             for (int32_t j = 0; j < vectors; j++)
                 sums[i][j] = load(tile->c + i * o->c_row + j * WIDTH);
+#pragma GCC unroll 14
+    for (int32_t i = 0; i < rows; i++) /* the tile below */
+#pragma GCC unroll 4
+        for (int32_t j = 0; j < vectors; j++)
+            __builtin_prefetch(tile->c + (rows + i) * o->c_row + j * WIDTH, 1, 3);
     for (int32_t g = 0; g < o->groups; g++) {
         const float *a = tile->a + g * o->a_group, *b = tile->b + g * o->b_group;
 
