@@ -7,7 +7,7 @@
 # make check         tests and checks; CK_RUN_SUITE=name picks a suite
 # make check-long    sanitizers, a second compiler, valgrind, damaged files, format
 # make check-size    table of the lengths of functions and files
-# make bench         builds the programs of bench/, runs bench/step
+# make bench         builds the programs of bench/, measures them beside the peers that are installed
 # make format        clang-format 14 over the sources
 # make install       PREFIX=/usr/local DESTDIR= LIBDIR= INCLUDEDIR=
 # make uninstall     removes what install put there
@@ -87,8 +87,13 @@ endif
 COMPILE = $(CC) $(NIN_CPPFLAGS) $(CPPFLAGS) -MMD -MP $(NIN_CFLAGS) $(CFLAGS)
 LINK    = $(CC) $(NIN_CFLAGS) $(CFLAGS) $(NIN_LDFLAGS) $(LDFLAGS)
 
+# bench/peers/onednn; elsewhere than in the system: ONEDNN_FLAGS='-I... -L... -Wl,-rpath,... -ldnnl'
+ONEDNN_FLAGS ?= -ldnnl
+BUILD_ONEDNN  = $(CXX) $(CPPFLAGS) -std=c++11 -O3 -fopenmp -Wall -Wextra -Wshadow $(CXXFLAGS) $(LDFLAGS)
+
 # One folder for each set of commands, so that configurations never mix.
-COMMANDS := $(COMPILE) $(LIB_CPPFLAGS) $(LINK) $(SO_LDFLAGS) $(DEP_CFLAGS) $(DEP_LDFLAGS) $(LIBS_PRIVATE) $(LDLIBS)
+COMMANDS := $(COMPILE) $(LIB_CPPFLAGS) $(LINK) $(SO_LDFLAGS) $(DEP_CFLAGS) $(DEP_LDFLAGS) $(LIBS_PRIVATE) $(LDLIBS) \
+            $(BUILD_ONEDNN) $(ONEDNN_FLAGS)
 OUT      := build/$(shell printf '%s' '$(subst ','\'',$(COMMANDS))' | cksum | cut -d ' ' -f 1)
 
 # kernels.c is compiled once for each instruction set; the processor's is picked at run time.
@@ -118,13 +123,26 @@ LIBS     := $(addprefix $(AT)lib/,$(SOFILE) $(SONAME) libnin.so libnin.a)
 all: lib examples
 lib: $(LIBS) $(OUT)/lib/libnin.so
 examples: lib $(EXAMPLES:%=$(AT)%)
-bench: lib $(BENCHES:%=$(AT)%)
-	$(AT)bench/step
-	$(AT)bench/infer
+
+# Peers of Python are those of the Python that NIN_BENCH_PYTHON names; oneDNN is one if a program can be
+# linked with it. BENCH_ARGS goes to compare.py.
+ifneq ($(filter bench,$(MAKECMDGOALS)),)
+PEERS := $(shell echo 'int main() { static_assert(DNNL_CPU_RUNTIME == DNNL_RUNTIME_OMP, ""); \
+           return dnnl::memory() ? 1 : 0; }' | $(BUILD_ONEDNN) \
+           -include oneapi/dnnl/dnnl.hpp -x c++ - -x none -o /dev/null $(ONEDNN_FLAGS) 2> /dev/null && \
+           echo bench/peers/onednn)
+endif
+bench: lib $(BENCHES) $(PEERS)
+	$(if $(PEERS),,@rm -f bench/peers/onednn)
+	@if command -v python3 > /dev/null; then \
+	  python3 -B bench/peers/compare.py $(BENCH_ARGS); \
+	else \
+	  echo "bench: no python3, so libnin is measured alone" >&2; bench/step && bench/infer; \
+	fi
 
 .PHONY: FORCE
 ifeq ($(SANITIZE),)
-PUBLISHED := lib/$(SOFILE) lib/libnin.a $(EXAMPLES) $(BENCHES)
+PUBLISHED := lib/$(SOFILE) lib/libnin.a $(EXAMPLES) $(BENCHES) bench/peers/onednn
 $(PUBLISHED): %: $(OUT)/% FORCE
 	@mkdir -p $(@D) && { [ $< -ef $@ ] || ln -f $< $@; }
 endif
@@ -172,6 +190,10 @@ $(OUT)/bench/layers: bench/layers.c bench/measure.c bench/measure.h $(OUT)/lib/l
 	@mkdir -p $(@D) && echo "  CC $<"
 	$(Q)$(COMPILE) $(LIB_CPPFLAGS) -Isrc -MF $@.d $(NIN_LDFLAGS) $(LDFLAGS) $(DEP_LDFLAGS) -o $@ \
 	  $(filter %.c,$^) $(OUT)/lib/libnin.a $(LIBS_PRIVATE) $(LDLIBS)
+
+$(OUT)/bench/peers/onednn: bench/peers/onednn.cpp
+	@mkdir -p $(@D) && echo "  CXX $<"
+	$(Q)$(BUILD_ONEDNN) -o $@ $< $(ONEDNN_FLAGS)
 
 # ---- what the examples show ------------------------------------------------------------------
 
@@ -252,7 +274,7 @@ VALGRIND       ?= valgrind
 CLANG_FORMAT   ?= clang-format
 NIN_TEST_SUITE ?= trainer
 FORMATTED      := $(wildcard include/nin/*.h src/*/*.[ch] src/*/*/*.[ch] tests/*.[ch] tests/*/*.[ch] \
-                    tests/*/*.cpp examples/*.[ch] bench/*.[ch])
+                    tests/*/*.cpp examples/*.[ch] bench/*.[ch] bench/peers/*.cpp)
 
 .PHONY: check-long check-sanitize check-clang check-valgrind check-fuzz check-format check-size format
 check-long: check-sanitize check-clang check-valgrind check-fuzz check-format
@@ -362,7 +384,7 @@ dist:
 	git archive --format=tar.gz --prefix=nin-$(VERSION)/ -o nin-$(VERSION).tar.gz HEAD
 
 clean:
-	rm -rf build lib $(EXAMPLES) $(BENCHES)
+	rm -rf build lib $(EXAMPLES) $(BENCHES) bench/peers/onednn bench/peers/__pycache__
 
 -include $(LIB_O:.o=.d) $(TEST_O:.o=.d) $(FUZZ_PROGRAM).d $(EXAMPLES:%=$(OUT)/%.d) $(BENCHES:%=$(OUT)/%.d)
 
