@@ -5,48 +5,16 @@
 #include <math.h>
 
 #include "core/math.h"
-
-/* The multipliers of the rounds, and what is added to the key after each (golden ratio and
- * sqrt(3) - 1, as fractions of 2^32). */
-#define MULTIPLIER_0 UINT32_C(0xd2511f53)
-#define MULTIPLIER_1 UINT32_C(0xcd9e8d57)
-#define KEY_STEP_0 UINT32_C(0x9e3779b9)
-#define KEY_STEP_1 UINT32_C(0xbb67ae85)
+#include "core/philox.h"
 
 /* Blocks have 32-bit numbers. */
 #define MAX_ELEMENTS (UINT64_C(4) << 32)
-
-static inline void philox_round(uint32_t c[4], uint32_t key_0, uint32_t key_1)
-{
-    const uint64_t product_0 = (uint64_t)c[0] * MULTIPLIER_0;
-    const uint64_t product_1 = (uint64_t)c[2] * MULTIPLIER_1;
-
-    c[0] = (uint32_t)(product_1 >> 32) ^ c[1] ^ key_0;
-    c[1] = (uint32_t)product_1;
-    c[2] = (uint32_t)(product_0 >> 32) ^ c[3] ^ key_1;
-    c[3] = (uint32_t)product_0;
-}
-
-/* Written out, because gcc vectorises a loop over blocks only if it finds no loop inside. */
-static inline void philox_rounds(uint32_t c[4], uint32_t key_0, uint32_t key_1)
-{
-    philox_round(c, key_0, key_1);
-    philox_round(c, key_0 + 1u * KEY_STEP_0, key_1 + 1u * KEY_STEP_1);
-    philox_round(c, key_0 + 2u * KEY_STEP_0, key_1 + 2u * KEY_STEP_1);
-    philox_round(c, key_0 + 3u * KEY_STEP_0, key_1 + 3u * KEY_STEP_1);
-    philox_round(c, key_0 + 4u * KEY_STEP_0, key_1 + 4u * KEY_STEP_1);
-    philox_round(c, key_0 + 5u * KEY_STEP_0, key_1 + 5u * KEY_STEP_1);
-    philox_round(c, key_0 + 6u * KEY_STEP_0, key_1 + 6u * KEY_STEP_1);
-    philox_round(c, key_0 + 7u * KEY_STEP_0, key_1 + 7u * KEY_STEP_1);
-    philox_round(c, key_0 + 8u * KEY_STEP_0, key_1 + 8u * KEY_STEP_1);
-    philox_round(c, key_0 + 9u * KEY_STEP_0, key_1 + 9u * KEY_STEP_1);
-}
 
 void nin__philox(uint32_t out[4], const uint32_t counter[4], const uint32_t key[2])
 {
     uint32_t c[4] = {counter[0], counter[1], counter[2], counter[3]};
 
-    philox_rounds(c, key[0], key[1]);
+    nin__philox_rounds(c, key[0], key[1]);
     for (int i = 0; i < 4; i++)
         out[i] = c[i];
 }
@@ -145,16 +113,9 @@ void nin__rng_shuffle(int32_t *index, int32_t count, uint32_t seed, int64_t epoc
     }
 }
 
-/* What all blocks of one mask have in common. */
-struct mask {
-    uint32_t key[2];
-    uint32_t counter[3]; /* position, step low, step high */
-    uint32_t threshold;
-};
-
 /* keep: count <= 4 - offset elements of one block, from its word offset on. */
-static void mask_part(unsigned char *keep, const struct mask *mask, size_t block, size_t offset,
-                      size_t count)
+static void mask_part(unsigned char *keep, const struct nin__mask *mask, size_t block,
+                      size_t offset, size_t count)
 {
     uint32_t word[4] = {(uint32_t)block, mask->counter[0], mask->counter[1], mask->counter[2]};
 
@@ -163,28 +124,30 @@ static void mask_part(unsigned char *keep, const struct mask *mask, size_t block
         keep[i] = word[offset + i] >= mask->threshold;
 }
 
-/* keep: 4 * count elements. One plain loop of independent blocks, for the compiler to vectorise. */
-static void mask_blocks(unsigned char *restrict keep, const struct mask *mask, size_t block,
+static void mask_blocks(unsigned char *keep, const struct nin__mask *mask, size_t block,
                         size_t count)
 {
-    const struct mask m = *mask;
-    const uint32_t first = (uint32_t)block;
-
-    for (size_t i = 0; i < count; i++) {
-        uint32_t word[4] = {first + (uint32_t)i, m.counter[0], m.counter[1], m.counter[2]};
-        philox_rounds(word, m.key[0], m.key[1]);
-        keep[4 * i + 0] = word[0] >= m.threshold;
-        keep[4 * i + 1] = word[1] >= m.threshold;
-        keep[4 * i + 2] = word[2] >= m.threshold;
-        keep[4 * i + 3] = word[3] >= m.threshold;
-    }
+    nin__mask_blocks(keep, mask, block, count);
 }
 
 void nin__rng_dropout(unsigned char *keep, size_t first, size_t count, uint32_t threshold,
                       uint32_t seed, uint32_t stream, uint32_t position, int64_t step)
 {
-    const struct mask mask = {
+    const struct nin__mask mask = nin__mask_of(threshold, seed, stream, position, step);
+
+    nin__rng_mask(keep, first, count, &mask, mask_blocks);
+}
+
+struct nin__mask nin__mask_of(uint32_t threshold, uint32_t seed, uint32_t stream, uint32_t position,
+                              int64_t step)
+{
+    return (struct nin__mask){
         {seed, stream}, {position, low_half(step), high_half(step)}, threshold};
+}
+
+void nin__rng_mask(unsigned char *keep, size_t first, size_t count, const struct nin__mask *mask,
+                   nin__mask_blocks_call *blocks_of)
+{
     const size_t offset = first % 4;
     const size_t to_boundary = (4 - offset) % 4;
     const size_t head = to_boundary < count ? to_boundary : count;
@@ -194,8 +157,8 @@ void nin__rng_dropout(unsigned char *keep, size_t first, size_t count, uint32_t 
 
     assert(first <= MAX_ELEMENTS && count <= MAX_ELEMENTS - first);
     if (head > 0)
-        mask_part(keep, &mask, first / 4, offset, head);
-    mask_blocks(keep + head, &mask, block, blocks);
+        mask_part(keep, mask, first / 4, offset, head);
+    blocks_of(keep + head, mask, block, blocks);
     if (tail > 0)
-        mask_part(keep + head + 4 * blocks, &mask, block + blocks, 0, tail);
+        mask_part(keep + head + 4 * blocks, mask, block + blocks, 0, tail);
 }

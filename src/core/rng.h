@@ -62,4 +62,17 @@ void nin__rng_shuffle(int32_t *index, int32_t count, uint32_t seed, int64_t epoc
 void nin__rng_dropout(unsigned char *keep, size_t first, size_t count, uint32_t threshold,
                       uint32_t seed, uint32_t stream, uint32_t position, int64_t step);
 
+/*
+ * The same in two steps, for whoever has its own way of making whole blocks: keep gets 4 * count
+ * elements, from the block of that number on.
+ */
+struct nin__mask;
+typedef void nin__mask_blocks_call(unsigned char *keep, const struct nin__mask *mask, size_t block,
+                                   size_t count);
+
+struct nin__mask nin__mask_of(uint32_t threshold, uint32_t seed, uint32_t stream, uint32_t position,
+                              int64_t step);
+void nin__rng_mask(unsigned char *keep, size_t first, size_t count, const struct nin__mask *mask,
+                   nin__mask_blocks_call *blocks_of);
+
 #endif

@@ -23,8 +23,10 @@ static void forward(const struct cpu_call *call)
         unsigned char *keep = (unsigned char *)call->saved + from;
         uint32_t position = call->run->first_position + (uint32_t)(call->first + i);
 
-        nin__rng_dropout(keep, first, count, op->threshold, call->run->seed, op->stream, position,
-                         call->run->step);
+        struct nin__mask mask =
+            nin__mask_of(op->threshold, call->run->seed, op->stream, position, call->run->step);
+
+        nin__rng_mask(keep, first, count, &mask, call->cpu->kernels->mask_blocks);
         call->cpu->kernels->drop(call->y + from, x + from, keep, op->keep_scale, count);
     }
 }

@@ -2,6 +2,7 @@
 /* The table of one instruction set: see kernels.h. The Makefile compiles this file once for each. */
 #include "cpu/kernels.h"
 
+#include "cpu/kernels/dropout.h"
 #include "cpu/kernels/pool.h"
 #include "cpu/kernels/product.h"
 #include "cpu/kernels/winograd.h"
@@ -28,6 +29,7 @@ const struct cpu_kernels nin__cpu_kernels_baseline = {
     .winograd_weight_gradient = winograd_weight_gradient,
     .max_pool_row = max_pool_row,
     .max_unpool_row = max_unpool_row,
+    .mask_blocks = mask_blocks,
     .drop = drop,
     .gate = gate,
     .add_columns = add_columns,

@@ -9,6 +9,7 @@
  * Matrices are row-major. Every sum has an order that follows from its operation alone, never from how
  * it is cut into tiles, so that any split into ranges gives the same bits. */
 
+#include "core/philox.h"
 #include "core/program.h"
 
 #include <stdbool.h>
@@ -120,9 +121,10 @@ struct cpu_kernels {
     void (*max_unpool_row)(const struct nin__op *op, const float *dy, const uint16_t *where,
                            int32_t row, const float *gate, float *dx);
 
-    /* y = x * scale where keep is 1, else 0. */
-    void (*drop)(float *restrict y, const float *restrict x, const unsigned char *restrict keep,
-                 float scale, size_t count);
+    /* Dropout: whole blocks of a mask (core/rng.h); y = x * scale where keep is 1, else 0. */
+    void (*mask_blocks)(unsigned char *keep, const struct nin__mask *mask, size_t block,
+                        size_t count);
+    void (*drop)(float *y, const float *x, const unsigned char *keep, float scale, size_t count);
 
     /* values = 0 where gate is not positive. */
     void (*gate)(float *values, const float *gate, size_t count);

@@ -69,9 +69,11 @@ INLINE void max_channels(const struct nin__op *op, const float *x, struct extent
 }
 
 /* x: an image; y and where: a row of the output */
-static void max_pool_row(const struct nin__op *op, const float *x, int32_t row, float *y,
+static void max_pool_row(const struct nin__op *given, const float *x, int32_t row, float *y,
                          uint16_t *where)
 {
+    const struct nin__op copy = *given,
+                         *op = &copy; /* in registers: nothing stored can change it */
     struct extent rows = window(row, op->kernel_h, op, op->in.h);
     int32_t channels = op->in.c;
 
@@ -86,19 +88,22 @@ static void max_pool_row(const struct nin__op *op, const float *x, int32_t row, 
     }
 }
 
+/* The windows that see one pixel of the input. */
+struct view {
+    struct extent rows, columns;
+};
+
 /* What pixel (h, w) of the input gets from the windows that see it, in their order, from channel c on:
  * a vector, or one channel. */
 INLINE vector gather_channels(const struct nin__op *op, const float *dy, const uint16_t *where,
-                              int32_t h, int32_t w, int32_t c, const bool one)
+                              struct view view, int32_t h, int32_t w, int32_t c, const bool one)
 {
-    struct extent rows = seen_by(h, op->kernel_h, op, op->out.h);
-    struct extent columns = seen_by(w, op->kernel_w, op, op->out.w);
     vector sum = {0};
 
-    for (int32_t oy = rows.first; oy < rows.end; oy++) {
+    for (int32_t oy = view.rows.first; oy < view.rows.end; oy++) {
         int32_t down = (h - window(oy, op->kernel_h, op, op->in.h).first) * op->kernel_w;
 
-        for (int32_t ox = columns.first; ox < columns.end; ox++) {
+        for (int32_t ox = view.columns.first; ox < view.columns.end; ox++) {
             ptrdiff_t at = ((ptrdiff_t)oy * op->out.w + ox) * op->out.c + c;
             uint16_t place = (uint16_t)(down + w - window(ox, op->kernel_w, op, op->in.w).first);
 
@@ -112,33 +117,29 @@ INLINE vector gather_channels(const struct nin__op *op, const float *dy, const u
 }
 
 /* dy, where: an image; dx, gate: row h of the input; gate NULL or what dx is 0 for if not positive */
-static void max_unpool_row(const struct nin__op *op, const float *dy, const uint16_t *where,
+static void max_unpool_row(const struct nin__op *given, const float *dy, const uint16_t *where,
                            int32_t h, const float *gate_row, float *dx)
 {
+    const struct nin__op copy = *given,
+                         *op = &copy; /* in registers: nothing stored can change it */
+    struct view view = {.rows = seen_by(h, op->kernel_h, op, op->out.h)};
     int32_t channels = op->in.c;
 
     for (int32_t w = 0; w < op->in.w; w++, dx += channels) {
         int32_t c = 0;
 
+        view.columns = seen_by(w, op->kernel_w, op, op->out.w);
         for (; c + WIDTH <= channels; c += WIDTH) {
-            vector sum = gather_channels(op, dy, where, h, w, c, false);
+            vector sum = gather_channels(op, dy, where, view, h, w, c, false);
 
             store(dx + c, gate_row == NULL ? sum : pass(load(gate_row + w * channels + c), sum));
         }
         for (; c < channels; c++) {
-            float sum = gather_channels(op, dy, where, h, w, c, true)[0];
+            float sum = gather_channels(op, dy, where, view, h, w, c, true)[0];
 
             dx[c] = gate_row == NULL || gate_row[w * channels + c] > 0.0f ? sum : 0.0f;
         }
     }
-}
-
-/* y = x * scale where keep is 1, else 0 */
-static void drop(float *restrict y, const float *restrict x, const unsigned char *restrict keep,
-                 float scale, size_t count)
-{
-    for (size_t k = 0; k < count; k++)
-        y[k] = keep[k] != 0 ? x[k] * scale : 0.0f;
 }
 
 #endif

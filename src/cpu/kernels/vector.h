@@ -166,6 +166,20 @@ INLINE vector at_place(const uint16_t *places, uint16_t place, vector v)
 #endif
 }
 
+/* v in the elements whose mark is 1, else 0 */
+INLINE vector keep_marked(const unsigned char *marks, vector v)
+{
+#if defined(__AVX512F__)
+    __m128i bytes = _mm_loadu_si128((const __m128i_u *)marks);
+
+    return (vector)_mm512_maskz_mov_ps(_mm_test_epi8_mask(bytes, bytes), (__m512)v);
+#else
+    typedef signed char unaligned_marks __attribute__((vector_size(WIDTH), aligned(1), may_alias));
+
+    return (vector)((mask)v & -__builtin_convertvector(*(const unaligned_marks *)marks, mask));
+#endif
+}
+
 INLINE void store_places(uint16_t *to, mask places)
 {
     *(unaligned_places *)to = __builtin_convertvector(places, unaligned_places);
