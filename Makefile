@@ -101,8 +101,8 @@ INSTRUCTIONS  := baseline
 ifneq ($(filter x86_64%,$(shell $(CC) -dumpmachine)),)
 INSTRUCTIONS  += avx2 avx512
 endif
-FLAGS_avx2    := -mavx2 -mfma
-FLAGS_avx512  := -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mprefer-vector-width=512
+FLAGS_avx2    := -DNIN__KERNELS_AVX2 -mavx2 -mfma
+FLAGS_avx512  := -DNIN__KERNELS_AVX512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mprefer-vector-width=512
 
 HEADERS  := $(wildcard include/nin/*.h)
 LIB_C    := $(filter-out src/cpu/kernels.c,$(wildcard src/core/*.c src/layers/*.c src/data/*.c src/file/*.c src/cpu/*.c))

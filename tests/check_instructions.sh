@@ -11,7 +11,7 @@ sets=baseline
 ! grep -qw avx512vl /proc/cpuinfo || sets="$sets avx512"
 
 for name in ${sets% *}; do # all but the last
-    for suite in ops gradients kernels parity; do
+    for suite in ops gradients kernels parity determinism; do
         NIN_CPU_ISA=$name CK_EXCLUDE_TAGS=slow CK_RUN_SUITE=$suite "$NIN_TEST_PROGRAM" > "$output" || {
             cat "$output" >&2
             echo "check-instructions: $suite fails with $name" >&2

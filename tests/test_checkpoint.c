@@ -412,7 +412,7 @@ static const struct {
     {{.scheduler = 's'}, "recipe.scheduler.kind is 'plateau' there, 'steps' here"},
     {{.factor = 0.25}, "recipe.scheduler.factor is 0.5 there, 0.25 here"},
     {{.lanes = 4}, "lanes.count is 8 there, 4 here"},
-    {{.unit = 2}, "lanes.sums is 'images: units of 6 in 8 lanes' there, 'images: units of 2 in"},
+    {{.unit = 2}, "lanes.sums is 'images: units of 6 in 8 lanes"},
 };
 
 START_TEST(another_run)
@@ -484,8 +484,8 @@ static const struct {
     const char *words;
 } algorithms[] = {
     {{.algorithm = NIN_ALGORITHM_GEMM}, "algorithm is 'auto' there, 'gemm' here"},
-    {{.unit = 2}, "lanes.sums is 'images: units of 6 in 8 lanes' there, 'images: units of 2 in"},
-    {{.algorithm = NIN_ALGORITHM_DIRECT, .unit = 3}, "units of 3 in"},
+    {{.unit = 2}, "lanes.sums is 'images: units of 6 in 8 lanes"},
+    {{.algorithm = NIN_ALGORITHM_DIRECT, .unit = 3}, "algorithm is 'auto' there, 'direct' here"},
 };
 
 START_TEST(another_algorithm)

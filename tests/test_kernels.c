@@ -9,6 +9,7 @@
 #include "suites.h"
 #include "test.h"
 
+#include <float.h>
 #include <math.h>
 #include <pthread.h>
 #include <signal.h>
@@ -413,19 +414,29 @@ START_TEST(losses)
 }
 END_TEST
 
-/* A map of 1 channel, 3x3 under one window: the maximum and where the gradient goes. */
+/* A map of 3x3 under one window: the maximum and where the gradient goes, in each channel. */
+static void check_channels(const float x[9], size_t want, int32_t channels)
+{
+    struct nin__op op = window_op(NIN__OP_MAX_POOL, (struct nin__shape){channels, 3, 3}, 3, 1, 0);
+    struct bench *b = make_bench(&nin__cpu_max_pool, &op);
+    size_t n = (size_t)channels;
+
+    for (size_t k = 0; k < 9 * n; k++)
+        b->x[k] = x[k / n];
+    go_forward(b, 0, 1, 0, 1);
+    for (size_t c = 0; c < n; c++)
+        ck_assert_mem_eq(&b->y[c], &x[want], sizeof *x);
+    go_backward(b, 0, 1);
+    for (size_t k = 0; k < 9 * n; k++)
+        ck_assert(b->dx[k] == (k / n == want ? b->dy[k % n] : 0.0f));
+    free_bench(b);
+}
+
+/* One channel, and a vector of any width and one more. */
 static void check_maximum(const float x[9], size_t want)
 {
-    struct nin__op op = window_op(NIN__OP_MAX_POOL, (struct nin__shape){1, 3, 3}, 3, 1, 0);
-    struct bench *b = make_bench(&nin__cpu_max_pool, &op);
-
-    memcpy(b->x, x, 9 * sizeof *x);
-    go_forward(b, 0, 1, 0, 1);
-    ck_assert_mem_eq(b->y, &x[want], sizeof *x);
-    go_backward(b, 0, 1);
-    for (size_t k = 0; k < 9; k++)
-        ck_assert(b->dx[k] == (k == want ? b->dy[0] : 0.0f));
-    free_bench(b);
+    check_channels(x, want, 1);
+    check_channels(x, want, 17);
 }
 
 START_TEST(odd_maxima)
@@ -438,6 +449,7 @@ START_TEST(odd_maxima)
     check_maximum((const float[9]){1, 3, 2, 3, 0, 9, 1, 1, NAN}, 8);
     check_maximum((const float[9]){low, low, low, low, low, low, low, low, low}, 0);
     check_maximum((const float[9]){low, low, low, low, -1, low, low, low, low}, 4);
+    check_maximum((const float[9]){low, -FLT_MAX, low, low, low, low, low, low, low}, 1);
 }
 END_TEST
 
@@ -481,6 +493,28 @@ static void check_update(struct oracle_sgd sgd)
     ck_assert(p[0] == (float)want_p[0] && p[PARAMETERS - 1] == (float)want_p[PARAMETERS - 1]);
     ck_assert(m[0] == 0.0f && m[PARAMETERS - 1] == 0.0f);
 }
+
+/* Each worker looks at a share. */
+START_TEST(what_is_not_finite_is_found)
+{
+    static const size_t places[] = {0, 3, 1023, 1024, 2999, 4999};
+    struct nin__executable executable = {0};
+    size_t bad[3], found;
+    float *values = new_floats(5000, 1);
+
+    executable.bad = bad;
+    ASSERT_OK(nin__cpu_workers_create(&executable.workers, 3));
+    ASSERT_OK(nin__cpu_check_finite(&executable, values, 5000, &found));
+    ck_assert_uint_eq(found, 5000);
+    for (size_t k = sizeof places / sizeof places[0]; k-- > 0;) {
+        values[places[k]] = k % 2 == 0 ? NAN : INFINITY;
+        ASSERT_OK(nin__cpu_check_finite(&executable, values, 5000, &found));
+        ck_assert_uint_eq(found, places[k]);
+    }
+    nin__cpu_workers_destroy(executable.workers);
+    free(values);
+}
+END_TEST
 
 START_TEST(updates)
 {
@@ -854,6 +888,7 @@ Suite *kernels_suite(void)
     tcase_add_test(kernels, inputs);
     tcase_add_test(kernels, losses);
     tcase_add_test(kernels, odd_maxima);
+    tcase_add_test(kernels, what_is_not_finite_is_found);
     tcase_add_test(kernels, updates);
     tcase_add_test(memory, blocks_alive_together_lie_apart);
     tcase_add_test(memory, memory_is_shared);

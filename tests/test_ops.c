@@ -876,6 +876,20 @@ START_TEST(wide_network)
 }
 END_TEST
 
+/* What goes back through windows that lie apart passes the ReLU above them too. */
+START_TEST(strided_network)
+{
+    const struct oracle_layer layers[] = {
+        {.kind = ORACLE_CONV, .filters = 19, .window = {3, 1, 1}}, {.kind = ORACLE_RELU},
+        {.kind = ORACLE_CONV, .filters = 20, .window = {3, 2, 1}}, {.kind = ORACLE_RELU},
+        {.kind = ORACLE_CONV, .filters = 6, .window = {1, 3, 0}},  {.kind = ORACLE_GLOBAL_AVERAGE},
+    };
+    struct trial trial = {.layers = layers, .count = 6, .input = {3, 5, 13, 9}, .bounds = stacked};
+
+    check(&trial);
+}
+END_TEST
+
 /* A dense layer with so many weights that segments end before and after it. */
 START_TEST(dense_network)
 {
@@ -964,6 +978,7 @@ Suite *ops_suite(void)
     tcase_add_test(stacks, mlpconv);
     tcase_add_test(stacks, small_networks);
     tcase_add_test(stacks, wide_network);
+    tcase_add_test(stacks, strided_network);
     tcase_add_test(stacks, dense_network);
     tcase_add_test(stacks, accumulated_gradients);
     suite_add_tcase(suite, layers);

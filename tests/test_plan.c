@@ -247,6 +247,103 @@ START_TEST(a_plan_describes_its_ops_a_line_each)
 }
 END_TEST
 
+/* The rule of shapes, which bits and checkpoints depend on. */
+START_TEST(shapes_choose_the_algorithm)
+{
+    static const struct {
+        const char *preset, *layer, *algorithm;
+    } choices[] = {{"mnist", "conv1", "direct"},     {"mnist", "cccp1", "direct"},
+                   {"mnist", "conv2", "winograd"},   {"mnist", "conv3", "winograd"},
+                   {"cifar10", "conv1", "winograd"}, {"cifar10", "conv2", "winograd"},
+                   {"cifar10", "conv3", "winograd"}};
+
+    for (size_t i = 0; i < sizeof choices / sizeof choices[0]; i++) {
+        nin_network *net = NULL;
+        nin_plan *plan = NULL;
+        char text[8192], line[64];
+
+        ASSERT_OK(nin_network_create_preset(&net, context, choices[i].preset));
+        ASSERT_OK(nin_plan_create(&plan, net, NIN_DESC(nin_plan_desc, .max_batch = 1)));
+        ck_assert_uint_lt(nin_plan_describe(plan, text, sizeof text), sizeof text);
+        snprintf(line, sizeof line, "  %-12s %-12s %-8s", choices[i].layer, "conv",
+                 choices[i].algorithm);
+        ck_assert_msg(strstr(text, line) != NULL, "no '%s' in\n%s", line, text);
+        nin_plan_destroy(plan);
+        nin_network_destroy(net);
+    }
+}
+END_TEST
+
+static nin_network *make_shared(void)
+{
+    nin_builder *builder = NULL;
+    nin_network *made = NULL;
+
+    ASSERT_OK(nin_builder_create(&builder, context,
+                                 NIN_DESC(nin_input_desc, .channels = 1, .height = 7, .width = 7)));
+    nin_builder_conv2d(builder, "c1", NIN_DESC(nin_conv2d_desc, .filters = 16));
+    nin_builder_conv2d(builder, "c2", NIN_DESC(nin_conv2d_desc, .filters = 16, .kernel = 4));
+    nin_builder_global_average_pool(builder, "average");
+    ASSERT_OK(nin_builder_finish(&made, builder));
+    nin_builder_destroy(builder);
+    return made;
+}
+
+/* The bits of scores and gradient at 4x4, where c2 is a dense layer. */
+static uint64_t bits_at_4x4(nin_network *net, nin_algorithm algorithm)
+{
+    float pixels[2 * 16], gradient[2 * 16];
+    nin_plan *plan = NULL;
+    uint64_t hash = RIG_HASH;
+    size_t values;
+    float *scores;
+
+    for (size_t k = 0; k < 32; k++) {
+        pixels[k] = (float)(k * 37 % 11) / 11.0f;
+        gradient[k] = (float)(k * 29 % 13) / 13.0f;
+    }
+    ASSERT_OK(nin_plan_create(&plan, net,
+                              NIN_DESC(nin_plan_desc, .mode = NIN_TRAIN, .max_batch = 2,
+                                       .height = 4, .width = 4, .algorithm = algorithm)));
+    ASSERT_OK(nin_plan_forward(plan, NIN_DESC(nin_batch_desc, .images = pixels, .count = 2)));
+    ASSERT_OK(
+        nin_plan_backward(NULL, plan, NIN_DESC(nin_backward_desc, .score_gradient = gradient)));
+    scores = rig_scores(plan, 2, &values);
+    hash = rig_hash(hash, scores, values * sizeof *scores);
+    hash = rig_hash(hash, plan->gradient, nin_network_parameter_count(net) * sizeof(float));
+    free(scores);
+    nin_plan_destroy(plan);
+    return hash;
+}
+
+/* Weights are prepared otherwise for another input size or algorithm, though they may have as many
+ * bytes: plans must not take them from each other. */
+START_TEST(plans_do_not_share_what_differs)
+{
+    static const nin_algorithm algorithms[] = {NIN_ALGORITHM_GEMM, NIN_ALGORITHM_DIRECT,
+                                               NIN_ALGORITHM_AUTO, NIN_ALGORITHM_WINOGRAD};
+    nin_network *net = make_shared();
+    uint64_t alone[4];
+    float pixels[49] = {1.0f};
+
+    for (size_t a = 0; a < 4; a++)
+        alone[a] = bits_at_4x4(net, algorithms[a]);
+    for (size_t other = 0; other < 4; other++)
+        for (size_t a = 0; a < 4; a++) {
+            nin_plan *plan = NULL;
+
+            ASSERT_OK(nin_plan_create(&plan, net,
+                                      NIN_DESC(nin_plan_desc, .mode = NIN_TRAIN, .max_batch = 1,
+                                               .algorithm = algorithms[other])));
+            ASSERT_OK(
+                nin_plan_forward(plan, NIN_DESC(nin_batch_desc, .images = pixels, .count = 1)));
+            ck_assert_uint_eq(bits_at_4x4(net, algorithms[a]), alone[a]);
+            nin_plan_destroy(plan);
+        }
+    nin_network_destroy(net);
+}
+END_TEST
+
 START_TEST(the_description_of_a_plan_names_its_layers)
 {
     nin_plan *plan = training_plan();
@@ -765,6 +862,8 @@ static void check_order(const nin_plan *plan, int i)
     char order[256];
 
     context->backend->order_of_sums(plan->executable, relu_nets[i].batch, order, sizeof order);
+    ck_assert_ptr_nonnull(strstr(order, "; products ")); /* how follows from the processor */
+    *strstr(order, "; products ") = '\0';
     ck_assert_str_eq(order, relu_nets[i].order);
 }
 
@@ -1528,6 +1627,8 @@ static void add_runs(Suite *suite)
     tcase_add_loop_test(making, a_wrong_descriptor_makes_no_plan, 0, WRONG_PLANS);
     tcase_add_test(making, a_layer_that_does_not_fit_the_input_size_is_named);
     tcase_add_test(making, a_plan_describes_its_ops_a_line_each);
+    tcase_add_test(making, shapes_choose_the_algorithm);
+    tcase_add_test(making, plans_do_not_share_what_differs);
     tcase_add_test(making, the_description_of_a_plan_names_its_layers);
     tcase_add_test(making, a_training_plan_holds_more_bytes_and_a_larger_batch_not_many_more);
     tcase_add_test(making, a_plan_whose_bytes_overflow_is_refused);

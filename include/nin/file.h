@@ -47,8 +47,10 @@ NIN_CHECKED nin_status nin_trainer_save(const nin_trainer *trainer, const char *
 
 typedef struct {
     size_t struct_size;
-    int32_t other_algorithm; /* 1: allow a checkpoint that another algorithm wrote, and one that has
-                                added up in another order for that reason (lanes stay compared);
+    int32_t other_algorithm; /* 1: allow a checkpoint that another algorithm wrote or, for one of
+                                AVX2 and AVX-512 against one of the baseline, another arithmetic,
+                                and one that has added up in another order for that reason (lanes
+                                stay compared);
                                 the run goes on, but not to the same bits */
     int32_t reserved;        /* 0 */
 } nin_restore_desc;

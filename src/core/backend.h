@@ -104,7 +104,7 @@ struct nin__backend {
     size_t (*describe)(const struct nin__executable *executable, char *text, size_t size);
 
     /* What fixes the order in which a batch of so many images adds up, as text: two executables of one
-     * network with equal texts give the same bits. */
+     * network and one algorithm with equal texts give the same bits. */
     size_t (*order_of_sums)(const struct nin__executable *executable, int32_t batch, char *text,
                             size_t size);
 

@@ -77,7 +77,7 @@ static size_t prepared_bytes(const struct nin__executable *executable)
     return executable->prepared_bytes;
 }
 
-/* FNV-1a over each op's algorithm and bytes: executables with equal numbers prepare alike. */
+/* FNV-1a over each op's algorithm, and its bytes and form: executables with equal numbers prepare alike. */
 static uint64_t prepared_layout(const struct nin__executable *executable)
 {
     uint64_t hash = UINT64_C(0xcbf29ce484222325);
@@ -88,6 +88,7 @@ static uint64_t prepared_layout(const struct nin__executable *executable)
         for (const char *c = op->algorithm->name; *c != '\0'; c++)
             hash = (hash ^ (unsigned char)*c) * UINT64_C(0x100000001b3);
         hash = (hash ^ op->need.prepared) * UINT64_C(0x100000001b3);
+        hash = (hash ^ op->need.form) * UINT64_C(0x100000001b3);
         hash = (hash ^ (op->op->weight + 1)) * UINT64_C(0x100000001b3);
     }
     return hash;

@@ -93,6 +93,7 @@ static void declare(struct cpu_need *need, const struct cpu_op *cpu, int32_t uni
     (void)unit;
     need->prepared =
         (forward_packed(cpu) + (cpu->wants_dx ? backward_packed(cpu) : 0)) * sizeof(float);
+    need->form = is_turned(cpu->op);
     need->scratch = scratch_floats(cpu) * sizeof(float);
     need->lane = (weight_floats(cpu) + (size_t)padded_columns(cpu)) * sizeof(float);
 }

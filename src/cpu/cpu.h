@@ -28,8 +28,8 @@ struct cpu_share {
 /* One op on a range of a chunk: whole images, or some output rows of one image. What belongs to the
  * output (y, dy, saved) points to the range's first row; what belongs to the input (x, dx) to the
  * first image, or for a rowwise op to the range's first row too. Any split of a pass into ranges gives
- * the same bits; of a matrix product by OpenBLAS, whose bits follow its shapes, the same within
- * rounding. */
+ * the same bits; of a matrix product by OpenBLAS, whose bits follow its shapes, and of Winograd's
+ * weight gradients, which have an order of their own in a chunk, the same within rounding. */
 struct cpu_call {
     const struct cpu_op *cpu;
     const struct nin__op *op; /* of cpu */
@@ -57,6 +57,7 @@ struct cpu_need {
     size_t scratch;         /* of a worker, for a chunk of `unit` images */
     size_t lane;            /* sums of a lane */
     size_t saved_per_image; /* from forward to backward */
+    uint32_t form;          /* of prepared weights, where one size can hold two of them */
 };
 
 /* An algorithm for an op kind. Phases that it does not have are NULL. */
@@ -157,6 +158,8 @@ nin_status nin__cpu_compile(struct nin__executable **out, struct nin__device *de
 void nin__cpu_discard(struct nin__executable *executable);
 
 /* run.c */
+nin_status nin__cpu_prepare(struct nin__executable *executable, const float *parameters,
+                            void *prepared);
 nin_status nin__cpu_run(struct nin__executable *executable, const struct nin__run *run);
 
 /* describe.c */
@@ -164,9 +167,6 @@ size_t nin__cpu_describe(const struct nin__executable *executable, char *text, s
 
 size_t nin__cpu_order_of_sums(const struct nin__executable *executable, int32_t batch, char *text,
                               size_t size);
-
-nin_status nin__cpu_prepare(struct nin__executable *executable, const float *parameters,
-                            void *prepared);
 
 /* update.c */
 nin_status nin__cpu_check_finite(struct nin__executable *executable, const float *values,

@@ -45,9 +45,9 @@ size_t nin__cpu_describe(const struct nin__executable *executable, char *start, 
 {
     struct text text = {start, start == NULL ? 0 : size, 0};
 
-    add(&text, "%s, batch %d, %d workers of %zu bytes\n",
+    add(&text, "%s, batch %d, %s, %d workers of %zu bytes\n",
         executable->program.train ? "train" : "infer", executable->options.max_batch,
-        executable->options.threads, executable->worker_bytes);
+        executable->ops[0].kernels->name, executable->options.threads, executable->worker_bytes);
     for (int32_t s = 0; s < executable->segment_count; s++) {
         const struct cpu_segment *segment = &executable->segments[s];
 
@@ -59,7 +59,8 @@ size_t nin__cpu_describe(const struct nin__executable *executable, char *start, 
     return text.length;
 }
 
-/* Each segment by the layer that it begins with: its unit and its lanes. */
+/* Each segment by the layer that it begins with: its unit and its lanes; and whether products are rounded
+ * before they are added, which sets AVX2 and AVX-512 apart from the baseline. */
 size_t nin__cpu_order_of_sums(const struct nin__executable *executable, int32_t batch, char *start,
                               size_t size)
 {
@@ -72,5 +73,7 @@ size_t nin__cpu_order_of_sums(const struct nin__executable *executable, int32_t 
         add(&text, "%s%s: units of %d in %d lanes", s == 0 ? "" : "; ",
             executable->program.ops[segment->first].name, unit, segment->max_lanes);
     }
+    if (executable->options.algorithm != NIN_ALGORITHM_GEMM) /* OpenBLAS does not say */
+        add(&text, "; products %s", executable->ops[0].kernels->fused ? "fused" : "rounded");
     return text.length;
 }

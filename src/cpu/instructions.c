@@ -68,7 +68,9 @@ nin_status nin__cpu_choose_kernels(const struct cpu_kernels **out, nin_instructi
             choice = (nin_instruction_set)(choice - 1);
     }
     if (!has(choice))
-        return nin__fail(NIN_NO_DEVICE, "this processor does not have the instruction set '%s'",
+        return nin__fail(NIN_NO_DEVICE,
+                         "this processor does not have the instruction set '%s', which the context "
+                         "or NIN_CPU_ISA asks for",
                          names[choice]);
     *out = table(choice);
     return NIN_OK;

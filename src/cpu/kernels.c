@@ -7,15 +7,18 @@
 #include "cpu/kernels/product.h"
 #include "cpu/kernels/winograd.h"
 
-#if defined(__AVX512F__)
+#if defined(NIN__KERNELS_AVX512)
 const struct cpu_kernels nin__cpu_kernels_avx512 = {
     .name = "avx512",
-#elif defined(__AVX2__) && defined(__FMA__)
+#elif defined(NIN__KERNELS_AVX2)
 const struct cpu_kernels nin__cpu_kernels_avx2 = {
     .name = "avx2",
-#else
+#else /* what the compiler may use anyway */
 const struct cpu_kernels nin__cpu_kernels_baseline = {
     .name = "baseline",
+#endif
+#if defined(__FMA__)
+    .fused = true,
 #endif
     .width = WIDTH,
     .packed_size = packed_size,

@@ -4,7 +4,7 @@
 
 /* The arithmetic of the CPU backend that is worth a processor's own instructions. One source,
  * kernels.c, is compiled once for each instruction set; the table of the best one that the processor
- * has is picked when a plan is made.
+ * has is picked when a context is made.
  *
  * Matrices are row-major. Every sum has an order that follows from its operation alone, never from how
  * it is cut into tiles, so that any split into ranges gives the same bits. */
@@ -88,6 +88,7 @@ struct cpu_winograd_weights {
 
 struct cpu_kernels {
     const char *name; /* of the instruction set: "avx512" */
+    bool fused;       /* a product and its addition are rounded once */
     int32_t width;    /* floats of a vector */
 
     /* b of a product is packed in panels of columns; so many floats for `depth` rows. */

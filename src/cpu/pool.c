@@ -1,20 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Max and average pooling over NHWC maps; inner loops run over the channels of one pixel. */
 #include "cpu/cpu.h"
+#include "cpu/windows.h"
 
 #include <string.h>
-
-/* Rows or columns of the input that output o sees: from first to before end. */
-struct extent {
-    int32_t first, end;
-};
-
-static struct extent window(int32_t o, int32_t kernel, const struct nin__op *op, int32_t size)
-{
-    int32_t first = o * op->stride - op->pad, end = first + kernel;
-
-    return (struct extent){first < 0 ? 0 : first, end > size ? size : end};
-}
 
 /* ---- max ---------------------------------------------------------------------------------- */
 
@@ -59,8 +48,8 @@ const struct cpu_algorithm nin__cpu_max_pool = {.name = "plain",
 /* ---- average ------------------------------------------------------------------------------ */
 
 /* What the window's sum is divided by: its area inside the map, or inside the padded map. */
-static float divisor(const struct nin__op *op, int32_t h, int32_t w, struct extent rows,
-                     struct extent columns)
+static float divisor(const struct nin__op *op, int32_t h, int32_t w, struct cpu_extent rows,
+                     struct cpu_extent columns)
 {
     int32_t bottom = h * op->stride - op->pad + op->kernel_h;
     int32_t right = w * op->stride - op->pad + op->kernel_w;
@@ -77,8 +66,8 @@ static float divisor(const struct nin__op *op, int32_t h, int32_t w, struct exte
 
 static void average_pixel(const struct nin__op *op, const float *x, float *y, int32_t h, int32_t w)
 {
-    struct extent rows = window(h, op->kernel_h, op, op->in.h);
-    struct extent columns = window(w, op->kernel_w, op, op->in.w);
+    struct cpu_extent rows = nin__cpu_window(h, op->kernel_h, op, op->in.h);
+    struct cpu_extent columns = nin__cpu_window(w, op->kernel_w, op, op->in.w);
     float n = divisor(op, h, w, rows, columns);
     int32_t channels = op->in.c;
 
@@ -107,8 +96,8 @@ static void forward_average(const struct cpu_call *call)
 
 static void spread_pixel(const struct nin__op *op, float *dx, const float *dy, int32_t h, int32_t w)
 {
-    struct extent rows = window(h, op->kernel_h, op, op->in.h);
-    struct extent columns = window(w, op->kernel_w, op, op->in.w);
+    struct cpu_extent rows = nin__cpu_window(h, op->kernel_h, op, op->in.h);
+    struct cpu_extent columns = nin__cpu_window(w, op->kernel_w, op, op->in.w);
     float n = divisor(op, h, w, rows, columns);
     int32_t channels = op->in.c;
 

@@ -321,7 +321,7 @@ static void group_share(const struct chunk *chunk, const struct cpu_group *group
             op_forward(chunk, i, strip);
 }
 
-/* With fewer chunks than workers, all workers take each chunk, group by group. */
+/* With two workers for each chunk or more, all workers take each chunk, group by group. */
 static void sweep_together(void *argument, int32_t worker)
 {
     struct sweep *sweep = argument;
@@ -331,6 +331,7 @@ static void sweep_together(void *argument, int32_t worker)
     for (int32_t unit = 0; unit < sweep->units; unit++) {
         struct chunk chunk = take_chunk(sweep, worker, unit);
 
+        be_late(sweep, worker, unit);
         chunk.images = executable->worker_memory; /* the first worker's */
         for (int32_t g = sweep->segment->first_group; g < sweep->segment->end_group; g++) {
             group_share(&chunk, &executable->groups[g], share);
@@ -379,7 +380,7 @@ static void run_forward(struct nin__executable *executable, const struct nin__ru
     struct sweep sweep = describe_sweep(executable, run, s);
 
     bool together =
-        sweep.units < nin__cpu_workers_count(executable->workers) &&
+        2 * sweep.units <= nin__cpu_workers_count(executable->workers) &&
         executable->options.algorithm != NIN_ALGORITHM_GEMM; /* bits follow its shapes */
 
     executable->shared_chunks += together ? sweep.units : 0;

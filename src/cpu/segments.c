@@ -115,26 +115,24 @@ void nin__cpu_cut_segments(struct nin__executable *executable)
 /* Cuts a map into strips as near to STRIP_PIXELS as they come, or puts several small maps into one. */
 static void choose_strip(struct cpu_group *group, const struct nin__op *op)
 {
-    int32_t pixels = op->out.h * op->out.w;
-    int32_t strips = (pixels + STRIP_PIXELS / 2) / STRIP_PIXELS;
+    int64_t pixels = (int64_t)op->out.h * op->out.w;
+    int32_t strips = (int32_t)((pixels + STRIP_PIXELS / 2) / STRIP_PIXELS);
 
     group->images = 1;
     group->rows = op->out.h;
     if (strips > 1)
         group->rows = (op->out.h + strips - 1) / strips;
     else if (2 * pixels <= STRIP_PIXELS)
-        group->images = STRIP_PIXELS / pixels;
+        group->images = (int32_t)(STRIP_PIXELS / pixels);
 }
 
-/* Whether op i goes on in the group of the op before it: an output that the whole batch keeps, or a
- * gradient that is not a convolution's own, ends one. */
+/* Whether op i goes on in the group of the op before it: an output that the whole batch keeps ends one. */
 static bool joins_group(const struct nin__executable *executable, int32_t i, int32_t first)
 {
     const struct cpu_op *op = &executable->ops[i], *before = &executable->ops[i - 1];
 
     return i > first && op->rowwise && before->op->kind == NIN__OP_CONV &&
-           !before->algorithm->whole && before->whole_y == NULL && before->whole_dy == NULL &&
-           i - 1 != executable->program.scores;
+           !before->algorithm->whole && before->whole_y == NULL;
 }
 
 void nin__cpu_cut_groups(struct nin__executable *executable)

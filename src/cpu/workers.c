@@ -41,8 +41,9 @@ struct cpu_workers {
     uint64_t round;  /* of work: a worker runs each round once */
     int32_t running; /* workers that have not finished the round */
     bool quit;
-    int32_t count;                /* threads that exist */
-    atomic_int arrived, meetings; /* workers at the present meeting; meetings that are over */
+    int32_t count;        /* threads that exist */
+    atomic_int arrived;   /* workers at the present meeting */
+    atomic_uint meetings; /* that are over; it may wrap */
     struct worker members[];
 };
 
@@ -134,7 +135,7 @@ nin_status nin__cpu_workers_create(struct cpu_workers **out, int32_t count)
 
 static void pause_briefly(int32_t spins)
 {
-    if (spins > MEETING_SPINS)
+    if (spins == MEETING_SPINS)
         sched_yield();
 #if defined(__x86_64__)
     else
@@ -144,14 +145,14 @@ static void pause_briefly(int32_t spins)
 
 void nin__cpu_workers_meet(struct cpu_workers *pool)
 {
-    int meeting = atomic_load_explicit(&pool->meetings, memory_order_relaxed);
+    unsigned meeting = atomic_load_explicit(&pool->meetings, memory_order_relaxed);
 
     if (atomic_fetch_add(&pool->arrived, 1) == pool->count - 1) {
         atomic_store_explicit(&pool->arrived, 0, memory_order_relaxed);
         atomic_store(&pool->meetings, meeting + 1);
         return;
     }
-    for (int32_t spins = 0; atomic_load(&pool->meetings) == meeting; spins++)
+    for (int32_t spins = 0; atomic_load(&pool->meetings) == meeting; spins += spins < MEETING_SPINS)
         pause_briefly(spins);
 }
 

@@ -161,11 +161,11 @@ json_t *nin__recipe_describe(const nin_trainer *trainer)
 {
     const nin_plan *plan = trainer->plan;
 
-    return json_pack("{s:o, s:i, s:o, s:o, s:s, s:s}", "data_set",
+    return json_pack("{s:o, s:i, s:o, s:s, s:s, s:o}", "data_set",
                      describe_dataset(trainer->dataset), "batch", trainer->batch, "recipe",
-                     describe_recipe(trainer), "lanes", describe_lanes(plan, trainer->batch),
-                     "precision", name_precision(plan->desc.precision), "algorithm",
-                     name_algorithm(plan->desc.algorithm));
+                     describe_recipe(trainer), "precision", name_precision(plan->desc.precision),
+                     "algorithm", name_algorithm(plan->desc.algorithm), "lanes",
+                     describe_lanes(plan, trainer->batch));
 }
 
 nin_status nin__recipe_compare(const json_t *ours, const json_t *theirs, const char *what)

@@ -7,33 +7,13 @@
 
 #include "cpu/kernels.h"
 #include "cpu/kernels/vector.h"
+#include "cpu/windows.h"
 
 #include <math.h>
 
-/* Rows or columns of the input that output o sees: from first to before end. */
-struct extent {
-    int32_t first, end;
-};
-
-INLINE struct extent window(int32_t o, int32_t kernel, const struct nin__op *op, int32_t size)
-{
-    int32_t first = o * op->stride - op->pad, end = first + kernel;
-
-    return (struct extent){first < 0 ? 0 : first, end > size ? size : end};
-}
-
-/* Outputs whose windows see row or column i of the input. */
-INLINE struct extent seen_by(int32_t i, int32_t kernel, const struct nin__op *op, int32_t size)
-{
-    int32_t last = (i + op->pad) / op->stride, before = i + op->pad - kernel;
-
-    return (struct extent){before < 0 ? 0 : before / op->stride + 1,
-                           last >= size ? size : last + 1};
-}
-
 /* The maximum of a window for one channel, and its place: the first of equals; NaN wins and stays. */
-INLINE void max_channel(const struct nin__op *op, const float *x, struct extent rows,
-                        struct extent columns, float *y, uint16_t *where)
+INLINE void max_channel(const struct nin__op *op, const float *x, struct cpu_extent rows,
+                        struct cpu_extent columns, float *y, uint16_t *where)
 {
     *y = -INFINITY;
     *where = 0;
@@ -49,8 +29,8 @@ INLINE void max_channel(const struct nin__op *op, const float *x, struct extent 
 }
 
 /* The same for a vector of them. */
-INLINE void max_channels(const struct nin__op *op, const float *x, struct extent rows,
-                         struct extent columns, float *y, uint16_t *where)
+INLINE void max_channels(const struct nin__op *op, const float *x, struct cpu_extent rows,
+                         struct cpu_extent columns, float *y, uint16_t *where)
 {
     vector largest = spread(-INFINITY);
     mask places = {0};
@@ -74,11 +54,11 @@ static void max_pool_row(const struct nin__op *given, const float *x, int32_t ro
 {
     const struct nin__op copy = *given,
                          *op = &copy; /* in registers: nothing stored can change it */
-    struct extent rows = window(row, op->kernel_h, op, op->in.h);
+    struct cpu_extent rows = nin__cpu_window(row, op->kernel_h, op, op->in.h);
     int32_t channels = op->in.c;
 
     for (int32_t w = 0; w < op->out.w; w++, y += channels, where += channels) {
-        struct extent columns = window(w, op->kernel_w, op, op->in.w);
+        struct cpu_extent columns = nin__cpu_window(w, op->kernel_w, op, op->in.w);
         int32_t c = 0;
 
         for (; c + WIDTH <= channels; c += WIDTH)
@@ -90,7 +70,7 @@ static void max_pool_row(const struct nin__op *given, const float *x, int32_t ro
 
 /* The windows that see one pixel of the input. */
 struct view {
-    struct extent rows, columns;
+    struct cpu_extent rows, columns;
 };
 
 /* What pixel (h, w) of the input gets from the windows that see it, in their order, from channel c on:
@@ -101,11 +81,12 @@ INLINE vector gather_channels(const struct nin__op *op, const float *dy, const u
     vector sum = {0};
 
     for (int32_t oy = view.rows.first; oy < view.rows.end; oy++) {
-        int32_t down = (h - window(oy, op->kernel_h, op, op->in.h).first) * op->kernel_w;
+        int32_t down = (h - nin__cpu_window(oy, op->kernel_h, op, op->in.h).first) * op->kernel_w;
 
         for (int32_t ox = view.columns.first; ox < view.columns.end; ox++) {
             ptrdiff_t at = ((ptrdiff_t)oy * op->out.w + ox) * op->out.c + c;
-            uint16_t place = (uint16_t)(down + w - window(ox, op->kernel_w, op, op->in.w).first);
+            uint16_t place =
+                (uint16_t)(down + w - nin__cpu_window(ox, op->kernel_w, op, op->in.w).first);
 
             if (!one)
                 sum += at_place(where + at, place, load(dy + at));
@@ -122,13 +103,13 @@ static void max_unpool_row(const struct nin__op *given, const float *dy, const u
 {
     const struct nin__op copy = *given,
                          *op = &copy; /* in registers: nothing stored can change it */
-    struct view view = {.rows = seen_by(h, op->kernel_h, op, op->out.h)};
+    struct view view = {.rows = nin__cpu_seen_by(h, op->kernel_h, op, op->out.h)};
     int32_t channels = op->in.c;
 
     for (int32_t w = 0; w < op->in.w; w++, dx += channels) {
         int32_t c = 0;
 
-        view.columns = seen_by(w, op->kernel_w, op, op->out.w);
+        view.columns = nin__cpu_seen_by(w, op->kernel_w, op, op->out.w);
         for (; c + WIDTH <= channels; c += WIDTH) {
             vector sum = gather_channels(op, dy, where, view, h, w, c, false);
 
