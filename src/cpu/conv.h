@@ -26,14 +26,33 @@ static inline bool nin__cpu_is_flat(const struct nin__op *op)
     return whole_map || nin__cpu_is_pointwise(op);
 }
 
+/* Floats of a row of so many columns in whole vectors. */
+static inline int32_t nin__cpu_padded(const struct cpu_op *cpu, int32_t columns)
+{
+    int32_t width = cpu->kernels->width;
+
+    return (columns + width - 1) / width * width;
+}
+
+/* Floats that end where another piece of memory may begin. */
+static inline size_t nin__cpu_align_floats(size_t floats)
+{
+    return nin__align(floats * sizeof(float)) / sizeof(float);
+}
+
+static inline const float *nin__cpu_bias(const struct cpu_call *call)
+{
+    return call->op->bias == NIN__NO_PARAMETER ? NULL : call->run->parameters + call->op->bias;
+}
+
 static inline void nin__cpu_put(float *target, float value, bool accumulate)
 {
     *target = accumulate ? *target + value : value;
 }
 
-/* dy becomes 0 where the ReLU was, unless the op below has seen to it; then its sums over the pixels are
- * added to db. */
-void nin__cpu_finish_gradient(const struct cpu_call *call, float *db);
+/* What backward begins with: dy becomes 0 where the ReLU was, unless the op below has seen to it; then its
+ * sums over the pixels are added to db. */
+void nin__cpu_begin_backward(const struct cpu_call *call, float *db);
 
 /* Whether Winograd's algorithm can do an op, and whether it is worth it: a rule of shapes alone. */
 bool nin__cpu_winograd_fits(const struct nin__op *op);

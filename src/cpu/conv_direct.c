@@ -40,16 +40,9 @@ static int32_t depth_of(const struct nin__op *op)
     return (int32_t)nin__cpu_patch_size(op);
 }
 
-static int32_t padded_columns(const struct cpu_op *cpu)
-{
-    int32_t width = cpu->kernels->width;
-
-    return (cpu->op->out.c + width - 1) / width * width;
-}
-
 static size_t weight_floats(const struct cpu_op *cpu)
 {
-    return (size_t)depth_of(cpu->op) * (size_t)padded_columns(cpu);
+    return (size_t)depth_of(cpu->op) * (size_t)nin__cpu_padded(cpu, cpu->op->out.c);
 }
 
 /* The form of the weights for dx: the turned kernel, or OC x patch for the gradients of windows. */
@@ -60,9 +53,7 @@ static bool is_turned(const struct nin__op *op)
 
 static size_t forward_packed(const struct cpu_op *cpu)
 {
-    return nin__align(cpu->kernels->packed_size(depth_of(cpu->op), cpu->op->out.c) *
-                      sizeof(float)) /
-           sizeof(float);
+    return nin__cpu_align_floats(cpu->kernels->packed_size(depth_of(cpu->op), cpu->op->out.c));
 }
 
 static size_t backward_packed(const struct cpu_op *cpu)
@@ -95,7 +86,8 @@ static void declare(struct cpu_need *need, const struct cpu_op *cpu, int32_t uni
         (forward_packed(cpu) + (cpu->wants_dx ? backward_packed(cpu) : 0)) * sizeof(float);
     need->form = is_turned(cpu->op);
     need->scratch = scratch_floats(cpu) * sizeof(float);
-    need->lane = (weight_floats(cpu) + (size_t)padded_columns(cpu)) * sizeof(float);
+    need->lane =
+        (weight_floats(cpu) + (size_t)nin__cpu_padded(cpu, cpu->op->out.c)) * sizeof(float);
 }
 
 /* Rows first ... end - 1 of the framed map, from an image x. Without a border the map is its own. */
@@ -128,18 +120,13 @@ static ptrdiff_t framed_row(struct frame frame)
 
 /* ---- forward ------------------------------------------------------------------------------ */
 
-static const float *bias_of(const struct cpu_call *call)
-{
-    return call->op->bias == NIN__NO_PARAMETER ? NULL : call->run->parameters + call->op->bias;
-}
-
 static void forward_flat(const struct cpu_call *call)
 {
     const struct nin__op *op = call->op;
     struct cpu_product product = {.a = call->x,
                                   .b = call->prepared,
                                   .c = call->y,
-                                  .bias = bias_of(call),
+                                  .bias = nin__cpu_bias(call),
                                   .relu = op->relu,
                                   .rows = call->images * call->rows * op->out.w,
                                   .columns = op->out.c,
@@ -160,7 +147,7 @@ static void forward_image(const struct cpu_call *call, const float *x, float *y)
     const float *a = framed(call->scratch, x, frame, top, end + op->kernel_h);
     ptrdiff_t a_row = framed_row(frame);
     struct cpu_product product = {.b = call->prepared,
-                                  .bias = bias_of(call),
+                                  .bias = nin__cpu_bias(call),
                                   .relu = op->relu,
                                   .rows = op->out.w,
                                   .columns = op->out.c,
@@ -193,7 +180,7 @@ static void forward(const struct cpu_call *call)
 
 /* ---- backward: weights -------------------------------------------------------------------- */
 
-void nin__cpu_finish_gradient(const struct cpu_call *call, float *db)
+void nin__cpu_begin_backward(const struct cpu_call *call, float *db)
 {
     const struct nin__op *op = call->op;
     int64_t pixels = (int64_t)call->images * call->rows * op->out.w;
@@ -218,7 +205,7 @@ static void add_flat_weights(const struct cpu_call *call)
                               .columns = op->out.c,
                               .a_row = depth_of(op),
                               .b_row = op->out.c,
-                              .c_row = padded_columns(call->cpu)};
+                              .c_row = nin__cpu_padded(call->cpu, op->out.c)};
 
     if (call->cpu->rowwise) /* the next strip: forward wrote it long ago */
         outer.a_ahead = outer.rows * outer.a_row;
@@ -244,7 +231,7 @@ static void add_image_weights(const struct cpu_call *call, const float *x, const
                               .a_row = (ptrdiff_t)op->stride * op->in.c,
                               .b_group = (ptrdiff_t)op->out.w * op->out.c,
                               .b_row = op->out.c,
-                              .c_row = padded_columns(call->cpu)};
+                              .c_row = nin__cpu_padded(call->cpu, op->out.c)};
 
     for (int32_t r = 0; r < op->kernel_h; r++) {
         outer.a = a + (top + r) * a_row;
@@ -354,7 +341,7 @@ static void backward(const struct cpu_call *call)
     size_t in = nin__shape_size(op->in);
     size_t out = (size_t)call->rows * (size_t)op->out.w * (size_t)op->out.c;
 
-    nin__cpu_finish_gradient(call, call->lane + weight_floats(call->cpu));
+    nin__cpu_begin_backward(call, call->lane + weight_floats(call->cpu));
     if (nin__cpu_is_flat(op)) {
         add_flat_weights(call);
         if (call->dx != NULL)
@@ -455,7 +442,7 @@ static void finish(const struct cpu_op *cpu, const float *lane, float *gradient,
 {
     const struct nin__op *op = cpu->op;
     size_t area = (size_t)op->kernel_h * (size_t)op->kernel_w, channels = (size_t)op->in.c;
-    size_t row = (size_t)padded_columns(cpu), first, end;
+    size_t row = (size_t)nin__cpu_padded(cpu, cpu->op->out.c), first, end;
     const float *db = lane + weight_floats(cpu);
 
     nin__cpu_share_range(share, (size_t)op->out.c, 1, &first, &end);

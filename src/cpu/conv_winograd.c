@@ -114,13 +114,6 @@ static void map_outputs(const struct cpu_kernels *kernels, const struct cpu_tili
 
 /* ---- shapes ------------------------------------------------------------------------------- */
 
-static int32_t padded(const struct cpu_op *cpu, int32_t columns)
-{
-    int32_t width = cpu->kernels->width;
-
-    return (columns + width - 1) / width * width;
-}
-
 /* Blocks of columns, all but the last of BLOCK_COLUMNS. */
 static int32_t block_of(int32_t first, int32_t columns)
 {
@@ -134,13 +127,13 @@ static size_t weight_floats(const struct cpu_op *cpu, int32_t depth, int32_t col
 
     for (int32_t n = 0; n < columns; n += BLOCK_COLUMNS)
         floats += WINOGRAD_POINTS * cpu->kernels->packed_size(depth, block_of(n, columns));
-    return nin__align(floats * sizeof(float)) / sizeof(float);
+    return nin__cpu_align_floats(floats);
 }
 
 /* Sums of a lane: [point][C][OC padded], then db. */
 static size_t sum_floats(const struct cpu_op *cpu)
 {
-    return WINOGRAD_POINTS * (size_t)cpu->op->in.c * (size_t)padded(cpu, cpu->op->out.c);
+    return WINOGRAD_POINTS * (size_t)cpu->op->in.c * (size_t)nin__cpu_padded(cpu, cpu->op->out.c);
 }
 
 /* How many images go through a pass together. */
@@ -169,7 +162,8 @@ static struct scratch lay_scratch(const struct cpu_op *cpu, int32_t images)
                                                  together < images ? together : images);
     struct cpu_tiling in = nin__cpu_tile_images(op->in.h, op->in.w, op->kernel_h,
                                                 together < images ? together : images);
-    size_t zeros = largest((size_t)padded(cpu, op->in.c), (size_t)padded(cpu, op->out.c));
+    size_t zeros =
+        largest((size_t)nin__cpu_padded(cpu, op->in.c), (size_t)nin__cpu_padded(cpu, op->out.c));
     size_t data = (size_t)slab_of(&out, op->in.c);
     size_t products =
         largest((size_t)slab_of(&in, BLOCK_COLUMNS), (size_t)slab_of(&out, BLOCK_COLUMNS));
@@ -177,8 +171,8 @@ static struct scratch lay_scratch(const struct cpu_op *cpu, int32_t images)
 
     if (cpu->wants_dx)
         data = largest(data, (size_t)slab_of(&in, op->out.c));
-    s.data = nin__align(zeros * sizeof(float)) / sizeof(float);
-    s.products = s.data + nin__align(WINOGRAD_POINTS * data * sizeof(float)) / sizeof(float);
+    s.data = nin__cpu_align_floats(zeros);
+    s.products = s.data + nin__cpu_align_floats(WINOGRAD_POINTS * data);
     s.floats = s.products + WINOGRAD_POINTS * products;
     return s;
 }
@@ -192,7 +186,7 @@ static void declare(struct cpu_need *need, const struct cpu_op *cpu, int32_t uni
         weights += weight_floats(cpu, op->out.c, op->in.c);
     need->prepared = weights * sizeof(float);
     need->scratch = lay_scratch(cpu, unit).floats * sizeof(float);
-    need->lane = (sum_floats(cpu) + (size_t)padded(cpu, op->out.c)) * sizeof(float);
+    need->lane = (sum_floats(cpu) + (size_t)nin__cpu_padded(cpu, op->out.c)) * sizeof(float);
 }
 
 static const float *clear_zeros(const struct cpu_call *call, struct scratch s)
@@ -234,20 +228,16 @@ static void convolve(const struct cpu_call *call, const struct images *x, int32_
     struct cpu_tiling t = nin__cpu_tile_images(o->h, o->w, call->op->kernel_h, call->images);
     struct scratch s = lay_scratch(call->cpu, call->images);
     float *data = call->scratch + s.data, *products = call->scratch + s.products;
-
     size_t first, end;
 
     nin__cpu_share_range(call->share, (size_t)o->c, BLOCK_COLUMNS, &first, &end);
     if (first == end)
         return;
     map_data(kernels, &t, x, pad, data);
-    for (int32_t n = 0; n < (int32_t)end; n += BLOCK_COLUMNS) {
+    weights += first / BLOCK_COLUMNS * WINOGRAD_POINTS * kernels->packed_size(x->c, BLOCK_COLUMNS);
+    for (int32_t n = (int32_t)first; n < (int32_t)end; n += BLOCK_COLUMNS) {
         int32_t columns = block_of(n, o->c);
 
-        if (n < (int32_t)first) {
-            weights += WINOGRAD_POINTS * kernels->packed_size(x->c, columns);
-            continue;
-        }
         multiply_points(kernels, &t, data, weights, products, x->c, columns);
         map_outputs(kernels, &t, products, o, n, columns);
         weights += WINOGRAD_POINTS * kernels->packed_size(x->c, columns);
@@ -278,8 +268,7 @@ static void forward_pass(const struct cpu_call *call)
     struct images x = {call->x, clear_zeros(call, lay_scratch(call->cpu, call->images)), op->in.h,
                        op->in.w, op->in.c};
     struct outputs y = {.y = call->y,
-                        .bias =
-                            op->bias == NIN__NO_PARAMETER ? NULL : call->run->parameters + op->bias,
+                        .bias = nin__cpu_bias(call),
                         .relu = op->relu,
                         .h = op->out.h,
                         .w = op->out.w,
@@ -312,7 +301,7 @@ static void add_weights(const struct cpu_call *call, const struct images *x,
                               .groups = 1,
                               .depth = x->c,
                               .a_row = x->c,
-                              .c_row = padded(call->cpu, dy->c),
+                              .c_row = nin__cpu_padded(call->cpu, dy->c),
                               .a_ahead = slab_of(&t, x->c)};
 
     map_data(kernels, &t, x, call->op->pad, data);
@@ -362,7 +351,7 @@ static void backward(const struct cpu_call *call)
 {
     struct cpu_call pass = *call;
 
-    nin__cpu_finish_gradient(call, call->lane + sum_floats(call->cpu));
+    nin__cpu_begin_backward(call, call->lane + sum_floats(call->cpu));
     pass.images = 0;
     while (next_pass(&pass, call, WEIGHT_TILES))
         weights_pass(&pass);
@@ -428,7 +417,7 @@ static void finish_filters(const struct cpu_op *cpu, const float *sums, float *g
 {
     const struct nin__op *op = cpu->op;
     size_t area = (size_t)op->kernel_h * (size_t)op->kernel_w, channels = (size_t)op->in.c;
-    ptrdiff_t row = padded(cpu, op->out.c), width = cpu->kernels->width;
+    ptrdiff_t row = nin__cpu_padded(cpu, op->out.c), width = cpu->kernels->width;
     float dw[25 * 16]; /* [tap][width], for the largest of both */
 
     cpu->kernels->winograd_weight_gradient(dw, sums + (ptrdiff_t)channel * row + (ptrdiff_t)first,

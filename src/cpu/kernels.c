@@ -3,6 +3,7 @@
 #include "cpu/kernels.h"
 
 #include "cpu/kernels/dropout.h"
+#include "cpu/kernels/gradient.h"
 #include "cpu/kernels/pool.h"
 #include "cpu/kernels/product.h"
 #include "cpu/kernels/winograd.h"

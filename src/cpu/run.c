@@ -229,7 +229,6 @@ static struct chunk take_chunk(const struct sweep *sweep, int32_t worker, int32_
 {
     int32_t first = unit * sweep->segment->unit;
     int32_t rest = sweep->run->images.count - first;
-
     char *memory =
         sweep->executable->worker_memory + (size_t)worker * sweep->executable->worker_bytes;
 
@@ -378,7 +377,6 @@ static struct sweep describe_sweep(struct nin__executable *executable, const str
 static void run_forward(struct nin__executable *executable, const struct nin__run *run, int32_t s)
 {
     struct sweep sweep = describe_sweep(executable, run, s);
-
     bool together =
         2 * sweep.units <= nin__cpu_workers_count(executable->workers) &&
         executable->options.algorithm != NIN_ALGORITHM_GEMM; /* bits follow its shapes */

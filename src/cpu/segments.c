@@ -16,7 +16,6 @@ enum {
     UNIT_PIXELS = 384,
     MAX_UNIT = 64
 };
-
 static const size_t UNIT_BYTES = (size_t)32 << 20;
 
 /* Pixels of a strip: all that a group makes of one fits a cache of the second level. */
