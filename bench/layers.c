@@ -18,7 +18,7 @@ struct bench {
     struct nin__run run;
     int32_t unit;
     size_t in, out; /* floats of an image */
-    float *x, *y, *dy, *dx, *lane, *scratch, *prepared;
+    float *x, *y, *dy, *dx, *lane, *scratch, *prepared[CPU_PASSES];
     char *saved;
 };
 
@@ -45,9 +45,11 @@ static int make_bench(struct bench *b, const struct cpu_op *op, int32_t unit,
     b->dx = new_floats(b->in * images);
     b->lane = new_floats(op->need.lane / sizeof(float));
     b->scratch = new_floats(op->need.scratch / sizeof(float));
-    b->prepared = new_floats(op->need.prepared / sizeof(float));
+    for (int32_t pass = 0; pass < CPU_PASSES; pass++)
+        b->prepared[pass] = new_floats(op->need.prepared[pass] / sizeof(float));
     b->saved = calloc(op->need.saved_per_image * images + 1, 1);
-    return b->x && b->y && b->dy && b->dx && b->lane && b->scratch && b->prepared && b->saved;
+    return b->x && b->y && b->dy && b->dx && b->lane && b->scratch && b->prepared[CPU_FORWARD] &&
+           b->prepared[CPU_BACKWARD] && b->saved;
 }
 
 static void free_bench(struct bench *b)
@@ -58,7 +60,8 @@ static void free_bench(struct bench *b)
     free(b->dx);
     free(b->lane);
     free(b->scratch);
-    free(b->prepared);
+    free(b->prepared[CPU_FORWARD]);
+    free(b->prepared[CPU_BACKWARD]);
     free(b->saved);
 }
 
@@ -88,7 +91,7 @@ static void run_range(struct bench *b, enum phase phase, int32_t image, int32_t 
                             .dx = phase == BOTH ? b->dx + at * b->in + in_row : NULL,
                             .saved = b->saved,
                             .scratch = b->scratch,
-                            .prepared = b->prepared,
+                            .prepared = {b->prepared[CPU_FORWARD], b->prepared[CPU_BACKWARD]},
                             .lane = b->lane,
                             .share = {0, 1}};
 

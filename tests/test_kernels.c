@@ -33,7 +33,7 @@ struct bench {
     struct nin__run run;
     size_t in, out, row; /* floats of an image and of an output row */
     size_t lane_floats;
-    float *x, *y, *dy, *dx, *lane, *scratch, *prepared, *parameters, *source;
+    float *x, *y, *dy, *dx, *lane, *scratch, *prepared[CPU_PASSES], *parameters, *source;
     void *saved;
     double losses[BATCH];
     uint8_t marks[BATCH];
@@ -86,7 +86,6 @@ static struct bench *make_bench(const struct cpu_algorithm *algorithm, const str
     b->dx = new_floats(b->in * IMAGES, 0);
     b->lane = new_floats(b->lane_floats, 0);
     b->scratch = new_bytes(need.scratch);
-    b->prepared = new_bytes(need.prepared);
     b->saved = new_bytes(need.saved_per_image * IMAGES);
     b->source = new_floats(b->in * BATCH, 4);
     b->parameters = new_floats(op->kind == NIN__OP_CONV ? weights : 0, 3);
@@ -98,8 +97,12 @@ static struct bench *make_bench(const struct cpu_algorithm *algorithm, const str
                                .parameters = b->parameters,
                                .losses = b->losses,
                                .marks = b->marks};
-    for (int32_t part = 0; algorithm->prepare != NULL && part < 3; part++)
-        algorithm->prepare(&b->cpu, b->parameters, b->prepared, (struct cpu_share){part, 3});
+    for (int32_t pass = 0; pass < CPU_PASSES; pass++) {
+        b->prepared[pass] = new_bytes(need.prepared[pass]);
+        for (int32_t part = 0; need.prepared[pass] > 0 && part < 3; part++)
+            algorithm->prepare(&b->cpu, (enum cpu_pass)pass, b->parameters, b->prepared[pass],
+                               (struct cpu_share){part, 3});
+    }
     return b;
 }
 
@@ -111,7 +114,8 @@ static void free_bench(struct bench *b)
     free(b->dx);
     free(b->lane);
     free(b->scratch);
-    free(b->prepared);
+    free(b->prepared[CPU_FORWARD]);
+    free(b->prepared[CPU_BACKWARD]);
     free(b->saved);
     free(b->source);
     free(b->parameters);
@@ -139,7 +143,7 @@ static struct cpu_call call_of(struct bench *b, int32_t image, int32_t images, i
                              .dx = b->dx + in,
                              .saved = (char *)b->saved + saved,
                              .scratch = b->scratch,
-                             .prepared = b->prepared,
+                             .prepared = {b->prepared[CPU_FORWARD], b->prepared[CPU_BACKWARD]},
                              .lane = b->lane,
                              .share = {0, 1}};
 }

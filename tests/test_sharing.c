@@ -6,6 +6,7 @@
 #include "sanitized.h"
 #include "suites.h"
 
+#include "core/prepared.h"
 #include "core/rng.h"
 
 #include <pthread.h>
@@ -54,16 +55,20 @@ static double seconds(void)
 
 /* ---- a backend that counts and waits ------------------------------------------------------- */
 
-/* The CPU backend, but it counts how often weights are prepared, and runs can be made to wait. */
+/* The CPU backend, but it counts the forms of weights that it prepares, and runs can be made to wait. */
 static struct nin__backend backend;
 static atomic_int prepared, runs_inside;
 static atomic_int hold_runs; /* runs wait while this is not 0 */
 
 static nin_status count_prepare(struct nin__executable *executable, const float *parameters,
-                                void *memory)
+                                void *const *targets)
 {
-    atomic_fetch_add(&prepared, 1);
-    return nin__cpu_backend.prepare(executable, parameters, memory);
+    int32_t count;
+
+    nin__cpu_backend.forms(executable, &count);
+    for (int32_t i = 0; i < count; i++)
+        atomic_fetch_add(&prepared, targets[i] != NULL);
+    return nin__cpu_backend.prepare(executable, parameters, targets);
 }
 
 static nin_status wait_and_run(struct nin__executable *executable, const struct nin__run *run)
@@ -198,6 +203,18 @@ START_TEST(predictions_together)
 }
 END_TEST
 
+/* The forms that hang on a network, each used by so many plans. */
+static int count_forms(const nin_network *network, int plans)
+{
+    int count = 0;
+
+    for (const struct nin__prepared *form = network->prepared; form != NULL; form = form->next) {
+        ck_assert_int_eq(form->plans, plans);
+        count++;
+    }
+    return count;
+}
+
 START_TEST(weights_prepared_once)
 {
     static struct predictor predictors[PREDICTORS];
@@ -209,23 +226,54 @@ START_TEST(weights_prepared_once)
     network = make_large(context);
     for (uint32_t i = 0; i < PREDICTORS; i++)
         make_predictor(&predictors[i], network, i);
-    ck_assert_ptr_nonnull(network->prepared);
-    ck_assert_ptr_null(network->prepared->next);
-    ck_assert_int_eq(network->prepared->plans, PREDICTORS);
+    ck_assert_int_eq(count_forms(network, PREDICTORS), 2); /* wide's and deep's */
     ck_assert_int_eq(value(&prepared), 0);
     predict_together(predictors);
     predict_together(predictors);
-    ck_assert_int_eq(value(&prepared), 1);
+    ck_assert_int_eq(value(&prepared), 2);
 
     ASSERT_OK(nin_layer_write(nin_network_find(network, "deep"), NIN_BIAS, bias, 880));
     predict_together(predictors);
-    ck_assert_int_eq(value(&prepared), 2);
+    ck_assert_int_eq(value(&prepared), 4);
     check_scores(predictors, network);
 
     for (int i = 0; i < PREDICTORS; i++) {
-        ck_assert_int_eq(network->prepared->plans, PREDICTORS - i);
+        ck_assert_int_eq(count_forms(network, PREDICTORS - i), 2);
         nin_plan_destroy(predictors[i].plan);
     }
+    ck_assert_ptr_null(network->prepared);
+    nin_network_destroy(network);
+    nin_context_destroy(context);
+}
+END_TEST
+
+/* What a training plan adds: deep's weights for the gradient of its input. */
+START_TEST(training_prepares_no_form_again)
+{
+    static struct predictor predictor;
+    nin_context *context = make_context();
+    nin_plan *train = NULL;
+    nin_network *network;
+    float gradient[2 * 880] = {1.0f};
+
+    watch(context);
+    network = make_large(context);
+    make_predictor(&predictor, network, 0);
+    predict(&predictor);
+    ck_assert_int_eq(value(&prepared), 2);
+
+    ASSERT_OK(nin_plan_create(&train, network,
+                              NIN_DESC(nin_plan_desc, .mode = NIN_TRAIN, .max_batch = 2)));
+    ASSERT_OK(
+        nin_plan_forward(train, NIN_DESC(nin_batch_desc, .images = predictor.images, .count = 2)));
+    ck_assert_int_eq(value(&prepared), 3);
+    ASSERT_OK(
+        nin_plan_backward(NULL, train, NIN_DESC(nin_backward_desc, .score_gradient = gradient)));
+    predict(&predictor);
+    ck_assert_int_eq(value(&prepared), 3);
+    nin_plan_destroy(predictor.plan);
+    ck_assert_int_eq(count_forms(network, 1), 3);
+    nin_plan_destroy(train);
     ck_assert_ptr_null(network->prepared);
     nin_network_destroy(network);
     nin_context_destroy(context);
@@ -653,6 +701,7 @@ Suite *sharing_suite(void)
 
     tcase_add_test(tc, predictions_together);
     tcase_add_test(tc, weights_prepared_once);
+    tcase_add_test(tc, training_prepares_no_form_again);
     tcase_add_test(tc, one_copy_of_weights);
     suite_add_tcase(suite, tc);
 

@@ -30,6 +30,14 @@ struct nin__compile_options {
     uint32_t jitter; /* workers sleep at random, seeded by this */
 };
 
+/* A form in which weights are used: packed, transformed, converted. Plans of one network share what is
+ * prepared where their forms are equal. */
+struct nin__form {
+    size_t weight; /* the op's, offset in the arena */
+    uint32_t kind; /* a number of the backend's */
+    size_t bytes;
+};
+
 /* The images of a run: image n is images + index[n] * bytes of an image, index NULL for 0, 1, 2, ... */
 struct nin__images {
     const void *base;
@@ -49,7 +57,7 @@ struct nin__run {
     const int32_t *labels;       /* count, or NULL */
     const float *score_gradient; /* count x scores NCHW, or NULL; with backward one of the two */
     const float *parameters;     /* arena */
-    const void *prepared;        /* what prepare made of it */
+    void *const *prepared;       /* what prepare made of it, form by form */
     float *gradient;             /* arena */
     double *losses;              /* count: each image's loss, if labels are given */
     uint8_t *marks;              /* count: NIN__CORRECT | NIN__FLAT, if labels are given */
@@ -97,9 +105,8 @@ struct nin__backend {
                           const struct nin__compile_options *options);
     void (*discard)(struct nin__executable *executable);
 
-    /* Prepared weights: how large, and a number that tells one layout of them from another. */
-    size_t (*prepared_bytes)(const struct nin__executable *executable);
-    uint64_t (*prepared_layout)(const struct nin__executable *executable);
+    /* The forms in which the executable wants weights. */
+    const struct nin__form *(*forms)(const struct nin__executable *executable, int32_t *count);
     uint64_t (*bytes)(const struct nin__executable *executable);
     size_t (*describe)(const struct nin__executable *executable, char *text, size_t size);
 
@@ -108,9 +115,9 @@ struct nin__backend {
     size_t (*order_of_sums)(const struct nin__executable *executable, int32_t batch, char *text,
                             size_t size);
 
-    /* What the parameters become before they are used: packed, transformed, converted. */
+    /* Makes form i in targets[i], unless that is NULL. */
     nin_status (*prepare)(struct nin__executable *executable, const float *parameters,
-                          void *prepared);
+                          void *const *targets);
     nin_status (*run)(struct nin__executable *executable, const struct nin__run *run);
 
     /* The first `images` images of op's whole-batch output, or of the input's gradient, as NCHW. */

@@ -11,17 +11,6 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-/* The parameters in the form that algorithms want: shared by all plans that want the same, made once per
- * parameter version. */
-struct nin__prepared {
-    struct nin__prepared *next;
-    int32_t plans;   /* that use it */
-    uint64_t layout; /* the backend's number for what is in it */
-    size_t bytes;
-    void *memory;
-    uint64_t version; /* of the parameters that it was made from; 0: not yet */
-};
-
 struct nin_network {
     atomic_int references; /* the caller's, plans', optimizers' */
     atomic_int holders;    /* > 0: so many share it; -1: one holds it */
@@ -32,8 +21,8 @@ struct nin_network {
     float *parameters; /* arena, memory of the context's device */
     size_t parameter_count;
     atomic_uint_fast64_t version;
-    pthread_mutex_t prepared_lock; /* guards the list and the making of its entries */
-    struct nin__prepared *prepared;
+    pthread_mutex_t prepared_lock;  /* guards the list and the making of its entries */
+    struct nin__prepared *prepared; /* see prepared.h */
 };
 
 /* Makes a network from checked layers, which are copied, and draws its parameters. */
@@ -53,14 +42,6 @@ void nin__network_changed(nin_network *network);
 /* The whole arena, from or to host memory. The caller shares or holds. */
 nin_status nin__network_download(const nin_network *network, float *target);
 nin_status nin__network_upload(nin_network *network, const float *source);
-
-/* A plan joins the prepared weights of its layout, uses them in every run (they are
- * made there if the parameters have changed), and leaves them. */
-nin_status nin__prepared_join(struct nin__prepared **out, nin_network *network, size_t bytes,
-                              uint64_t layout);
-nin_status nin__prepared_use(struct nin__prepared *prepared, nin_network *network,
-                             struct nin__executable *executable);
-void nin__prepared_leave(struct nin__prepared *prepared, nin_network *network);
 
 /* Where a layer's weights or biases lie in an arena; fails if it has none. */
 nin_status nin__layer_span(const struct nin_layer *layer, nin_parameter which, size_t *first,

@@ -109,9 +109,7 @@ static nin_status compile(nin_plan *plan, const struct nin__compile_options *hid
     options.algorithm = plan->desc.algorithm;
     NIN__TRY(backend->compile(&plan->executable, plan->network->context->device, plan->program,
                               &options));
-    return nin__prepared_join(&plan->prepared, plan->network,
-                              backend->prepared_bytes(plan->executable),
-                              backend->prepared_layout(plan->executable));
+    return nin__prepared_join(&plan->prepared, plan->network, plan->executable);
 }
 
 static nin_status allocate_gradient(nin_plan *plan)
@@ -178,8 +176,7 @@ void nin_plan_destroy(nin_plan *plan)
 {
     if (plan == NULL)
         return;
-    if (plan->prepared != NULL)
-        nin__prepared_leave(plan->prepared, plan->network);
+    nin__prepared_leave(&plan->prepared, plan->network);
     if (plan->executable != NULL)
         backend_of(plan)->discard(plan->executable);
     backend_of(plan)->release(plan->network->context->device, plan->gradient);

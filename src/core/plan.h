@@ -2,7 +2,7 @@
 #ifndef NIN__PLAN_H
 #define NIN__PLAN_H
 
-#include "core/network.h"
+#include "core/prepared.h"
 
 #include <nin/plan.h>
 
@@ -13,7 +13,7 @@ struct nin_plan {
     struct nin__shape scores; /* of one image */
     struct nin__program *program;
     struct nin__executable *executable;
-    struct nin__prepared *prepared;
+    struct nin__prepared_set prepared;
     float *gradient;          /* arena, memory of the device; NULL in an inference plan */
     struct nin__views *views; /* tensors of the gradient */
     double *losses;           /* max_batch */

@@ -108,9 +108,9 @@ static nin_status execute(nin_plan *plan, struct nin__run *run)
 {
     plan->images = 0;
     plan->has_gradient = run->backward ? false : plan->has_gradient;
-    NIN__TRY(nin__prepared_use(plan->prepared, plan->network, plan->executable));
+    NIN__TRY(nin__prepared_use(&plan->prepared, plan->network, plan->executable));
     run->parameters = plan->network->parameters;
-    run->prepared = plan->prepared->memory;
+    run->prepared = plan->prepared.memory;
     run->gradient = plan->gradient;
     run->losses = plan->losses;
     run->marks = plan->marks;

@@ -36,7 +36,7 @@ static void close_device(struct nin__device *device)
 void *nin__cpu_memory(size_t bytes)
 {
     static const size_t LARGE_PAGE = (size_t)2 << 20;
-    size_t alignment = bytes < 2 * LARGE_PAGE ? NIN__ALIGNMENT : LARGE_PAGE;
+    size_t alignment = bytes < LARGE_PAGE ? NIN__ALIGNMENT : LARGE_PAGE;
     void *memory;
 
     if (bytes > SIZE_MAX - 2 * alignment)
@@ -72,26 +72,10 @@ static nin_status copy(struct nin__device *device, void *target, const void *sou
     return NIN_OK;
 }
 
-static size_t prepared_bytes(const struct nin__executable *executable)
+static const struct nin__form *forms(const struct nin__executable *executable, int32_t *count)
 {
-    return executable->prepared_bytes;
-}
-
-/* FNV-1a over each op's algorithm, and its bytes and form: executables with equal numbers prepare alike. */
-static uint64_t prepared_layout(const struct nin__executable *executable)
-{
-    uint64_t hash = UINT64_C(0xcbf29ce484222325);
-
-    for (int32_t i = 0; i < executable->program.count; i++) {
-        const struct cpu_op *op = &executable->ops[i];
-
-        for (const char *c = op->algorithm->name; *c != '\0'; c++)
-            hash = (hash ^ (unsigned char)*c) * UINT64_C(0x100000001b3);
-        hash = (hash ^ op->need.prepared) * UINT64_C(0x100000001b3);
-        hash = (hash ^ op->need.form) * UINT64_C(0x100000001b3);
-        hash = (hash ^ (op->op->weight + 1)) * UINT64_C(0x100000001b3);
-    }
-    return hash;
+    *count = executable->form_count;
+    return executable->forms;
 }
 
 static uint64_t bytes(const struct nin__executable *executable)
@@ -136,8 +120,7 @@ const struct nin__backend nin__cpu_backend = {
     .download = copy,
     .compile = nin__cpu_compile,
     .discard = nin__cpu_discard,
-    .prepared_bytes = prepared_bytes,
-    .prepared_layout = prepared_layout,
+    .forms = forms,
     .bytes = bytes,
     .describe = nin__cpu_describe,
     .order_of_sums = nin__cpu_order_of_sums,

@@ -55,9 +55,11 @@ static nin_status copy_program(struct nin__executable *executable,
     executable->ops = calloc(count, sizeof *executable->ops);
     executable->segments = calloc(count, sizeof *executable->segments);
     executable->groups = calloc(count, sizeof *executable->groups);
+    executable->forms = calloc(CPU_PASSES * count, sizeof *executable->forms);
     executable->bad = calloc((size_t)executable->options.threads, sizeof *executable->bad);
     if (executable->program.ops == NULL || executable->ops == NULL ||
-        executable->segments == NULL || executable->groups == NULL || executable->bad == NULL)
+        executable->segments == NULL || executable->groups == NULL || executable->forms == NULL ||
+        executable->bad == NULL)
         return nin__no_memory("a program");
     memcpy(executable->program.ops, program->ops, count * sizeof *program->ops);
     return NIN_OK;
@@ -140,7 +142,17 @@ static void describe_blocks(struct nin__block blocks[BLOCKS], const struct cpu_o
         .bytes = op->need.saved_per_image * (size_t)unit, .first = i, .last = train ? back : i};
 }
 
-/* Lays a worker's memory for the segment out, and adds up prepared weights and lane sums. */
+static void add_forms(struct nin__executable *executable, struct cpu_op *op)
+{
+    for (int32_t pass = 0; pass < CPU_PASSES; pass++) {
+        op->form[pass] = op->need.prepared[pass] > 0 ? executable->form_count++ : -1;
+        if (op->form[pass] >= 0)
+            executable->forms[op->form[pass]] = (struct nin__form){
+                op->op->weight, (uint32_t)op->need.form[pass], op->need.prepared[pass]};
+    }
+}
+
+/* Lays a worker's memory for the segment out, and adds up its lane's sums. */
 static nin_status place_segment(struct nin__executable *executable, struct cpu_segment *segment,
                                 struct nin__block *blocks, int32_t *order)
 {
@@ -158,8 +170,7 @@ static nin_status place_segment(struct nin__executable *executable, struct cpu_s
         while (group->end <= segment->first + i)
             group++;
         describe_blocks(blocks + count, op, group, i, n, segment->unit, executable->program.train);
-        op->prepared = executable->prepared_bytes;
-        executable->prepared_bytes += nin__align(op->need.prepared);
+        add_forms(executable, op);
         op->lane = segment->lane_bytes;
         segment->lane_bytes += nin__align(op->need.lane);
     }
@@ -351,6 +362,7 @@ void nin__cpu_discard(struct nin__executable *executable)
     free(executable->ops);
     free(executable->segments);
     free(executable->groups);
+    free(executable->forms);
     free(executable->bad);
     free(executable);
 }

@@ -53,7 +53,7 @@ static bool is_turned(const struct nin__op *op)
 
 static size_t forward_packed(const struct cpu_op *cpu)
 {
-    return nin__cpu_align_floats(cpu->kernels->packed_size(depth_of(cpu->op), cpu->op->out.c));
+    return cpu->kernels->packed_size(depth_of(cpu->op), cpu->op->out.c);
 }
 
 static size_t backward_packed(const struct cpu_op *cpu)
@@ -82,9 +82,12 @@ static size_t scratch_floats(const struct cpu_op *cpu)
 static void declare(struct cpu_need *need, const struct cpu_op *cpu, int32_t unit)
 {
     (void)unit;
-    need->prepared =
-        (forward_packed(cpu) + (cpu->wants_dx ? backward_packed(cpu) : 0)) * sizeof(float);
-    need->form = is_turned(cpu->op);
+    need->form[CPU_FORWARD] = CPU_FORM_PACKED;
+    need->form[CPU_BACKWARD] =
+        is_turned(cpu->op) ? CPU_FORM_PACKED_TURNED : CPU_FORM_PACKED_WINDOWS;
+    need->prepared[CPU_FORWARD] = forward_packed(cpu) * sizeof(float);
+    if (cpu->wants_dx)
+        need->prepared[CPU_BACKWARD] = backward_packed(cpu) * sizeof(float);
     need->scratch = scratch_floats(cpu) * sizeof(float);
     need->lane =
         (weight_floats(cpu) + (size_t)nin__cpu_padded(cpu, cpu->op->out.c)) * sizeof(float);
@@ -124,7 +127,7 @@ static void forward_flat(const struct cpu_call *call)
 {
     const struct nin__op *op = call->op;
     struct cpu_product product = {.a = call->x,
-                                  .b = call->prepared,
+                                  .b = call->prepared[CPU_FORWARD],
                                   .c = call->y,
                                   .bias = nin__cpu_bias(call),
                                   .relu = op->relu,
@@ -146,7 +149,7 @@ static void forward_image(const struct cpu_call *call, const float *x, float *y)
     int32_t top = call->row * op->stride, end = (call->row + call->rows - 1) * op->stride;
     const float *a = framed(call->scratch, x, frame, top, end + op->kernel_h);
     ptrdiff_t a_row = framed_row(frame);
-    struct cpu_product product = {.b = call->prepared,
+    struct cpu_product product = {.b = call->prepared[CPU_FORWARD],
                                   .bias = nin__cpu_bias(call),
                                   .relu = op->relu,
                                   .rows = op->out.w,
@@ -242,16 +245,11 @@ static void add_image_weights(const struct cpu_call *call, const float *x, const
 
 /* ---- backward: data ----------------------------------------------------------------------- */
 
-static const float *backward_weights(const struct cpu_call *call)
-{
-    return call->prepared + forward_packed(call->cpu);
-}
-
 static void flat_data(const struct cpu_call *call)
 {
     const struct nin__op *op = call->op;
     struct cpu_product product = {.a = call->dy,
-                                  .b = backward_weights(call),
+                                  .b = call->prepared[CPU_BACKWARD],
                                   .c = call->dx,
                                   .gate = call->cpu->gate_dx ? call->x : NULL,
                                   .rows = call->images * call->rows * op->out.w,
@@ -271,7 +269,7 @@ static void turned_data(const struct cpu_call *call, const float *x, const float
     struct frame frame = gradient_frame(op);
     const float *a = framed(call->scratch, dy, frame, 0, frame.h + 2 * frame.pad);
     ptrdiff_t a_row = framed_row(frame), row = (ptrdiff_t)op->in.w * op->in.c;
-    struct cpu_product product = {.b = backward_weights(call),
+    struct cpu_product product = {.b = call->prepared[CPU_BACKWARD],
                                   .rows = op->in.w,
                                   .columns = op->in.c,
                                   .depth = op->kernel_w * op->out.c,
@@ -316,7 +314,7 @@ static void scattered_data(const struct cpu_call *call, const float *x, const fl
 {
     const struct nin__op *op = call->op;
     size_t size = nin__shape_size(op->in);
-    struct cpu_product product = {.b = backward_weights(call),
+    struct cpu_product product = {.b = call->prepared[CPU_BACKWARD],
                                   .c = call->scratch,
                                   .rows = op->out.w,
                                   .columns = depth_of(op),
@@ -425,16 +423,17 @@ static void pack_windows(const struct cpu_op *cpu, const float *oihw, float *pac
                                              .outer_step = 1});
 }
 
-static void prepare(const struct cpu_op *cpu, const float *parameters, float *prepared,
-                    struct cpu_share share)
+static void prepare(const struct cpu_op *cpu, enum cpu_pass pass, const float *parameters,
+                    float *prepared, struct cpu_share share)
 {
     const float *oihw = parameters + cpu->op->weight;
 
-    pack_forward(cpu, oihw, prepared, share);
-    if (cpu->wants_dx && is_turned(cpu->op))
-        pack_turned(cpu, oihw, prepared + forward_packed(cpu), share);
-    else if (cpu->wants_dx)
-        pack_windows(cpu, oihw, prepared + forward_packed(cpu), share);
+    if (pass == CPU_FORWARD)
+        pack_forward(cpu, oihw, prepared, share);
+    else if (is_turned(cpu->op))
+        pack_turned(cpu, oihw, prepared, share);
+    else
+        pack_windows(cpu, oihw, prepared, share);
 }
 
 static void finish(const struct cpu_op *cpu, const float *lane, float *gradient, bool accumulate,

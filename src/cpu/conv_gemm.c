@@ -160,8 +160,9 @@ static void declare(struct cpu_need *need, const struct cpu_op *cpu, int32_t uni
 
     if (rows > all)
         rows = all;
+    need->form[CPU_FORWARD] = CPU_FORM_OHWI; /* backward takes it too */
     if (is_permuted(op))
-        need->prepared = weight_count(op) * sizeof(float);
+        need->prepared[CPU_FORWARD] = weight_count(op) * sizeof(float);
     if (!nin__cpu_is_flat(op))
         need->scratch = (size_t)(rows * op->out.w * nin__cpu_patch_size(op)) * sizeof(float);
     need->lane = lane_floats(op) * sizeof(float);
@@ -169,7 +170,8 @@ static void declare(struct cpu_need *need, const struct cpu_op *cpu, int32_t uni
 
 static const float *weights_of(const struct cpu_call *call)
 {
-    return is_permuted(call->op) ? call->prepared : call->run->parameters + call->op->weight;
+    return is_permuted(call->op) ? call->prepared[CPU_FORWARD]
+                                 : call->run->parameters + call->op->weight;
 }
 
 /* y: pixels x OC */
@@ -280,16 +282,17 @@ static void backward(const struct cpu_call *call)
 /* ---- prepare and finish ------------------------------------------------------------------- */
 
 /* OHWI (target) from OIHW, filter by filter. */
-static void prepare(const struct cpu_op *cpu, const float *parameters, float *prepared,
-                    struct cpu_share share)
+static void prepare(const struct cpu_op *cpu, enum cpu_pass pass, const float *parameters,
+                    float *prepared, struct cpu_share share)
 {
     const struct nin__op *op = cpu->op;
     const float *oihw = parameters + op->weight;
     size_t area = (size_t)op->kernel_h * (size_t)op->kernel_w, channels = (size_t)op->in.c;
     size_t first, end;
 
+    (void)pass;
     nin__cpu_share_range(share, (size_t)op->out.c, 1, &first, &end);
-    for (size_t o = first; is_permuted(op) && o < end; o++)
+    for (size_t o = first; o < end; o++)
         for (size_t c = 0; c < channels; c++)
             for (size_t k = 0; k < area; k++)
                 prepared[(o * area + k) * channels + c] = oihw[(o * channels + c) * area + k];

@@ -180,11 +180,12 @@ static struct scratch lay_scratch(const struct cpu_op *cpu, int32_t images)
 static void declare(struct cpu_need *need, const struct cpu_op *cpu, int32_t unit)
 {
     const struct nin__op *op = cpu->op;
-    size_t weights = weight_floats(cpu, op->in.c, op->out.c);
 
+    need->form[CPU_FORWARD] = CPU_FORM_WINOGRAD;
+    need->form[CPU_BACKWARD] = CPU_FORM_WINOGRAD_TURNED;
+    need->prepared[CPU_FORWARD] = weight_floats(cpu, op->in.c, op->out.c) * sizeof(float);
     if (cpu->wants_dx)
-        weights += weight_floats(cpu, op->out.c, op->in.c);
-    need->prepared = weights * sizeof(float);
+        need->prepared[CPU_BACKWARD] = weight_floats(cpu, op->out.c, op->in.c) * sizeof(float);
     need->scratch = lay_scratch(cpu, unit).floats * sizeof(float);
     need->lane = (sum_floats(cpu) + (size_t)nin__cpu_padded(cpu, op->out.c)) * sizeof(float);
 }
@@ -274,7 +275,7 @@ static void forward_pass(const struct cpu_call *call)
                         .w = op->out.w,
                         .c = op->out.c};
 
-    convolve(call, &x, op->pad, call->prepared, &y);
+    convolve(call, &x, op->pad, call->prepared[CPU_FORWARD], &y);
 }
 
 static void forward(const struct cpu_call *call)
@@ -343,8 +344,7 @@ static void data_pass(const struct cpu_call *call)
                          .w = op->in.w,
                          .c = op->in.c};
 
-    convolve(call, &dy, op->kernel_h - 1 - op->pad,
-             call->prepared + weight_floats(call->cpu, op->in.c, op->out.c), &dx);
+    convolve(call, &dy, op->kernel_h - 1 - op->pad, call->prepared[CPU_BACKWARD], &dx);
 }
 
 static void backward(const struct cpu_call *call)
@@ -363,9 +363,9 @@ static void backward(const struct cpu_call *call)
 
 /* ---- prepare and finish ------------------------------------------------------------------- */
 
-/* One pass's weights, block by block; rows of the depth are shared out. */
-static void prepare_pass(const struct cpu_op *cpu, struct cpu_winograd_weights weights,
-                         struct cpu_share share)
+/* Block by block; rows of the depth are shared out. */
+static void prepare_blocks(const struct cpu_op *cpu, struct cpu_winograd_weights weights,
+                           struct cpu_share share)
 {
     struct cpu_winograd_weights block = weights;
     size_t first, end;
@@ -379,36 +379,33 @@ static void prepare_pass(const struct cpu_op *cpu, struct cpu_winograd_weights w
     }
 }
 
-static void prepare(const struct cpu_op *cpu, const float *parameters, float *prepared,
-                    struct cpu_share share)
+static void prepare(const struct cpu_op *cpu, enum cpu_pass pass, const float *parameters,
+                    float *prepared, struct cpu_share share)
 {
     const struct nin__op *op = cpu->op;
     const float *oihw = parameters + op->weight;
     int32_t area = op->kernel_h * op->kernel_w;
     ptrdiff_t filter = (ptrdiff_t)area * op->in.c;
 
-    prepare_pass(cpu,
-                 (struct cpu_winograd_weights){.u = prepared,
-                                               .w = oihw,
-                                               .kernel = op->kernel_h,
-                                               .depth = op->in.c,
-                                               .columns = op->out.c,
-                                               .tap_step = 1,
-                                               .depth_step = area,
-                                               .column_step = filter},
-                 share);
-    if (cpu->wants_dx) /* the taps backwards: the kernel turned around */
-        prepare_pass(
-            cpu,
-            (struct cpu_winograd_weights){.u = prepared + weight_floats(cpu, op->in.c, op->out.c),
-                                          .w = oihw + area - 1,
-                                          .kernel = op->kernel_h,
-                                          .depth = op->out.c,
-                                          .columns = op->in.c,
-                                          .tap_step = -1,
-                                          .depth_step = filter,
-                                          .column_step = area},
-            share);
+    struct cpu_winograd_weights weights = {.u = prepared,
+                                           .w = oihw,
+                                           .kernel = op->kernel_h,
+                                           .depth = op->in.c,
+                                           .columns = op->out.c,
+                                           .tap_step = 1,
+                                           .depth_step = area,
+                                           .column_step = filter};
+
+    if (pass == CPU_BACKWARD) /* the taps backwards: the kernel turned around */
+        weights = (struct cpu_winograd_weights){.u = prepared,
+                                                .w = oihw + area - 1,
+                                                .kernel = op->kernel_h,
+                                                .depth = op->out.c,
+                                                .columns = op->in.c,
+                                                .tap_step = -1,
+                                                .depth_step = filter,
+                                                .column_step = area};
+    prepare_blocks(cpu, weights, share);
 }
 
 /* The gradient of filters first ... first + columns - 1 for one channel. */

@@ -20,6 +20,23 @@
 
 struct cpu_op;
 
+/* A pass over the network, each of which may want weights in a form of its own. */
+enum cpu_pass {
+    CPU_FORWARD,
+    CPU_BACKWARD,
+    CPU_PASSES
+};
+
+/* Forms of a convolution's weights. Turned: the kernel by half a turn, outputs for inputs. */
+enum cpu_form {
+    CPU_FORM_OHWI,
+    CPU_FORM_PACKED,          /* taps and channels x filters, in the panels of `multiply` */
+    CPU_FORM_PACKED_TURNED,   /* taps and filters x channels, likewise */
+    CPU_FORM_PACKED_WINDOWS,  /* filters x taps and channels, likewise */
+    CPU_FORM_WINOGRAD,        /* at each point channels x filters, likewise */
+    CPU_FORM_WINOGRAD_TURNED, /* at each point filters x channels, likewise */
+};
+
 /* A worker's share of what several do together: part of 0 ... parts - 1. */
 struct cpu_share {
     int32_t part, parts;
@@ -43,9 +60,9 @@ struct cpu_call {
     float *dx;      /* gradient of x, to be overwritten; NULL: nobody needs it */
     void *saved;    /* what forward leaves for backward */
     float *scratch;
-    const float *prepared;
-    float *lane; /* sums of this op's parameter gradients */
-    bool fresh;  /* the lane is to be overwritten, not added to */
+    const float *prepared[CPU_PASSES]; /* weights in the pass's form; NULL: it has none */
+    float *lane;                       /* sums of this op's parameter gradients */
+    bool fresh;                        /* the lane is to be overwritten, not added to */
     struct cpu_share
         share; /* of a forward pass of whole images, for an algorithm that takes no less:
                                the part of the output's channels that is to be made */
@@ -53,11 +70,11 @@ struct cpu_call {
 
 /* What an op asks for, in bytes. */
 struct cpu_need {
-    size_t prepared;        /* weights as prepare makes them */
-    size_t scratch;         /* of a worker, for a chunk of `unit` images */
-    size_t lane;            /* sums of a lane */
-    size_t saved_per_image; /* from forward to backward */
-    uint32_t form;          /* of prepared weights, where one size can hold two of them */
+    size_t prepared[CPU_PASSES];    /* weights as prepare makes them for a pass */
+    size_t scratch;                 /* of a worker, for a chunk of `unit` images */
+    size_t lane;                    /* sums of a lane */
+    size_t saved_per_image;         /* from forward to backward */
+    enum cpu_form form[CPU_PASSES]; /* that they have, if they have bytes */
 };
 
 /* An algorithm for an op kind. Phases that it does not have are NULL. */
@@ -66,8 +83,8 @@ struct cpu_algorithm {
     bool gates; /* backward passes no gradient where x, the output of a ReLU, is 0 */
     bool whole; /* takes whole images only */
     void (*declare)(struct cpu_need *need, const struct cpu_op *op, int32_t unit);
-    void (*prepare)(const struct cpu_op *op, const float *parameters, float *prepared,
-                    struct cpu_share share);
+    void (*prepare)(const struct cpu_op *op, enum cpu_pass pass, const float *parameters,
+                    float *prepared, struct cpu_share share);
     void (*forward)(const struct cpu_call *call);
     void (*backward)(const struct cpu_call *call);
     void (*finish)(const struct cpu_op *op, const float *lane, float *gradient, bool accumulate,
@@ -98,7 +115,8 @@ struct cpu_op {
     struct cpu_need need;
     size_t y, dy, saved;       /* offsets in a worker's memory */
     bool y_strip, dy_strip;    /* which hold one strip of its group, not a chunk */
-    size_t prepared, lane;     /* offsets in prepared weights and in a lane */
+    size_t lane;               /* offset in a lane */
+    int32_t form[CPU_PASSES];  /* index among the executable's forms; -1: none */
     float *whole_y, *whole_dy; /* whole-batch buffers in place of the worker's, or NULL */
 };
 
@@ -140,7 +158,8 @@ struct nin__executable {
     char *worker_memory;     /* of all workers */
     size_t worker_bytes;     /* of one */
     float *whole;            /* all whole-batch buffers */
-    size_t prepared_bytes;
+    struct nin__form *forms; /* of prepared weights */
+    int32_t form_count;
     uint64_t bytes; /* of everything above */
 };
 
@@ -159,7 +178,7 @@ void nin__cpu_discard(struct nin__executable *executable);
 
 /* run.c */
 nin_status nin__cpu_prepare(struct nin__executable *executable, const float *parameters,
-                            void *prepared);
+                            void *const *targets);
 nin_status nin__cpu_run(struct nin__executable *executable, const struct nin__run *run);
 
 /* describe.c */

@@ -37,7 +37,8 @@ static void add_op(struct text *text, const struct cpu_op *op)
     if (o->relu)
         add(text, ", relu");
     add(text, "; %zu bytes an image, %zu saved, %zu scratch, %zu prepared, %zu in a lane%s\n",
-        bytes, op->need.saved_per_image, op->need.scratch, op->need.prepared, op->need.lane,
+        bytes, op->need.saved_per_image, op->need.scratch,
+        op->need.prepared[CPU_FORWARD] + op->need.prepared[CPU_BACKWARD], op->need.lane,
         op->whole_y != NULL ? "; whole batch" : "");
 }
 

@@ -89,6 +89,12 @@ static void describe_input(struct cpu_call *call, const struct chunk *chunk,
         call->dx = at_range(gradient(chunk, above), op->op->in, range, above->dy_strip);
 }
 
+static const float *prepared(const struct nin__run *run, const struct cpu_op *op,
+                             enum cpu_pass pass)
+{
+    return op->form[pass] < 0 ? NULL : run->prepared[op->form[pass]];
+}
+
 static struct cpu_call describe_call(const struct chunk *chunk, int32_t i, struct range range)
 {
     const struct nin__run *run = chunk->sweep->run;
@@ -104,7 +110,7 @@ static struct cpu_call describe_call(const struct chunk *chunk, int32_t i, struc
         .y = at_range(output(chunk, op), op->op->out, range, op->y_strip),
         .saved = saved_at_range(chunk, op, range),
         .scratch = (float *)(void *)(chunk->memory + chunk->sweep->segment->scratch),
-        .prepared = (const float *)run->prepared + op->prepared / sizeof(float),
+        .prepared = {prepared(run, op, CPU_FORWARD), prepared(run, op, CPU_BACKWARD)},
         .share = {0, 1},
     };
 
@@ -390,8 +396,8 @@ struct chore {
     const struct nin__executable *executable;
     const struct nin__run *run; /* of finish */
     const float *parameters;    /* of prepare */
-    float *prepared;
-    int32_t first, end; /* ops */
+    void *const *targets;       /* of prepare */
+    int32_t first, end;         /* ops */
 };
 
 static struct cpu_share share_of(const struct chore *chore, int32_t worker)
@@ -430,22 +436,23 @@ static void prepare_share(void *argument, int32_t worker)
 {
     const struct chore *chore = argument;
 
-    for (int32_t i = 0; i < chore->end; i++) {
-        const struct cpu_op *op = &chore->executable->ops[i];
+    for (int32_t i = 0; i < chore->end; i++)
+        for (int32_t pass = 0; pass < CPU_PASSES; pass++) {
+            const struct cpu_op *op = &chore->executable->ops[i];
+            float *target = op->form[pass] < 0 ? NULL : chore->targets[op->form[pass]];
 
-        if (op->algorithm->prepare != NULL)
-            op->algorithm->prepare(op, chore->parameters,
-                                   chore->prepared + op->prepared / sizeof(float),
-                                   share_of(chore, worker));
-    }
+            if (target != NULL)
+                op->algorithm->prepare(op, (enum cpu_pass)pass, chore->parameters, target,
+                                       share_of(chore, worker));
+        }
 }
 
 nin_status nin__cpu_prepare(struct nin__executable *executable, const float *parameters,
-                            void *prepared)
+                            void *const *targets)
 {
     struct chore chore = {.executable = executable,
                           .parameters = parameters,
-                          .prepared = prepared,
+                          .targets = targets,
                           .end = executable->program.count};
 
     nin__cpu_workers_run(executable->workers, prepare_share, &chore);

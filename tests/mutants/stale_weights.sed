@@ -1,4 +1,4 @@
 # SPDX-License-Identifier: MIT
-# src/core/network.c: weights are prepared once, not after each update
+# src/core/prepared.c: weights are prepared once, not after each update
 # fails: ten_steps_of_training
-s/if (prepared->version != version)/if (prepared->version == 0)/
+s/bool stale = set->forms\[i\]->version != version;/bool stale = version > 0 \&\& set->forms[i]->version == 0;/
