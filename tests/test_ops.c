@@ -534,6 +534,48 @@ START_TEST(large_convolutions)
 }
 END_TEST
 
+/* Errors of minimal filtering grow with the number of channels unless long sums are made in blocks: both
+ * sums over channels have to keep what the header states. */
+START_TEST(deep_convolutions)
+{
+    static const long cases[][5] = {/* channels, side, filters, kernel, pad */
+                                    {512, 10, 16, 5, 2},
+                                    {16, 10, 512, 5, 2},
+                                    {600, 12, 16, 3, 1},
+                                    {16, 12, 600, 3, 1}};
+    /* What direct sums of 25 * 512 products and OpenBLAS's lose: measured 1.1e-6. */
+    static const struct bounds deep = {3e-6, 3e-6, 3e-6, 3e-6};
+
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const long *c = cases[i];
+
+        check_layer(
+            (struct oracle_layer){.kind = ORACLE_CONV, .filters = c[2], .window = {c[3], 1, c[4]}},
+            (struct oracle_map){1, c[0], c[1], c[1]}, deep);
+    }
+}
+END_TEST
+
+/* Small planes of 3x3 kernels have tiles of six points, larger ones of eight: at 8x8 and 5x4 (and with
+ * a border that makes the output larger than the input) it is six, at 6x6 eight. */
+START_TEST(planes_of_both_tiles)
+{
+    static const long cases[][7] = {
+        /* images, channels, height, width, filters, kernel, pad */
+        {2, 17, 8, 8, 33, 3, 1}, {5, 3, 7, 7, 17, 3, 1}, {1, 96, 5, 4, 5, 3, 1},
+        {2, 17, 3, 4, 16, 3, 2}, {2, 1, 6, 6, 17, 3, 1}, {1, 16, 8, 5, 16, 3, 0},
+    };
+
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const long *c = cases[i];
+
+        check_layer(
+            (struct oracle_layer){.kind = ORACLE_CONV, .filters = c[4], .window = {c[5], 1, c[6]}},
+            (struct oracle_map){c[0], c[1], c[2], c[3]}, gemm);
+    }
+}
+END_TEST
+
 /* 300 units over 17x13x9 have so many weights that the layer stands alone in its segment. */
 START_TEST(dense)
 {
@@ -961,6 +1003,8 @@ Suite *ops_suite(void)
 
     tcase_add_loop_test(layers, convolution, 1, 12);
     tcase_add_test(layers, large_convolutions);
+    tcase_add_test(layers, deep_convolutions);
+    tcase_add_test(layers, planes_of_both_tiles);
     tcase_add_test(layers, dense);
     tcase_add_loop_test(layers, max_pool, 1, 8);
     tcase_add_loop_test(layers, average_pool, 0, 14);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "core/plan.h"
+#include "cpu/cpu.h"
 
 #include "rig.h"
 #include "suites.h"
@@ -268,6 +269,40 @@ START_TEST(shapes_choose_the_algorithm)
         snprintf(line, sizeof line, "  %-12s %-12s %-8s", choices[i].layer, "conv",
                  choices[i].algorithm);
         ck_assert_msg(strstr(text, line) != NULL, "no '%s' in\n%s", line, text);
+        nin_plan_destroy(plan);
+        nin_network_destroy(net);
+    }
+}
+END_TEST
+
+/* So does the side of a tile: the weights of a plan are there at its 36 or 64 points. */
+START_TEST(shapes_choose_the_points)
+{
+    static const struct {
+        const char *preset, *layer;
+        size_t points, channels, filters;
+    } choices[] = {{"mnist", "conv2", 64, 48, 128},
+                   {"mnist", "conv3", 64, 48, 128},
+                   {"cifar10", "conv2", 64, 96, 192},
+                   {"cifar10", "conv3", 36, 192, 192}};
+
+    for (size_t i = 0; i < sizeof choices / sizeof choices[0]; i++) {
+        nin_network *net = NULL;
+        nin_plan *plan = NULL;
+        bool found = false;
+
+        ASSERT_OK(nin_network_create_preset(&net, context, choices[i].preset));
+        ASSERT_OK(nin_plan_create(&plan, net, NIN_DESC(nin_plan_desc, .max_batch = 1)));
+        for (int32_t k = 0; k < plan->executable->program.count; k++) {
+            const struct cpu_op *op = &plan->executable->ops[k];
+
+            if (strcmp(op->op->name, choices[i].layer) != 0 || op->op->kind != NIN__OP_CONV)
+                continue;
+            ck_assert_uint_eq(op->need.prepared[CPU_FORWARD] / sizeof(float),
+                              choices[i].points * choices[i].channels * choices[i].filters);
+            found = true;
+        }
+        ck_assert(found);
         nin_plan_destroy(plan);
         nin_network_destroy(net);
     }
@@ -1628,6 +1663,7 @@ static void add_runs(Suite *suite)
     tcase_add_test(making, a_layer_that_does_not_fit_the_input_size_is_named);
     tcase_add_test(making, a_plan_describes_its_ops_a_line_each);
     tcase_add_test(making, shapes_choose_the_algorithm);
+    tcase_add_test(making, shapes_choose_the_points);
     tcase_add_test(making, plans_do_not_share_what_differs);
     tcase_add_test(making, the_description_of_a_plan_names_its_layers);
     tcase_add_test(making, a_training_plan_holds_more_bytes_and_a_larger_batch_not_many_more);

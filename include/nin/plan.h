@@ -40,14 +40,15 @@ typedef enum {
 } nin_precision;
 
 /* How convolutions are computed on a CPU. Winograd's minimal filtering (Lavin and Gray 2015) serves 5x5 and
- * 3x3 kernels of stride 1, forward and for both gradients; the root mean square of its errors, relative to
+ * 3x3 kernels of stride 1, as F(4x4, 5x5) and, whichever costs less, F(4x4, 3x3) or F(6x6, 3x3), forward and
+ * for both gradients; for any number of channels the root mean square of its errors, relative to
  * that of the result, is at most 5e-6 for outputs and gradients of the data and 1e-5 for gradients of
  * weights (mostly 1e-6), where direct convolution has 1e-7 to 1e-6. */
 typedef enum {
     NIN_ALGORITHM_AUTO = 0,     /* winograd where a rule of shapes says that it pays, else direct */
     NIN_ALGORITHM_GEMM = 1,     /* im2col and matrix products by OpenBLAS */
     NIN_ALGORITHM_DIRECT = 2,   /* windows summed as they stand: the most exact */
-    NIN_ALGORITHM_WINOGRAD = 3, /* F(4x4, 5x5) and F(6x6, 3x3) wherever they fit, else direct */
+    NIN_ALGORITHM_WINOGRAD = 3, /* minimal filtering wherever it fits, else direct */
     NIN_ALGORITHM_INT32 = 0x7fffffff
 } nin_algorithm;
 

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* Convolution by Winograd's minimal filtering (kernels/winograd.h has the maps): F(4x4, 5x5) and
- * F(6x6, 3x3), stride 1. With B the map of data, E that of weights and of gradients of the output, and A
- * that of outputs, for tiles of 8x8 pixels of the input and size x size of the output,
+ * F(4x4, 3x3) or F(6x6, 3x3), stride 1; the rule below chooses. With B the map of data, E that
+ * of weights and of gradients of the output, and A that of outputs, for tiles of side x side pixels of the
+ * input and size x size of the output,
  *
  *     y  = A (sum over C  of B x * E w)        dx the same with dy for x and the kernel turned around
  *     dw = A (sum over tiles of B x * E dy)    size and kernel change places; one A a step
  *
- * so at each of the 64 points there is one matrix product over all tiles of the chunk. */
+ * so at each of the side x side points there is one matrix product over all tiles of the chunk. */
 #include "cpu/conv.h"
 #include "cpu/tiles.h"
 
@@ -21,7 +22,7 @@ enum {
     BLOCK_COLUMNS = 64
 };
 
-/* Floats from point to point: the tiles of one, and a cache line more, so that the 64 points of a tile do
+/* Floats from point to point: the tiles of one, and a cache line more, so that the points of a tile do
  * not all fall into one set of the cache. */
 static ptrdiff_t slab_of(const struct cpu_tiling *t, int32_t channels)
 {
@@ -36,25 +37,36 @@ struct images {
     int32_t h, w, c;
 };
 
-static const float *pixel(const struct images *m, int32_t image, int32_t y, int32_t x)
+/* Where the side x side pixels of a window lie, row by row; zeros outside its rows and columns too. */
+static void find_pixels(const float **pixels, const struct images *m, struct cpu_tile window,
+                        int32_t side)
 {
-    if (y < 0 || y >= m->h || x < 0 || x >= m->w)
-        return m->zeros;
-    return m->values + (((ptrdiff_t)image * m->h + y) * m->w + x) * m->c;
+    for (int32_t r = 0; r < side; r++, pixels += side) {
+        int32_t y = window.y + r;
+        bool inside = r < window.rows && y >= 0 && y < m->h;
+        ptrdiff_t row = inside ? ((ptrdiff_t)window.image * m->h + y) * m->w : 0;
+
+        for (int32_t q = 0; q < side; q++) {
+            int32_t x = window.x + q;
+
+            pixels[q] = inside && q < window.columns && x >= 0 && x < m->w
+                            ? m->values + (row + x) * m->c
+                            : m->zeros;
+        }
+    }
 }
 
-/* v: [point][tile][C], B of the 8x8 pixels from (y - pad, x - pad) on. */
+/* v: [point][tile][C], B of the side x side pixels from (y - pad, x - pad) on. */
 static void map_data(const struct cpu_kernels *kernels, const struct cpu_tiling *t,
                      const struct images *m, int32_t pad, float *v)
 {
     for (int32_t n = 0; n < t->count; n++) {
         struct cpu_tile tile = nin__cpu_find_tile(t, n);
-        const float *pixels[WINOGRAD_POINTS];
+        struct cpu_tile window = {tile.image, tile.y - pad, tile.x - pad, t->side, t->side};
+        const float *pixels[WINOGRAD_MAX_POINTS];
 
-        for (int32_t k = 0; k < WINOGRAD_POINTS; k++)
-            pixels[k] = pixel(m, tile.image, tile.y - pad + k / WINOGRAD_SIDE,
-                              tile.x - pad + k % WINOGRAD_SIDE);
-        kernels->winograd_data(v + (ptrdiff_t)n * m->c, slab_of(t, m->c), pixels, m->c);
+        find_pixels(pixels, m, window, t->side);
+        kernels->winograd_data(v + (ptrdiff_t)n * m->c, slab_of(t, m->c), pixels, t->side, m->c);
     }
 }
 
@@ -62,20 +74,15 @@ static void map_data(const struct cpu_kernels *kernels, const struct cpu_tiling 
 static void map_gradient(const struct cpu_kernels *kernels, const struct cpu_tiling *t,
                          const struct images *m, int32_t first, int32_t channels, float *d)
 {
-    int32_t size = t->down.size;
+    struct images block = *m;
 
+    block.values += first;
     for (int32_t n = 0; n < t->count; n++) {
-        struct cpu_tile tile = nin__cpu_find_tile(t, n);
-        const float *pixels[36];
+        const float *pixels[WINOGRAD_MAX_SIZE * WINOGRAD_MAX_SIZE];
 
-        for (int32_t k = 0; k < size * size; k++) {
-            bool inside = k / size < tile.rows && k % size < tile.columns;
-
-            pixels[k] = inside ? pixel(m, tile.image, tile.y + k / size, tile.x + k % size) + first
-                               : m->zeros;
-        }
-        kernels->winograd_gradient(d + (ptrdiff_t)n * channels, slab_of(t, channels), pixels, size,
-                                   channels);
+        find_pixels(pixels, &block, nin__cpu_find_tile(t, n), t->down.size);
+        kernels->winograd_gradient(d + (ptrdiff_t)n * channels, slab_of(t, channels), pixels,
+                                   t->side, t->down.size, channels);
     }
 }
 
@@ -93,6 +100,7 @@ static void map_outputs(const struct cpu_kernels *kernels, const struct cpu_tili
 {
     struct cpu_winograd_output out = {.bias = o->bias == NULL ? NULL : o->bias + first,
                                       .relu = o->relu,
+                                      .side = t->side,
                                       .size = t->down.size,
                                       .channels = columns,
                                       .slab = slab_of(t, columns),
@@ -112,7 +120,69 @@ static void map_outputs(const struct cpu_kernels *kernels, const struct cpu_tili
     }
 }
 
+/* ---- the rule ----------------------------------------------------------------------------- */
+
+bool nin__cpu_winograd_fits(const struct nin__op *op)
+{
+    return op->kernel_h == op->kernel_w && (op->kernel_h == 5 || op->kernel_h == 3) &&
+           op->stride == 1 && op->pad < op->kernel_h;
+}
+
+/* The points of all tiles along a side: short ones do without infinity. */
+static int64_t points_along(struct cpu_cut cut, int32_t side)
+{
+    return (int64_t)cut.tiles * side - (cut.tiles - cut.full);
+}
+
+/* Multiplications of one image's forward pass with tiles of a side, and what the maps cost beside them:
+ * measured, as much as MAP_COST multiplications for each channel of a point of a tile, channels counted in
+ * sixteens. */
+static int64_t cost(const struct nin__op *op, int32_t side)
+{
+    static const int64_t MAP_COST = 5;
+    struct cpu_tiling t = nin__cpu_tile_images(op->out.h, op->out.w, op->kernel_h, side, 1);
+    int64_t c = op->in.c, oc = op->out.c, mapped = (c + 15) / 16 * 16 + (oc + 15) / 16 * 16;
+
+    return points_along(t.down, side) * points_along(t.across, side) * c * oc +
+           MAP_COST * side * side * t.count * mapped;
+}
+
+static int32_t side_of(const struct nin__op *op)
+{
+    return op->kernel_h == 3 && cost(op, 6) < cost(op, 8) ? 6 : 8;
+}
+
+bool nin__cpu_winograd_pays(const struct nin__op *op)
+{
+    int64_t window = (int64_t)op->kernel_h * op->kernel_w * op->in.c;
+
+    return cost(op, side_of(op)) < window * op->out.h * op->out.w * op->out.c;
+}
+
 /* ---- shapes ------------------------------------------------------------------------------- */
+
+static size_t points_of(const struct nin__op *op)
+{
+    return (size_t)side_of(op) * (size_t)side_of(op);
+}
+
+/* A pass's tiles, of the outputs, or of the inputs, which the gradient of the data covers. */
+static struct cpu_tiling tile_plane(const struct nin__op *op, struct nin__shape plane,
+                                    int32_t images)
+{
+    return nin__cpu_tile_images(plane.h, plane.w, op->kernel_h, side_of(op), images);
+}
+
+/* Products are summed in blocks of so many channels, all alike but the last: a long sum loses digits. */
+static int32_t even_block(int32_t depth)
+{
+    enum {
+        LARGEST = 64
+    };
+    int32_t blocks = (depth + LARGEST - 1) / LARGEST;
+
+    return (depth + blocks - 1) / blocks;
+}
 
 /* Blocks of columns, all but the last of BLOCK_COLUMNS. */
 static int32_t block_of(int32_t first, int32_t columns)
@@ -120,26 +190,27 @@ static int32_t block_of(int32_t first, int32_t columns)
     return columns - first < BLOCK_COLUMNS ? columns - first : BLOCK_COLUMNS;
 }
 
-/* Weights at the 64 points: [block of columns][point][depth x columns packed]. */
+/* Weights at the points: [block of columns][point][depth x columns packed]. */
 static size_t weight_floats(const struct cpu_op *cpu, int32_t depth, int32_t columns)
 {
     size_t floats = 0;
 
     for (int32_t n = 0; n < columns; n += BLOCK_COLUMNS)
-        floats += WINOGRAD_POINTS * cpu->kernels->packed_size(depth, block_of(n, columns));
-    return nin__cpu_align_floats(floats);
+        floats += points_of(cpu->op) * cpu->kernels->packed_size(depth, block_of(n, columns));
+    return floats;
 }
 
 /* Sums of a lane: [point][C][OC padded], then db. */
 static size_t sum_floats(const struct cpu_op *cpu)
 {
-    return WINOGRAD_POINTS * (size_t)cpu->op->in.c * (size_t)nin__cpu_padded(cpu, cpu->op->out.c);
+    return points_of(cpu->op) * (size_t)cpu->op->in.c *
+           (size_t)nin__cpu_padded(cpu, cpu->op->out.c);
 }
 
 /* How many images go through a pass together. */
-static int32_t pass_images(const struct nin__op *op, int32_t most)
+static int32_t images_together(const struct nin__op *op, int32_t most)
 {
-    int32_t tiles = nin__cpu_tile_images(op->out.h, op->out.w, op->kernel_h, 1).count;
+    int32_t tiles = tile_plane(op, op->out, 1).count;
 
     return tiles < most ? most / tiles : 1;
 }
@@ -157,11 +228,9 @@ static size_t largest(size_t a, size_t b)
 static struct scratch lay_scratch(const struct cpu_op *cpu, int32_t images)
 {
     const struct nin__op *op = cpu->op;
-    int32_t together = pass_images(op, WEIGHT_TILES > DATA_TILES ? WEIGHT_TILES : DATA_TILES);
-    struct cpu_tiling out = nin__cpu_tile_images(op->out.h, op->out.w, op->kernel_h,
-                                                 together < images ? together : images);
-    struct cpu_tiling in = nin__cpu_tile_images(op->in.h, op->in.w, op->kernel_h,
-                                                together < images ? together : images);
+    int32_t together = images_together(op, WEIGHT_TILES > DATA_TILES ? WEIGHT_TILES : DATA_TILES);
+    struct cpu_tiling out = tile_plane(op, op->out, together < images ? together : images);
+    struct cpu_tiling in = tile_plane(op, op->in, together < images ? together : images);
     size_t zeros =
         largest((size_t)nin__cpu_padded(cpu, op->in.c), (size_t)nin__cpu_padded(cpu, op->out.c));
     size_t data = (size_t)slab_of(&out, op->in.c);
@@ -172,8 +241,8 @@ static struct scratch lay_scratch(const struct cpu_op *cpu, int32_t images)
     if (cpu->wants_dx)
         data = largest(data, (size_t)slab_of(&in, op->out.c));
     s.data = nin__cpu_align_floats(zeros);
-    s.products = s.data + nin__cpu_align_floats(WINOGRAD_POINTS * data);
-    s.floats = s.products + WINOGRAD_POINTS * products;
+    s.products = s.data + nin__cpu_align_floats(points_of(op) * data);
+    s.floats = s.products + points_of(op) * products;
     return s;
 }
 
@@ -190,9 +259,9 @@ static void declare(struct cpu_need *need, const struct cpu_op *cpu, int32_t uni
     need->lane = (sum_floats(cpu) + (size_t)nin__cpu_padded(cpu, op->out.c)) * sizeof(float);
 }
 
-static const float *clear_zeros(const struct cpu_call *call, struct scratch s)
+static const float *clear_zeros(const struct cpu_call *call)
 {
-    return memset(call->scratch, 0, s.data * sizeof(float));
+    return memset(call->scratch, 0, lay_scratch(call->cpu, call->images).data * sizeof(float));
 }
 
 /* ---- forward and data --------------------------------------------------------------------- */
@@ -206,11 +275,12 @@ static void multiply_points(const struct cpu_kernels *kernels, const struct cpu_
     struct cpu_product product = {.columns = columns,
                                   .depth = depth,
                                   .runs = 1,
+                                  .block = even_block(depth),
                                   .a_row = depth,
                                   .c_row = columns,
                                   .b_ahead = (ptrdiff_t)packed};
 
-    for (int32_t k = 0; k < WINOGRAD_POINTS; k++) {
+    for (int32_t k = 0; k < t->side * t->side; k++) {
         int32_t first;
 
         nin__cpu_tiles_of_point(t, k, &first, &product.rows);
@@ -221,27 +291,26 @@ static void multiply_points(const struct cpu_kernels *kernels, const struct cpu_
     }
 }
 
-/* One convolution of a chunk: x with its pad to o, weights as weight_floats lays them. */
+/* One convolution of a chunk: x with its pad to o, which tiles t cover; weights as weight_floats lays them. */
 static void convolve(const struct cpu_call *call, const struct images *x, int32_t pad,
-                     const float *weights, const struct outputs *o)
+                     const float *weights, const struct cpu_tiling *t, const struct outputs *o)
 {
     const struct cpu_kernels *kernels = call->cpu->kernels;
-    struct cpu_tiling t = nin__cpu_tile_images(o->h, o->w, call->op->kernel_h, call->images);
     struct scratch s = lay_scratch(call->cpu, call->images);
     float *data = call->scratch + s.data, *products = call->scratch + s.products;
-    size_t first, end;
+    size_t points = points_of(call->op), first, end;
 
     nin__cpu_share_range(call->share, (size_t)o->c, BLOCK_COLUMNS, &first, &end);
     if (first == end)
         return;
-    map_data(kernels, &t, x, pad, data);
-    weights += first / BLOCK_COLUMNS * WINOGRAD_POINTS * kernels->packed_size(x->c, BLOCK_COLUMNS);
+    map_data(kernels, t, x, pad, data);
+    weights += first / BLOCK_COLUMNS * points * kernels->packed_size(x->c, BLOCK_COLUMNS);
     for (int32_t n = (int32_t)first; n < (int32_t)end; n += BLOCK_COLUMNS) {
         int32_t columns = block_of(n, o->c);
 
-        multiply_points(kernels, &t, data, weights, products, x->c, columns);
-        map_outputs(kernels, &t, products, o, n, columns);
-        weights += WINOGRAD_POINTS * kernels->packed_size(x->c, columns);
+        multiply_points(kernels, t, data, weights, products, x->c, columns);
+        map_outputs(kernels, t, products, o, n, columns);
+        weights += points * kernels->packed_size(x->c, columns);
     }
 }
 
@@ -251,7 +320,7 @@ static bool next_pass(struct cpu_call *pass, const struct cpu_call *call, int32_
     size_t in = (size_t)pass->images * nin__shape_size(call->op->in);
     size_t out = (size_t)pass->images * nin__shape_size(call->op->out);
     int32_t rest = call->first + call->images - pass->first - pass->images;
-    int32_t images = pass_images(call->op, tiles);
+    int32_t images = images_together(call->op, tiles);
 
     pass->first += pass->images;
     pass->x += in;
@@ -266,16 +335,16 @@ static bool next_pass(struct cpu_call *pass, const struct cpu_call *call, int32_
 static void forward_pass(const struct cpu_call *call)
 {
     const struct nin__op *op = call->op;
-    struct images x = {call->x, clear_zeros(call, lay_scratch(call->cpu, call->images)), op->in.h,
-                       op->in.w, op->in.c};
+    struct images x = {call->x, clear_zeros(call), op->in.h, op->in.w, op->in.c};
     struct outputs y = {.y = call->y,
                         .bias = nin__cpu_bias(call),
                         .relu = op->relu,
                         .h = op->out.h,
                         .w = op->out.w,
                         .c = op->out.c};
+    struct cpu_tiling t = tile_plane(op, op->out, call->images);
 
-    convolve(call, &x, op->pad, call->prepared[CPU_FORWARD], &y);
+    convolve(call, &x, op->pad, call->prepared[CPU_FORWARD], &t, &y);
 }
 
 static void forward(const struct cpu_call *call)
@@ -295,7 +364,7 @@ static void add_weights(const struct cpu_call *call, const struct images *x,
                         const struct images *dy)
 {
     const struct cpu_kernels *kernels = call->cpu->kernels;
-    struct cpu_tiling t = nin__cpu_tile_images(dy->h, dy->w, call->op->kernel_h, call->images);
+    struct cpu_tiling t = tile_plane(call->op, call->op->out, call->images);
     struct scratch s = lay_scratch(call->cpu, call->images);
     float *data = call->scratch + s.data, *gradients = call->scratch + s.products;
     struct cpu_outer outer = {.fresh = call->fresh,
@@ -311,7 +380,7 @@ static void add_weights(const struct cpu_call *call, const struct images *x,
         outer.b_row = outer.columns;
         outer.b_ahead = slab_of(&t, outer.columns);
         map_gradient(kernels, &t, dy, n, outer.columns, gradients);
-        for (int32_t k = 0; k < WINOGRAD_POINTS; k++) {
+        for (int32_t k = 0; k < t.side * t.side; k++) {
             int32_t first;
 
             nin__cpu_tiles_of_point(&t, k, &first, &outer.rows);
@@ -326,7 +395,7 @@ static void add_weights(const struct cpu_call *call, const struct images *x,
 static void weights_pass(const struct cpu_call *call)
 {
     const struct nin__op *op = call->op;
-    const float *zeros = clear_zeros(call, lay_scratch(call->cpu, call->images));
+    const float *zeros = clear_zeros(call);
     struct images x = {call->x, zeros, op->in.h, op->in.w, op->in.c};
     struct images dy = {call->dy, zeros, op->out.h, op->out.w, op->out.c};
 
@@ -336,15 +405,16 @@ static void weights_pass(const struct cpu_call *call)
 static void data_pass(const struct cpu_call *call)
 {
     const struct nin__op *op = call->op;
-    const float *zeros = clear_zeros(call, lay_scratch(call->cpu, call->images));
+    const float *zeros = clear_zeros(call);
     struct images dy = {call->dy, zeros, op->out.h, op->out.w, op->out.c};
     struct outputs dx = {.y = call->dx,
                          .gate = call->cpu->gate_dx ? call->x : NULL,
                          .h = op->in.h,
                          .w = op->in.w,
                          .c = op->in.c};
+    struct cpu_tiling t = tile_plane(op, op->in, call->images);
 
-    convolve(call, &dy, op->kernel_h - 1 - op->pad, call->prepared[CPU_BACKWARD], &dx);
+    convolve(call, &dy, op->kernel_h - 1 - op->pad, call->prepared[CPU_BACKWARD], &t, &dx);
 }
 
 static void backward(const struct cpu_call *call)
@@ -375,7 +445,8 @@ static void prepare_blocks(const struct cpu_op *cpu, struct cpu_winograd_weights
         block.w = weights.w + n * weights.column_step;
         block.columns = block_of(n, weights.columns);
         cpu->kernels->winograd_weights(&block, (int32_t)first, (int32_t)end);
-        block.u += WINOGRAD_POINTS * cpu->kernels->packed_size(block.depth, block.columns);
+        block.u += weights.side * weights.side *
+                   (ptrdiff_t)cpu->kernels->packed_size(block.depth, block.columns);
     }
 }
 
@@ -389,6 +460,7 @@ static void prepare(const struct cpu_op *cpu, enum cpu_pass pass, const float *p
 
     struct cpu_winograd_weights weights = {.u = prepared,
                                            .w = oihw,
+                                           .side = side_of(op),
                                            .kernel = op->kernel_h,
                                            .depth = op->in.c,
                                            .columns = op->out.c,
@@ -399,6 +471,7 @@ static void prepare(const struct cpu_op *cpu, enum cpu_pass pass, const float *p
     if (pass == CPU_BACKWARD) /* the taps backwards: the kernel turned around */
         weights = (struct cpu_winograd_weights){.u = prepared,
                                                 .w = oihw + area - 1,
+                                                .side = side_of(op),
                                                 .kernel = op->kernel_h,
                                                 .depth = op->out.c,
                                                 .columns = op->in.c,
@@ -418,7 +491,7 @@ static void finish_filters(const struct cpu_op *cpu, const float *sums, float *g
     float dw[25 * 16]; /* [tap][width], for the largest of both */
 
     cpu->kernels->winograd_weight_gradient(dw, sums + (ptrdiff_t)channel * row + (ptrdiff_t)first,
-                                           (ptrdiff_t)channels * row, op->kernel_h,
+                                           (ptrdiff_t)channels * row, side_of(op), op->kernel_h,
                                            (int32_t)columns);
     for (size_t i = 0; i < columns; i++)
         for (size_t k = 0; k < area; k++)
@@ -440,33 +513,6 @@ static void finish(const struct cpu_op *cpu, const float *lane, float *gradient,
                            end - o < width ? end - o : width);
     for (size_t o = first; op->bias != NIN__NO_PARAMETER && o < end; o++)
         nin__cpu_put(&gradient[op->bias + o], db[o], accumulate);
-}
-
-/* ---- the rule ----------------------------------------------------------------------------- */
-
-bool nin__cpu_winograd_fits(const struct nin__op *op)
-{
-    return op->kernel_h == op->kernel_w && (op->kernel_h == 5 || op->kernel_h == 3) &&
-           op->stride == 1 && op->pad < op->kernel_h;
-}
-
-/* Multiplications of one image's forward pass, with what the maps cost beside them: measured, as much as
- * MAP_COST multiplications for each channel of a point of a tile, channels counted in sixteens. */
-bool nin__cpu_winograd_pays(const struct nin__op *op)
-{
-    static const int64_t MAP_COST = 5;
-    struct cpu_tiling t = nin__cpu_tile_images(op->out.h, op->out.w, op->kernel_h, 1);
-    int64_t pixels = (int64_t)op->out.h * op->out.w, c = op->in.c, oc = op->out.c;
-    int64_t direct = pixels * op->kernel_h * op->kernel_w * c * oc, winograd = 0;
-    int64_t mapped = (c + 15) / 16 * 16 + (oc + 15) / 16 * 16;
-
-    for (int32_t k = 0; k < WINOGRAD_POINTS; k++) {
-        int32_t first, count;
-
-        nin__cpu_tiles_of_point(&t, k, &first, &count);
-        winograd += count * c * oc;
-    }
-    return winograd + MAP_COST * WINOGRAD_POINTS * t.count * mapped < direct;
 }
 
 const struct cpu_algorithm nin__cpu_conv_winograd = {.name = "winograd",

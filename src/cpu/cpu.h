@@ -27,7 +27,8 @@ enum cpu_pass {
     CPU_PASSES
 };
 
-/* Forms of a convolution's weights. Turned: the kernel by half a turn, outputs for inputs. */
+/* Forms of a convolution's weights. Turned: the kernel by half a turn, outputs for inputs. Winograd's for
+ * tiles of another side have other bytes. */
 enum cpu_form {
     CPU_FORM_OHWI,
     CPU_FORM_PACKED,          /* taps and channels x filters, in the panels of `multiply` */

@@ -29,6 +29,7 @@ struct cpu_product {
     const float *gate; /* laid out as c, or NULL */
     bool relu;
     int32_t rows, columns, depth, runs;
+    int32_t block; /* so many products are summed by themselves, then their sums; 0: all in one */
     ptrdiff_t a_row, a_run, c_row; /* distances in floats */
     ptrdiff_t b_ahead; /* so far behind b lies what comes next: to be fetched meanwhile */
 };
@@ -57,31 +58,33 @@ struct cpu_outer {
         b_ahead; /* so far behind a and b lies what comes next: to be fetched meanwhile */
 };
 
-/* Winograd's minimal filtering works on tiles of 8x8 pixels of the input, which overlap; each becomes
- * 64 values, one for each pair of points, and so do its size x size pixels of output, size = 9 - kernel.
- * Values of a point lie in one slab, so that the products over the channels are matrix products. */
+/* Winograd's minimal filtering works on tiles of side x side pixels of the input, which overlap; each becomes
+ * as many values, one for each pair of points, and so do its size x size pixels of output, size = side + 1
+ * - kernel. Values of a point lie in one slab, so that the products over the channels are matrix products.
+ * Sides are 6 and 8 for kernels of 3x3, 8 for those of 5x5. */
 enum {
-    WINOGRAD_SIDE = 8,
-    WINOGRAD_POINTS = 64
+    WINOGRAD_MAX_SIDE = 8,
+    WINOGRAD_MAX_POINTS = 64,
+    WINOGRAD_MAX_SIZE = 6
 };
 
-/* y = what the 64 sums of a tile say of its first rows x columns pixels; then as for a product. */
+/* y = what the sums of a tile say of its first rows x columns pixels; then as for a product. */
 struct cpu_winograd_output {
     const float *m; /* m[k * slab + channel], k the point */
     float *y;
     const float *bias; /* channels, or NULL */
     const float *gate; /* laid out as y, or NULL */
     bool relu;
-    int32_t size; /* 4 or 6: of a whole tile of output */
+    int32_t side, size; /* of a whole tile: points, pixels of output */
     int32_t rows, columns, channels;
     ptrdiff_t slab, row, column; /* distances in floats: of points in m, of pixels in y */
 };
 
-/* u = the weights at the 64 points, each packed as a product's b: depth x columns. */
+/* u = the weights at the points, each packed as a product's b: depth x columns. */
 struct cpu_winograd_weights {
-    float *u;       /* 64 times packed_size */
+    float *u;       /* side * side times packed_size */
     const float *w; /* tap k (row by row) from depth i to column n: w[k * tap_step + ...] */
-    int32_t kernel; /* 5 or 3 */
+    int32_t side, kernel;
     int32_t depth, columns;
     ptrdiff_t tap_step, depth_step, column_step;
 };
@@ -98,13 +101,13 @@ struct cpu_kernels {
     void (*multiply)(const struct cpu_product *product);
     void (*add_outer)(const struct cpu_outer *outer);
 
-    /* v[k * slab + channel] = the 64 values of a tile, from its pixels, row by row, of so many channels. */
-    void (*winograd_data)(float *v, ptrdiff_t slab, const float *const pixels[WINOGRAD_POINTS],
+    /* v[k * slab + channel] = the values of a tile, from its pixels, row by row, of so many channels. */
+    void (*winograd_data)(float *v, ptrdiff_t slab, const float *const *pixels, int32_t side,
                           int32_t channels);
 
     /* The same for the size x size pixels of a gradient of the output. */
-    void (*winograd_gradient)(float *d, ptrdiff_t slab, const float *const *pixels, int32_t size,
-                              int32_t channels);
+    void (*winograd_gradient)(float *d, ptrdiff_t slab, const float *const *pixels, int32_t side,
+                              int32_t size, int32_t channels);
     void (*winograd_output)(const struct cpu_winograd_output *output);
 
     /* Rows first ... end - 1 of the depth. */
@@ -112,8 +115,8 @@ struct cpu_kernels {
                              int32_t end);
 
     /* dw[tap * width + i] of `columns` columns, at most width, from sums[k * slab + i]. */
-    void (*winograd_weight_gradient)(float *dw, const float *sums, ptrdiff_t slab, int32_t kernel,
-                                     int32_t columns);
+    void (*winograd_weight_gradient)(float *dw, const float *sums, ptrdiff_t slab, int32_t side,
+                                     int32_t kernel, int32_t columns);
 
     /* Max pooling. x, dy, where: an image; y and the written `where`: row `row` of the output; dx and gate
      * (or NULL): row `row` of the input. */

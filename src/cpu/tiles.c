@@ -1,15 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 #include "cpu/tiles.h"
 
-static struct cpu_cut cut_side(int32_t n, int32_t kernel)
+static struct cpu_cut cut(int32_t n, int32_t size)
 {
-    struct cpu_cut cut = {.size = WINOGRAD_SIDE + 1 - kernel};
-    int32_t spare;
+    int32_t tiles = (n + size - 1) / size, spare = tiles * size - n;
 
-    cut.tiles = (n + cut.size - 1) / cut.size;
-    spare = cut.tiles * cut.size - n;
-    cut.full = spare < cut.tiles ? cut.tiles - spare : 0;
-    return cut;
+    return (struct cpu_cut){
+        .size = size, .full = spare < tiles ? tiles - spare : 0, .tiles = tiles};
 }
 
 /* Where tile i begins. */
@@ -18,10 +15,13 @@ static int32_t tile_start(struct cpu_cut cut, int32_t i)
     return i <= cut.full ? i * cut.size : cut.full * cut.size + (i - cut.full) * (cut.size - 1);
 }
 
-struct cpu_tiling nin__cpu_tile_images(int32_t h, int32_t w, int32_t kernel, int32_t images)
+struct cpu_tiling nin__cpu_tile_images(int32_t h, int32_t w, int32_t kernel, int32_t side,
+                                       int32_t images)
 {
-    struct cpu_tiling t = {
-        .down = cut_side(h, kernel), .across = cut_side(w, kernel), .images = images};
+    struct cpu_tiling t = {.down = cut(h, side + 1 - kernel),
+                           .across = cut(w, side + 1 - kernel),
+                           .side = side,
+                           .images = images};
     int32_t short_full = images * (t.down.tiles - t.down.full) * t.across.full;
     int32_t full_full = images * t.down.full * t.across.full;
     int32_t full_short = images * t.down.full * (t.across.tiles - t.across.full);
@@ -38,9 +38,8 @@ struct cpu_tiling nin__cpu_tile_images(int32_t h, int32_t w, int32_t kernel, int
 void nin__cpu_tiles_of_point(const struct cpu_tiling *t, int32_t point, int32_t *first,
                              int32_t *count)
 {
-    static const int32_t infinity = WINOGRAD_SIDE - 1;
-    const int32_t all[2] = {0, t->count};
-    bool down = point / WINOGRAD_SIDE == infinity, across = point % WINOGRAD_SIDE == infinity;
+    const int32_t all[2] = {0, t->count}, infinity = t->side - 1;
+    bool down = point / t->side == infinity, across = point % t->side == infinity;
     const int32_t *range = down && across ? t->full
                            : down         ? t->full_down
                            : across       ? t->full_across

@@ -2,7 +2,8 @@
 #ifndef NIN__CPU_TILES_H
 #define NIN__CPU_TILES_H
 
-/* How Winograd's algorithm covers the outputs of some images with tiles of size x size, size = 9 - kernel.
+/* How Winograd's algorithm covers the outputs of some images with tiles of size x size, size = side + 1 -
+ * kernel: of `side` points the last one is infinity.
  *
  * A side that size does not divide is covered by full tiles and by short ones of size - 1. The last output
  * of a tile is all that needs the point at infinity: short tiles leave it out. A point's tiles lie side by
@@ -18,6 +19,7 @@ struct cpu_cut {
 /* The tiles of some images, and the range of them that each kind of point sees. */
 struct cpu_tiling {
     struct cpu_cut down, across;
+    int32_t side; /* points of a tile, down and across */
     int32_t images, count;
     int32_t full_across[2], full_down[2], full[2]; /* first, end */
 };
@@ -27,7 +29,8 @@ struct cpu_tile {
     int32_t rows, columns; /* of the output, size or less; at an edge they may end outside */
 };
 
-struct cpu_tiling nin__cpu_tile_images(int32_t h, int32_t w, int32_t kernel, int32_t images);
+struct cpu_tiling nin__cpu_tile_images(int32_t h, int32_t w, int32_t kernel, int32_t side,
+                                       int32_t images);
 
 /* The tile of an index, 0 to count - 1. */
 struct cpu_tile nin__cpu_find_tile(const struct cpu_tiling *tiling, int32_t index);

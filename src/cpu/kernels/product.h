@@ -4,8 +4,8 @@
 
 /* Matrix products by tiles that stay in registers: `rows` x `vectors` sums, for each k of which
  * `vectors` loads and `rows` broadcasts feed rows * vectors multiply-adds. Each sum starts at 0 (or at
- * what it is added to) and takes its products one by one in ascending k, so a tile's shape tells
- * nothing in the result.
+ * what it is added to) and takes its products one by one in ascending k, or block by block, so a tile's
+ * shape tells nothing in the result.
  *
  * Columns are cut into panels of at most MAX_VECTORS vectors, as even as possible; what is left beyond
  * whole vectors is a panel of its own, of one vector in part. */
@@ -141,15 +141,49 @@ INLINE void finish_tile(const struct tile *tile, vector sums[MAX_ROWS][MAX_VECTO
                 store(tile->c + i * c_row + j * WIDTH, sums[i][j]);
 }
 
+/* Sums that wait in memory while the next block's begin at 0. */
+struct aside {
+    vector sums[MAX_ROWS][MAX_VECTORS];
+    bool any;
+};
+
+INLINE void add_aside(const struct aside *aside, vector sums[MAX_ROWS][MAX_VECTORS],
+                      const int32_t rows, const int32_t vectors)
+{
+    if (aside->any)
+#pragma GCC unroll 14
+        for (int32_t i = 0; i < rows; i++)
+#pragma GCC unroll 4
+            for (int32_t j = 0; j < vectors; j++)
+                sums[i][j] = aside->sums[i][j] + sums[i][j];
+}
+
+INLINE void put_aside(struct aside *aside, vector sums[MAX_ROWS][MAX_VECTORS], const int32_t rows,
+                      const int32_t vectors)
+{
+    add_aside(aside, sums, rows, vectors);
+    aside->any = true;
+#pragma GCC unroll 14
+    for (int32_t i = 0; i < rows; i++)
+#pragma GCC unroll 4
+        for (int32_t j = 0; j < vectors; j++) {
+            aside->sums[i][j] = sums[i][j];
+            sums[i][j] = (vector){0};
+        }
+}
+
 INLINE void multiply_tile(const struct tile *tile, const int32_t rows, const int32_t vectors)
 {
     const struct cpu_product *p = tile->product;
     const ptrdiff_t a_row = p->a_row, ahead = tile->b_ahead;
+    const int32_t block = p->block > 0 ? p->block : tile->depth;
     const float *b = tile->b;
     vector sums[MAX_ROWS][MAX_VECTORS];
+    struct aside aside;
 
     if (rows > tile_rows[vectors]) /* none of ours: nothing is compiled for it */
         return;
+    aside.any = false;
 #pragma GCC unroll 14
     for (int32_t i = 0; i < rows; i++)
 #pragma GCC unroll 4
@@ -161,28 +195,37 @@ INLINE void multiply_tile(const struct tile *tile, const int32_t rows, const int
 #pragma GCC unroll 4
             for (int32_t j = 0; j < vectors; j++)
                 sums[i][j] = load_columns(tile->c + i * p->c_row, j, vectors == 1 ? tile->part : 0);
+    if (tile->more && p->block > 0)
+        put_aside(&aside, sums, rows, vectors);
     for (int32_t r = 0; r < p->runs; r++) {
         const float *a = tile->a + r * p->a_run, *end = a + tile->depth;
 
         do {
-            vector row[MAX_VECTORS];
+            const float *stop = end - a > block ? a + block : end;
+
+            do {
+                vector row[MAX_VECTORS];
 
 #pragma GCC unroll 4
-            for (int32_t j = 0; j < vectors; j++) {
-                row[j] = load(b + j * WIDTH);
-                __builtin_prefetch(b + ahead + j * WIDTH, 0, 3);
-            }
+                for (int32_t j = 0; j < vectors; j++) {
+                    row[j] = load(b + j * WIDTH);
+                    __builtin_prefetch(b + ahead + j * WIDTH, 0, 3);
+                }
 #pragma GCC unroll 14
-            for (int32_t i = 0; i < rows; i++) {
-                vector factor = spread(a[i * a_row]);
+                for (int32_t i = 0; i < rows; i++) {
+                    vector factor = spread(a[i * a_row]);
 
 #pragma GCC unroll 4
-                for (int32_t j = 0; j < vectors; j++)
-                    sums[i][j] = multiply_add(factor, row[j], sums[i][j]);
-            }
-            b += vectors * WIDTH;
-        } while (++a < end);
+                    for (int32_t j = 0; j < vectors; j++)
+                        sums[i][j] = multiply_add(factor, row[j], sums[i][j]);
+                }
+                b += vectors * WIDTH;
+            } while (++a < stop);
+            if (a < end)
+                put_aside(&aside, sums, rows, vectors);
+        } while (a < end);
     }
+    add_aside(&aside, sums, rows, vectors);
     if (vectors == 1 && tile->part > 0)
         finish_tile(tile, sums, rows, vectors, tile->part);
     else
