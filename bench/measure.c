@@ -24,7 +24,7 @@ static int find_name(const char *name, const char *const *names, int count)
 
 static int read_option(struct bench_options *options, int option, const char *value)
 {
-    static const char *const algorithms[] = {"auto", "gemm", "direct", "winograd"};
+    static const char *const algorithms[] = {"auto", "gemm", "direct", "winograd", "fft"};
     static const char *const precisions[] = {"fp32"};
     int found = 0;
 
@@ -72,7 +72,7 @@ int bench_parse(struct bench_options *options, int argc, char **argv)
     if (!good)
         fprintf(stderr,
                 "usage: %s [--preset mnist|cifar10] [--batch N] [--threads N] [--steps N]\n"
-                "       [--algorithm auto|gemm|direct|winograd] [--precision fp32]\n",
+                "       [--algorithm auto|gemm|direct|winograd|fft] [--precision fp32]\n",
                 argv[0]);
     return good;
 }
@@ -214,7 +214,7 @@ static void processor_name(char *name, size_t size)
 void bench_print_head(const char *name, const struct bench_options *options, int32_t threads,
                       double peak)
 {
-    static const char *const algorithms[] = {"auto", "gemm", "direct", "winograd"};
+    static const char *const algorithms[] = {"auto", "gemm", "direct", "winograd", "fft"};
     struct rusage usage;
     char processor[128];
 

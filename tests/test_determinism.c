@@ -554,13 +554,12 @@ Suite *determinism_suite(void)
 
     tcase_add_test(tc, threads_small);
     tcase_add_loop_test(tc, avx2_and_avx512_give_the_same_bits, NIN_ALGORITHM_DIRECT,
-                        NIN_ALGORITHM_WINOGRAD + 1);
-    tcase_add_loop_test(tc, threads_of_each_algorithm, NIN_ALGORITHM_AUTO,
-                        NIN_ALGORITHM_WINOGRAD + 1);
+                        NIN_ALGORITHM_FFT + 1);
+    tcase_add_loop_test(tc, threads_of_each_algorithm, NIN_ALGORITHM_AUTO, NIN_ALGORITHM_FFT + 1);
     tcase_add_test(tc, threads_dense);
     tcase_add_test(tc, threads_inference);
     tcase_add_loop_test(tc, few_images_use_all_workers, NIN_ALGORITHM_DIRECT,
-                        NIN_ALGORITHM_WINOGRAD + 1);
+                        NIN_ALGORITHM_FFT + 1);
     suite_add_tcase(suite, tc);
 
     tc = tcase_create("threads_preset"); /* minutes */
@@ -584,8 +583,8 @@ Suite *determinism_suite(void)
     suite_add_tcase(suite, tc);
 
     tc = tcase_create("arithmetic");
-    tcase_add_loop_test(tc, rounding_of_the_caller, NIN_ALGORITHM_AUTO, NIN_ALGORITHM_WINOGRAD + 1);
-    tcase_add_loop_test(tc, flushing_of_the_caller, NIN_ALGORITHM_AUTO, NIN_ALGORITHM_WINOGRAD + 1);
+    tcase_add_loop_test(tc, rounding_of_the_caller, NIN_ALGORITHM_AUTO, NIN_ALGORITHM_FFT + 1);
+    tcase_add_loop_test(tc, flushing_of_the_caller, NIN_ALGORITHM_AUTO, NIN_ALGORITHM_FFT + 1);
     suite_add_tcase(suite, tc);
 
     tc = tcase_create("parts");

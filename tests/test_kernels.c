@@ -332,6 +332,8 @@ static void check_conv(struct nin__shape in, const int32_t filters_kernel_stride
     check_ranges(&nin__cpu_conv_direct, &op, 0.0);
     if (nin__cpu_winograd_fits(&op))
         check_ranges(&nin__cpu_conv_winograd, &op, 0.0);
+    if (nin__cpu_fft_fits(&op))
+        check_ranges(&nin__cpu_conv_fft, &op, 0.0);
 }
 
 START_TEST(convolutions)

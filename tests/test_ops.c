@@ -11,7 +11,8 @@
 
 /* A later algorithm is one more line here. */
 static const nin_algorithm algorithms[] = {NIN_ALGORITHM_AUTO, NIN_ALGORITHM_GEMM,
-                                           NIN_ALGORITHM_DIRECT, NIN_ALGORITHM_WINOGRAD};
+                                           NIN_ALGORITHM_DIRECT, NIN_ALGORITHM_WINOGRAD,
+                                           NIN_ALGORITHM_FFT};
 
 /* ---- a network on both sides --------------------------------------------------------------- */
 

@@ -236,6 +236,7 @@ START_TEST(a_layer_alone_goes_forward_and_backward)
     compare_cases(kinds[_i], NIN_ALGORITHM_GEMM);
     compare_cases(kinds[_i], NIN_ALGORITHM_DIRECT);
     compare_cases(kinds[_i], NIN_ALGORITHM_WINOGRAD);
+    compare_cases(kinds[_i], NIN_ALGORITHM_FFT);
 }
 END_TEST
 

@@ -24,11 +24,8 @@ static const char *const parts[2] = {"weight", "bias"};
 static const struct {
     nin_algorithm algorithm;
     int32_t lanes;
-} ways[] = {{NIN_ALGORITHM_AUTO, 0},
-            {NIN_ALGORITHM_AUTO, 1},
-            {NIN_ALGORITHM_GEMM, 0},
-            {NIN_ALGORITHM_DIRECT, 0},
-            {NIN_ALGORITHM_WINOGRAD, 0}};
+} ways[] = {{NIN_ALGORITHM_AUTO, 0},   {NIN_ALGORITHM_AUTO, 1},     {NIN_ALGORITHM_GEMM, 0},
+            {NIN_ALGORITHM_DIRECT, 0}, {NIN_ALGORITHM_WINOGRAD, 0}, {NIN_ALGORITHM_FFT, 0}};
 
 /* ---- the network --------------------------------------------------------------------------- */
 

@@ -254,7 +254,7 @@ START_TEST(shapes_choose_the_algorithm)
     static const struct {
         const char *preset, *layer, *algorithm;
     } choices[] = {{"mnist", "conv1", "direct"},     {"mnist", "cccp1", "direct"},
-                   {"mnist", "conv2", "winograd"},   {"mnist", "conv3", "winograd"},
+                   {"mnist", "conv2", "fft"},        {"mnist", "conv3", "winograd"},
                    {"cifar10", "conv1", "winograd"}, {"cifar10", "conv2", "winograd"},
                    {"cifar10", "conv3", "winograd"}};
 
@@ -275,13 +275,14 @@ START_TEST(shapes_choose_the_algorithm)
 }
 END_TEST
 
-/* So does the side of a tile: the weights of a plan are there at its 36 or 64 points. */
+/* So does the side of a tile: the weights of a plan are there at its 36 or 64 points, or as 256 values of a
+ * Fourier transform. */
 START_TEST(shapes_choose_the_points)
 {
     static const struct {
         const char *preset, *layer;
         size_t points, channels, filters;
-    } choices[] = {{"mnist", "conv2", 64, 48, 128},
+    } choices[] = {{"mnist", "conv2", 256, 48, 128},
                    {"mnist", "conv3", 64, 48, 128},
                    {"cifar10", "conv2", 64, 96, 192},
                    {"cifar10", "conv3", 36, 192, 192}};
@@ -356,15 +357,16 @@ static uint64_t bits_at_4x4(nin_network *net, nin_algorithm algorithm)
 START_TEST(plans_do_not_share_what_differs)
 {
     static const nin_algorithm algorithms[] = {NIN_ALGORITHM_GEMM, NIN_ALGORITHM_DIRECT,
-                                               NIN_ALGORITHM_AUTO, NIN_ALGORITHM_WINOGRAD};
+                                               NIN_ALGORITHM_AUTO, NIN_ALGORITHM_WINOGRAD,
+                                               NIN_ALGORITHM_FFT};
     nin_network *net = make_shared();
-    uint64_t alone[4];
+    uint64_t alone[5];
     float pixels[49] = {1.0f};
 
-    for (size_t a = 0; a < 4; a++)
+    for (size_t a = 0; a < 5; a++)
         alone[a] = bits_at_4x4(net, algorithms[a]);
-    for (size_t other = 0; other < 4; other++)
-        for (size_t a = 0; a < 4; a++) {
+    for (size_t other = 0; other < 5; other++)
+        for (size_t a = 0; a < 5; a++) {
             nin_plan *plan = NULL;
 
             ASSERT_OK(nin_plan_create(&plan, net,

@@ -49,6 +49,7 @@ typedef enum {
     NIN_ALGORITHM_GEMM = 1,     /* im2col and matrix products by OpenBLAS */
     NIN_ALGORITHM_DIRECT = 2,   /* windows summed as they stand: the most exact */
     NIN_ALGORITHM_WINOGRAD = 3, /* minimal filtering wherever it fits, else direct */
+    NIN_ALGORITHM_FFT = 4,      /* Fourier transforms wherever they fit, else direct */
     NIN_ALGORITHM_INT32 = 0x7fffffff
 } nin_algorithm;
 

@@ -45,7 +45,7 @@ static nin_status check_choices(const nin_plan_desc *desc)
     if (desc->precision != NIN_FP32)
         return nin__fail(NIN_UNSUPPORTED, "plan: precision %d; this version has NIN_FP32 only",
                          (int)desc->precision);
-    if (desc->algorithm < NIN_ALGORITHM_AUTO || desc->algorithm > NIN_ALGORITHM_WINOGRAD)
+    if (desc->algorithm < NIN_ALGORITHM_AUTO || desc->algorithm > NIN_ALGORITHM_FFT)
         return nin__fail(NIN_UNSUPPORTED, "plan: this version has no algorithm %d",
                          (int)desc->algorithm);
     if (desc->mode == NIN_INFER && desc->input_gradient != 0)

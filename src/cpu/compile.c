@@ -23,6 +23,23 @@ static const struct cpu_algorithm *const algorithms[NIN__OP_KINDS] = {
     [NIN__OP_LOSS] = &nin__cpu_loss,
 };
 
+static int64_t direct_cost(const struct nin__op *op)
+{
+    return nin__cpu_patch_size(op) * op->out.h * op->out.w * op->out.c;
+}
+
+static const struct cpu_algorithm *cheapest(const struct nin__op *op)
+{
+    const struct cpu_algorithm *best = &nin__cpu_conv_direct;
+    int64_t cost = direct_cost(op);
+
+    if (nin__cpu_winograd_fits(op) && nin__cpu_winograd_cost(op) < cost) {
+        best = &nin__cpu_conv_winograd;
+        cost = nin__cpu_winograd_cost(op);
+    }
+    return nin__cpu_fft_fits(op) && nin__cpu_fft_cost(op) < cost ? &nin__cpu_conv_fft : best;
+}
+
 /* The one place that chooses: a rule of the plan's descriptor and of shapes, never of timing, for the
  * bits follow from it. */
 static const struct cpu_algorithm *choose_algorithm(const struct nin__op *op,
@@ -30,12 +47,14 @@ static const struct cpu_algorithm *choose_algorithm(const struct nin__op *op,
 {
     if (op->kind != NIN__OP_CONV)
         return algorithms[op->kind];
+    if (algorithm == NIN_ALGORITHM_AUTO)
+        return cheapest(op);
     if (algorithm == NIN_ALGORITHM_GEMM)
         return &nin__cpu_conv_gemm;
     if (algorithm == NIN_ALGORITHM_WINOGRAD && nin__cpu_winograd_fits(op))
         return &nin__cpu_conv_winograd;
-    if (algorithm == NIN_ALGORITHM_AUTO && nin__cpu_winograd_fits(op) && nin__cpu_winograd_pays(op))
-        return &nin__cpu_conv_winograd;
+    if (algorithm == NIN_ALGORITHM_FFT && nin__cpu_fft_fits(op))
+        return &nin__cpu_conv_fft;
     return &nin__cpu_conv_direct;
 }
 

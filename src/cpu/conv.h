@@ -54,8 +54,17 @@ static inline void nin__cpu_put(float *target, float value, bool accumulate)
  * sums over the pixels are added to db. */
 void nin__cpu_begin_backward(const struct cpu_call *call, float *db);
 
-/* Whether Winograd's algorithm can do an op, and whether it is worth it: a rule of shapes alone. */
+/* Channels whose planes are mapped to points and back, counted in sixteens. */
+static inline int64_t nin__cpu_mapped_channels(const struct nin__op *op)
+{
+    return ((int64_t)op->in.c + 15) / 16 * 16 + ((int64_t)op->out.c + 15) / 16 * 16;
+}
+
+/* Whether an algorithm can do an op, and what an image's forward pass costs it: a rule of shapes alone, in
+ * multiplications, with what its maps cost beside them. */
 bool nin__cpu_winograd_fits(const struct nin__op *op);
-bool nin__cpu_winograd_pays(const struct nin__op *op);
+int64_t nin__cpu_winograd_cost(const struct nin__op *op);
+bool nin__cpu_fft_fits(const struct nin__op *op);
+int64_t nin__cpu_fft_cost(const struct nin__op *op);
 
 #endif

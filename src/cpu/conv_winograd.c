@@ -141,10 +141,9 @@ static int64_t cost(const struct nin__op *op, int32_t side)
 {
     static const int64_t MAP_COST = 5;
     struct cpu_tiling t = nin__cpu_tile_images(op->out.h, op->out.w, op->kernel_h, side, 1);
-    int64_t c = op->in.c, oc = op->out.c, mapped = (c + 15) / 16 * 16 + (oc + 15) / 16 * 16;
 
-    return points_along(t.down, side) * points_along(t.across, side) * c * oc +
-           MAP_COST * side * side * t.count * mapped;
+    return points_along(t.down, side) * points_along(t.across, side) * op->in.c * op->out.c +
+           MAP_COST * side * side * t.count * nin__cpu_mapped_channels(op);
 }
 
 static int32_t side_of(const struct nin__op *op)
@@ -152,11 +151,9 @@ static int32_t side_of(const struct nin__op *op)
     return op->kernel_h == 3 && cost(op, 6) < cost(op, 8) ? 6 : 8;
 }
 
-bool nin__cpu_winograd_pays(const struct nin__op *op)
+int64_t nin__cpu_winograd_cost(const struct nin__op *op)
 {
-    int64_t window = (int64_t)op->kernel_h * op->kernel_w * op->in.c;
-
-    return cost(op, side_of(op)) < window * op->out.h * op->out.w * op->out.c;
+    return cost(op, side_of(op));
 }
 
 /* ---- shapes ------------------------------------------------------------------------------- */

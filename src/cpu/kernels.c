@@ -3,6 +3,7 @@
 #include "cpu/kernels.h"
 
 #include "cpu/kernels/dropout.h"
+#include "cpu/kernels/fft.h"
 #include "cpu/kernels/gradient.h"
 #include "cpu/kernels/pool.h"
 #include "cpu/kernels/product.h"
@@ -31,6 +32,10 @@ const struct cpu_kernels nin__cpu_kernels_baseline = {
     .winograd_output = winograd_output,
     .winograd_weights = winograd_weights,
     .winograd_weight_gradient = winograd_weight_gradient,
+    .fft_data = fft_data,
+    .fft_output = fft_output,
+    .fft_weights = fft_weights,
+    .fft_weight_gradient = fft_weight_gradient,
     .max_pool_row = max_pool_row,
     .max_unpool_row = max_unpool_row,
     .mask_blocks = mask_blocks,

@@ -89,6 +89,56 @@ struct cpu_winograd_weights {
     ptrdiff_t tap_step, depth_step, column_step;
 };
 
+/* The Fourier transform of whole planes of at most 16x16 pixels: 4 real values and 126 complex ones (the
+ * others are their conjugates). A complex product is a real one of twice the depth: where data has the two
+ * rows [re | -im] and [im | re] of 2 * channels, and weights have re above im, sums have rows re and im. */
+enum {
+    FFT_SIDE = 16,
+    FFT_REAL = 4,
+    FFT_COMPLEX = 126,
+    FFT_MAX_KERNEL = 7
+};
+
+/* An image's rows x columns pixels x, at `real` and `complex` of each point. */
+struct cpu_fft_data {
+    float *real;    /* [point * real_slab + channel] */
+    float *complex; /* [point * complex_slab + ...]: two rows of 2 * channels */
+    const float *x; /* [r * row + q * channels + channel] */
+    int32_t rows, columns, channels;
+    ptrdiff_t real_slab, complex_slab, row;
+};
+
+/* y = the first rows x columns pixels of what has these values; then as for a product. */
+struct cpu_fft_output {
+    const float *real;    /* [point * real_slab + channel] */
+    const float *complex; /* [point * complex_slab + ...]: rows re and im */
+    float *y;
+    const float *bias; /* channels, or NULL */
+    const float *gate; /* laid out as y, or NULL */
+    bool relu;
+    int32_t rows, columns, channels;
+    ptrdiff_t real_slab, complex_slab, row, column; /* of pixels in y */
+};
+
+/* u = the weights at the real points and then at the complex ones, each packed as a product's b: depth x
+ * columns, and 2 * depth x columns. Divided by what the transform and its inverse multiply by. */
+struct cpu_fft_weights {
+    float *u;
+    const float *w; /* tap k (row by row) from depth i to column n: w[k + i * depth_step + ...] */
+    int32_t kernel, pad;
+    bool conjugate; /* for the gradient of the data */
+    int32_t depth, columns;
+    ptrdiff_t depth_step, column_step;
+};
+
+/* Sums of conj(x) * dy, conjugated, for at most `width` columns. */
+struct cpu_fft_sums {
+    const float *real;    /* [point * real_slab + column] */
+    const float *complex; /* [point * complex_slab + column], and `imaginary` behind it */
+    int32_t kernel, pad, columns;
+    ptrdiff_t real_slab, complex_slab, imaginary;
+};
+
 struct cpu_kernels {
     const char *name; /* of the instruction set: "avx512" */
     bool fused;       /* a product and its addition are rounded once */
@@ -117,6 +167,15 @@ struct cpu_kernels {
     /* dw[tap * width + i] of `columns` columns, at most width, from sums[k * slab + i]. */
     void (*winograd_weight_gradient)(float *dw, const float *sums, ptrdiff_t slab, int32_t side,
                                      int32_t kernel, int32_t columns);
+
+    void (*fft_data)(const struct cpu_fft_data *data);
+    void (*fft_output)(const struct cpu_fft_output *output);
+
+    /* Rows first ... end - 1 of the depth. */
+    void (*fft_weights)(const struct cpu_fft_weights *weights, int32_t first, int32_t end);
+
+    /* dw[tap * width + i] */
+    void (*fft_weight_gradient)(float *dw, const struct cpu_fft_sums *sums);
 
     /* Max pooling. x, dy, where: an image; y and the written `where`: row `row` of the output; dx and gate
      * (or NULL): row `row` of the input. */

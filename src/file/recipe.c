@@ -121,6 +121,8 @@ static const char *name_algorithm(nin_algorithm algorithm)
         return "direct";
     case NIN_ALGORITHM_WINOGRAD:
         return "winograd";
+    case NIN_ALGORITHM_FFT:
+        return "fft";
     default:
         return "auto";
     }
