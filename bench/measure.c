@@ -109,6 +109,11 @@ double bench_million_macs(const char *preset)
     return 0.0;
 }
 
+double bench_step_gflop(const struct bench_options *options)
+{
+    return 3 * 2e-3 * bench_million_macs(options->preset) * options->batch;
+}
+
 /* ---- the machine -------------------------------------------------------------------------- */
 
 enum {
@@ -252,4 +257,52 @@ void bench_free_batch(struct bench_batch *batch)
 {
     free(batch->images);
     free(batch->labels);
+}
+
+/* ---- training ----------------------------------------------------------------------------- */
+
+nin_status bench_make_training(struct bench_training *t, const struct bench_options *options)
+{
+    nin_status status =
+        nin_context_create(&t->context, NIN_DESC(nin_context_desc, .threads = options->threads));
+
+    t->count = options->batch;
+    if (status == NIN_OK)
+        status = nin_network_create_preset(&t->network, t->context, options->preset);
+    if (status == NIN_OK) /* He: a start from which nothing dies away */
+        status =
+            nin_network_initialise(t->network, NIN_DESC(nin_init_desc, .weight_scale = 0.0), 1);
+    if (status == NIN_OK)
+        status = nin_plan_create(
+            &t->plan, t->network,
+            NIN_DESC(nin_plan_desc, .mode = NIN_TRAIN, .max_batch = options->batch,
+                     .precision = options->precision, .algorithm = options->algorithm));
+    if (status == NIN_OK)
+        status = nin_optimizer_create_sgd(&t->sgd, t->network,
+                                          NIN_DESC(nin_sgd_desc, .rate = 1e-3, .momentum = 0.9));
+    if (status == NIN_OK && !bench_make_batch(&t->batch, t->network, options->batch))
+        status = NIN_OUT_OF_MEMORY;
+    return status;
+}
+
+void bench_free_training(struct bench_training *t)
+{
+    bench_free_batch(&t->batch);
+    nin_optimizer_destroy(t->sgd);
+    nin_plan_destroy(t->plan);
+    nin_network_destroy(t->network);
+    nin_context_destroy(t->context);
+}
+
+nin_status bench_time_step(double *ms, struct bench_training *t)
+{
+    double start = bench_now_ms();
+    nin_status status =
+        nin_plan_step(NULL, t->plan, t->sgd,
+                      NIN_DESC(nin_batch_desc, .images = t->batch.images, .dtype = NIN_U8,
+                               .count = t->count, .step = t->steps++),
+                      t->batch.labels);
+
+    *ms = bench_now_ms() - start;
+    return status;
 }
