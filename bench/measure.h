@@ -27,7 +27,7 @@ double bench_million_macs(const char *preset);
 double bench_step_gflop(const struct bench_options *options);
 
 /* What the processor's single-precision multiply-add units do on so many threads at once, in GFLOP/s, by
- * its widest vectors: the best of some short runs. */
+ * the instruction set that the library chooses: the best of some short runs. */
 double bench_peak_gflops(int32_t threads);
 
 /* The beginning of a line of results: {"bench": NAME, ... up to and with the machine. */

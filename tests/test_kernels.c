@@ -4,6 +4,7 @@
 #include "cpu/conv.h"
 #include "cpu/gemm.h"
 #include "cpu/lanes.h"
+#include "cpu/peak.h"
 #include "cpu/workers.h"
 #include "oracle.h"
 #include "suites.h"
@@ -530,6 +531,36 @@ START_TEST(updates)
 }
 END_TEST
 
+/* All that is counted is computed: each sum has come from x / 2 + 1 to 2. */
+START_TEST(multiply_adds_are_counted)
+{
+    const struct cpu_kernels *kernels = NULL;
+    float sums[16];
+    int64_t once;
+
+    ASSERT_OK(nin__cpu_choose_kernels(&kernels, NIN_INSTRUCTIONS_AUTO));
+    once = kernels->saturate(sums, 1);
+    ck_assert_int_gt(once, 0);
+    ck_assert_int_eq(once % kernels->width, 0);
+    ck_assert_int_eq(kernels->saturate(sums, 100), 100 * once);
+    for (int32_t k = 0; k < kernels->width; k++)
+        ck_assert_float_eq(sums[k], 2.0f * (float)(once / kernels->width));
+}
+END_TEST
+
+/* Some multiply-adds a microsecond: the slowest emulator does that. */
+START_TEST(a_peak_is_measured)
+{
+    const struct cpu_kernels *kernels = NULL;
+    struct cpu_workers *workers;
+
+    ASSERT_OK(nin__cpu_choose_kernels(&kernels, NIN_INSTRUCTIONS_AUTO));
+    ASSERT_OK(nin__cpu_workers_create(&workers, 2));
+    ck_assert_double_gt(nin__cpu_measure_peak(workers, kernels), 1e6);
+    nin__cpu_workers_destroy(workers);
+}
+END_TEST
+
 /* ---- placement --------------------------------------------------------------------------------- */
 
 enum {
@@ -894,6 +925,8 @@ Suite *kernels_suite(void)
     tcase_add_test(kernels, odd_maxima);
     tcase_add_test(kernels, what_is_not_finite_is_found);
     tcase_add_test(kernels, updates);
+    tcase_add_test(kernels, multiply_adds_are_counted);
+    tcase_add_test(kernels, a_peak_is_measured);
     tcase_add_test(memory, blocks_alive_together_lie_apart);
     tcase_add_test(memory, memory_is_shared);
     tcase_add_test(memory, large_blocks_are_placed_first);

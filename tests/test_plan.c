@@ -274,6 +274,127 @@ START_TEST(shapes_choose_the_algorithm)
 }
 END_TEST
 
+/* The line of a description that begins so, up to its end. */
+static void find_line(char line[512], const char *text, const char *start)
+{
+    const char *at = strstr(text, start);
+    size_t length;
+
+    ck_assert_msg(at != NULL, "no '%s' in\n%s", start, text);
+    length = strcspn(at, "\n");
+    ck_assert_uint_lt(length, 512);
+    memcpy(line, at, length);
+    line[length] = '\0';
+}
+
+static void describe_plan(char text[8192], const nin_plan *plan)
+{
+    ck_assert_uint_lt(nin_plan_describe(plan, text, 8192), 8192);
+}
+
+/* What is computed by hand, for images of 6x6: a side of the convolution has 6 windows of 3 taps, of which
+ * 2 lie in the padding, so 16 x 16 taps of 2 x 6 weights, or one tile of 64 points; behind the pool 3 x 3
+ * pixels take 6 x 5 weights. */
+START_TEST(a_plan_counts_its_multiplications)
+{
+    static const struct {
+        nin_plan_desc desc;
+        const char *plan, *conv, *class;
+    } counts[] = {
+        {{.mode = NIN_INFER, .algorithm = NIN_ALGORITHM_DIRECT},
+         ": 3342 forward,",
+         ": 3072 forward,",
+         ": 270 forward,"},
+        {{.mode = NIN_TRAIN, .algorithm = NIN_ALGORITHM_DIRECT},
+         ": 3342 forward, 3612 backward,",
+         ": 3072 forward, 3072 backward,",
+         ": 270 forward, 540 backward,"},
+        {{.mode = NIN_TRAIN, .algorithm = NIN_ALGORITHM_GEMM, .input_gradient = 1},
+         ": 3342 forward, 6684 backward,",
+         ": 3072 forward, 6144 backward,",
+         ": 270 forward, 540 backward,"},
+        {{.mode = NIN_TRAIN, .algorithm = NIN_ALGORITHM_WINOGRAD, .input_gradient = 1},
+         ": 1038 forward, 2076 backward,",
+         ": 768 forward, 1536 backward,",
+         ": 270 forward, 540 backward,"},
+    };
+
+    for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
+        nin_plan_desc desc = counts[i].desc;
+        char text[8192], line[512];
+        nin_plan *plan;
+
+        desc.struct_size = sizeof desc;
+        desc.height = desc.width = 6;
+        plan = make_plan(&desc);
+        describe_plan(text, plan);
+        find_line(line, text, desc.mode == NIN_TRAIN ? "train" : "infer");
+        ck_assert_msg(strstr(line, counts[i].plan) != NULL, "no '%s' in %s", counts[i].plan, line);
+        find_line(line, text, "  conv ");
+        ck_assert_msg(strstr(line, counts[i].conv) != NULL, "no '%s' in %s", counts[i].conv, line);
+        find_line(line, text, "  class ");
+        ck_assert_msg(strstr(line, counts[i].class) != NULL, "no '%s' in %s", counts[i].class,
+                      line);
+        find_line(line, text, "  pool ");
+        ck_assert_msg(strstr(line, "multiply-adds") == NULL, "a pool multiplies: %s", line);
+        nin_plan_destroy(plan);
+    }
+}
+END_TEST
+
+/* The number before a word of a line. */
+static double number_before(const char *line, const char *word)
+{
+    const char *at = strstr(line, word);
+
+    ck_assert_msg(at != NULL, "no '%s' in %s", word, line);
+    while (at > line && strchr("0123456789.", at[-1]) != NULL)
+        at--;
+    return atof(at);
+}
+
+START_TEST(a_plan_says_what_its_work_takes_at_the_peak)
+{
+    nin_plan *plan = training_plan();
+    char text[8192], again[8192], line[512];
+    double work, time, peak;
+
+    describe_plan(text, plan);
+    find_line(line, text, "train");
+    work = number_before(line, " forward") + number_before(line, " backward");
+    time = number_before(line, " us at the peak");
+    peak = number_before(line, " GFLOP/s");
+    ck_assert_double_gt(peak, 0.0);
+    ck_assert_double_eq_tol(time, 2e-3 * work / peak, 0.01 + 0.1 * time / peak);
+    find_line(line, text, "  class ");
+    work = number_before(line, " forward") + number_before(line, " backward");
+    ck_assert_double_eq_tol(number_before(line, " us at the peak"), 2e-3 * work / peak, 0.01);
+    describe_plan(again, plan);
+    ck_assert_str_eq(again, text); /* measured once */
+    nin_plan_destroy(plan);
+}
+END_TEST
+
+/* Its workers are at work, so that nothing can be measured. */
+START_TEST(a_plan_in_use_is_described_without_times)
+{
+    nin_plan *plan = training_plan();
+    char text[8192], line[512];
+
+    for (int measured = 0; measured < 2; measured++) {
+        ASSERT_OK(nin__plan_enter(plan));
+        describe_plan(text, plan);
+        nin__plan_leave(plan);
+        ck_assert_ptr_null(strstr(text, "peak"));
+        find_line(line, text, "  class ");
+        ck_assert_ptr_nonnull(strstr(line, ": 480 forward, 960 backward"));
+        describe_plan(text, plan);
+        ck_assert_ptr_nonnull(strstr(text, "peak"));
+    }
+    nin_plan_destroy(plan);
+}
+END_TEST
+
 static nin_network *make_shared(void)
 {
     nin_builder *builder = NULL;
@@ -1627,6 +1748,9 @@ static void add_runs(Suite *suite)
     tcase_add_loop_test(making, a_wrong_descriptor_makes_no_plan, 0, WRONG_PLANS);
     tcase_add_test(making, a_layer_that_does_not_fit_the_input_size_is_named);
     tcase_add_test(making, a_plan_describes_its_ops_a_line_each);
+    tcase_add_test(making, a_plan_counts_its_multiplications);
+    tcase_add_test(making, a_plan_says_what_its_work_takes_at_the_peak);
+    tcase_add_test(making, a_plan_in_use_is_described_without_times);
     tcase_add_test(making, shapes_choose_the_algorithm);
     tcase_add_test(making, plans_do_not_share_what_differs);
     tcase_add_test(making, the_description_of_a_plan_names_its_layers);

@@ -108,7 +108,9 @@ struct nin__backend {
     /* The forms in which the executable wants weights. */
     const struct nin__form *(*forms)(const struct nin__executable *executable, int32_t *count);
     uint64_t (*bytes)(const struct nin__executable *executable);
-    size_t (*describe)(const struct nin__executable *executable, char *text, size_t size);
+
+    /* The executable as text; only where nobody runs it may that take its workers, to time the machine. */
+    size_t (*describe)(struct nin__executable *executable, bool idle, char *text, size_t size);
 
     /* What fixes the order in which a batch of so many images adds up, as text: two executables of one
      * network and one algorithm with equal texts give the same bits. */

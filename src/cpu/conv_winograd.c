@@ -450,6 +450,30 @@ bool nin__cpu_winograd_fits(const struct nin__op *op)
            op->stride == 1 && op->pad < op->kernel_h;
 }
 
+/* Products of C x OC at all points for an image's outputs of h x w. */
+static int64_t count_products(const struct nin__op *op, int32_t h, int32_t w)
+{
+    struct cpu_tiling t = nin__cpu_tile_images(h, w, op->kernel_h, 1);
+    int64_t products = 0;
+
+    for (int32_t k = 0; k < WINOGRAD_POINTS; k++) {
+        int32_t first, count;
+
+        nin__cpu_tiles_of_point(&t, k, &first, &count);
+        products += count;
+    }
+    return products;
+}
+
+static struct cpu_work work(const struct cpu_op *cpu)
+{
+    const struct nin__op *op = cpu->op;
+    int64_t size = (int64_t)op->in.c * op->out.c;
+    int64_t out = size * count_products(op, op->out.h, op->out.w);
+
+    return (struct cpu_work){out, out, size * count_products(op, op->in.h, op->in.w)};
+}
+
 /* Multiplications of one image's forward pass, with what the maps cost beside them: measured, as much as
  * MAP_COST multiplications for each channel of a point of a tile, channels counted in sixteens. */
 bool nin__cpu_winograd_pays(const struct nin__op *op)
@@ -457,15 +481,10 @@ bool nin__cpu_winograd_pays(const struct nin__op *op)
     static const int64_t MAP_COST = 5;
     struct cpu_tiling t = nin__cpu_tile_images(op->out.h, op->out.w, op->kernel_h, 1);
     int64_t pixels = (int64_t)op->out.h * op->out.w, c = op->in.c, oc = op->out.c;
-    int64_t direct = pixels * op->kernel_h * op->kernel_w * c * oc, winograd = 0;
+    int64_t direct = pixels * op->kernel_h * op->kernel_w * c * oc;
+    int64_t winograd = c * oc * count_products(op, op->out.h, op->out.w);
     int64_t mapped = (c + 15) / 16 * 16 + (oc + 15) / 16 * 16;
 
-    for (int32_t k = 0; k < WINOGRAD_POINTS; k++) {
-        int32_t first, count;
-
-        nin__cpu_tiles_of_point(&t, k, &first, &count);
-        winograd += count * c * oc;
-    }
     return winograd + MAP_COST * WINOGRAD_POINTS * t.count * mapped < direct;
 }
 
@@ -476,4 +495,5 @@ const struct cpu_algorithm nin__cpu_conv_winograd = {.name = "winograd",
                                                      .prepare = prepare,
                                                      .forward = forward,
                                                      .backward = backward,
-                                                     .finish = finish};
+                                                     .finish = finish,
+                                                     .work = work};

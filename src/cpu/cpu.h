@@ -77,6 +77,12 @@ struct cpu_need {
     enum cpu_form form[CPU_PASSES]; /* that they have, if they have bytes */
 };
 
+/* Multiplications that an algorithm takes for an image, each with an addition: without those by the zeros
+ * of the padding and without maps, packing and sums over lanes. */
+struct cpu_work {
+    int64_t forward, weights, data; /* the last two: of backward */
+};
+
 /* An algorithm for an op kind. Phases that it does not have are NULL. */
 struct cpu_algorithm {
     const char *name;
@@ -89,6 +95,9 @@ struct cpu_algorithm {
     void (*backward)(const struct cpu_call *call);
     void (*finish)(const struct cpu_op *op, const float *lane, float *gradient, bool accumulate,
                    struct cpu_share share);
+    struct cpu_work (*work)(
+        const struct cpu_op *op); /* NULL: a multiplication for each weight and pixel
+                                                         that meet */
 };
 
 extern const struct cpu_algorithm nin__cpu_input;
@@ -158,6 +167,7 @@ struct nin__executable {
     char *worker_memory;     /* of all workers */
     size_t worker_bytes;     /* of one */
     float *whole;            /* all whole-batch buffers */
+    double peak;             /* multiply-adds a second of all workers; 0: not measured */
     struct nin__form *forms; /* of prepared weights */
     int32_t form_count;
     uint64_t bytes; /* of everything above */
@@ -182,7 +192,7 @@ nin_status nin__cpu_prepare(struct nin__executable *executable, const float *par
 nin_status nin__cpu_run(struct nin__executable *executable, const struct nin__run *run);
 
 /* describe.c */
-size_t nin__cpu_describe(const struct nin__executable *executable, char *text, size_t size);
+size_t nin__cpu_describe(struct nin__executable *executable, bool idle, char *text, size_t size);
 
 size_t nin__cpu_order_of_sums(const struct nin__executable *executable, int32_t batch, char *text,
                               size_t size);

@@ -4,6 +4,7 @@
 
 #include "cpu/kernels/dropout.h"
 #include "cpu/kernels/gradient.h"
+#include "cpu/kernels/peak.h"
 #include "cpu/kernels/pool.h"
 #include "cpu/kernels/product.h"
 #include "cpu/kernels/winograd.h"
@@ -37,4 +38,5 @@ const struct cpu_kernels nin__cpu_kernels_baseline = {
     .drop = drop,
     .gate = gate,
     .add_columns = add_columns,
+    .saturate = saturate,
 };

@@ -132,6 +132,10 @@ struct cpu_kernels {
 
     /* sums (columns) += each column of a (rows x columns); `fresh` overwrites. */
     void (*add_columns)(float *sums, const float *a, int64_t rows, int32_t columns, bool fresh);
+
+    /* Multiply-adds that wait for nothing but their units: their number, in proportion to `rounds`. What
+     * comes of them goes to sums (width). */
+    int64_t (*saturate)(float *sums, int32_t rounds);
 };
 
 /* Tables: the first one runs everywhere. */
