@@ -359,6 +359,10 @@ START_TEST(pools)
     struct nin__op average = window_op(NIN__OP_AVERAGE_POOL, in, 3, 2, 1);
 
     check_ranges(&nin__cpu_max_pool, &max, 0.0);
+    max.drop = true;
+    max.threshold = UINT32_C(0x80000000);
+    max.keep_scale = 2.0f;
+    check_ranges(&nin__cpu_max_pool, &max, 0.0);
     check_ranges(&nin__cpu_average_pool, &average, 0.0);
     average.exclude_padding = true;
     check_ranges(&nin__cpu_average_pool, &average, 0.0);
@@ -455,6 +459,50 @@ START_TEST(odd_maxima)
     check_maximum((const float[9]){low, low, low, low, low, low, low, low, low}, 0);
     check_maximum((const float[9]){low, low, low, low, -1, low, low, low, low}, 4);
     check_maximum((const float[9]){low, -FLT_MAX, low, low, low, low, low, low, low}, 1);
+}
+END_TEST
+
+/* What is forwarded with a dropout, and gated by x, has the bits of a pool, a dropout and a gate in turn. */
+static void check_fused_pool(struct nin__shape in)
+{
+    struct nin__op pool = window_op(NIN__OP_MAX_POOL, in, 3, 2, 1), fused = pool;
+    struct nin__op dropout = plain_op(NIN__OP_DROPOUT, pool.out);
+    struct bench *p = make_bench(&nin__cpu_max_pool, &pool), *f, *d;
+
+    fused.drop = true;
+    fused.threshold = dropout.threshold = UINT32_C(0x60000000);
+    fused.keep_scale = dropout.keep_scale = 1.6f;
+    fused.stream = dropout.stream = 257;
+    f = make_bench(&nin__cpu_max_pool, &fused);
+    d = make_bench(&nin__cpu_dropout, &dropout);
+    f->cpu.gate_dx = true;
+    for (size_t k = 0; k < f->in * IMAGES; k++) /* some windows without a positive element */
+        f->x[k] = p->x[k] = p->x[k] > 0.8f ? p->x[k] - 0.8f : -p->x[k];
+    go_forward(p, 0, IMAGES, 0, pool.out.h);
+    memcpy(d->x, p->y, p->out * IMAGES * sizeof *p->y);
+    go_forward(d, 0, IMAGES, 0, pool.out.h);
+    go_forward(f, 0, IMAGES, 0, pool.out.h);
+    expect_same(f->y, d->y, f->out * IMAGES, 0.0);
+    go_backward(f, 0, IMAGES);
+    go_backward(d, 0, IMAGES);
+    memcpy(p->dy, d->dx, p->out * IMAGES * sizeof *p->dy);
+    p->cpu.algorithm->backward(&(struct cpu_call){.cpu = &p->cpu,
+                                                  .op = p->op,
+                                                  .images = IMAGES,
+                                                  .dy = p->dy,
+                                                  .dx = p->dx,
+                                                  .saved = p->saved});
+    p->cpu.kernels->gate(p->dx, p->x, p->in * IMAGES);
+    expect_same(f->dx, p->dx, f->in * IMAGES, 0.0);
+    free_bench(p);
+    free_bench(f);
+    free_bench(d);
+}
+
+START_TEST(fused_pools)
+{
+    check_fused_pool((struct nin__shape){17, 9, 7});
+    check_fused_pool((struct nin__shape){5, 8, 8});
 }
 END_TEST
 
@@ -923,6 +971,7 @@ Suite *kernels_suite(void)
     tcase_add_test(kernels, inputs);
     tcase_add_test(kernels, losses);
     tcase_add_test(kernels, odd_maxima);
+    tcase_add_test(kernels, fused_pools);
     tcase_add_test(kernels, what_is_not_finite_is_found);
     tcase_add_test(kernels, updates);
     tcase_add_test(kernels, multiply_adds_are_counted);

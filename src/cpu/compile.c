@@ -123,15 +123,24 @@ static void widen(struct nin__block *block, const struct cpu_group *group, int32
     }
 }
 
+/* Whether what an op of a segment has made must stay for backward: for itself, or for the op below. */
+static bool outlives_forward(const struct cpu_op *op, bool last)
+{
+    bool own = op->op->kind == NIN__OP_RELU || (op->op->relu && !op->gated);
+
+    return own || last || !op[1].algorithm->forgets;
+}
+
 static void describe_blocks(struct nin__block blocks[BLOCKS], const struct cpu_op *op,
                             const struct cpu_group *group, int32_t i, int32_t n, int32_t unit,
                             bool train)
 {
     size_t y = output_bytes(op->op) * (size_t)unit;
     int32_t back = 2 * n - 1 - i;
+    bool stays = train && outlives_forward(op, i == n - 1);
 
     blocks[BLOCK_Y] = (struct nin__block){
-        .bytes = op->whole_y != NULL ? 0 : y, .first = i, .last = train ? back : i + 1};
+        .bytes = op->whole_y != NULL ? 0 : y, .first = i, .last = stays ? back : i + 1};
     blocks[BLOCK_DY] = (struct nin__block){
         .bytes = op->whole_dy != NULL || !train ? 0 : y, .first = back - 1, .last = back};
     if (op->y_strip)

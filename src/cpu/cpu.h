@@ -86,8 +86,9 @@ struct cpu_work {
 /* An algorithm for an op kind. Phases that it does not have are NULL. */
 struct cpu_algorithm {
     const char *name;
-    bool gates; /* backward passes no gradient where x, the output of a ReLU, is 0 */
-    bool whole; /* takes whole images only */
+    bool gates;   /* backward passes no gradient where x, the output of a ReLU, is 0 */
+    bool whole;   /* takes whole images only */
+    bool forgets; /* backward does not read x, so that nothing keeps it */
     void (*declare)(struct cpu_need *need, const struct cpu_op *op, int32_t unit);
     void (*prepare)(const struct cpu_op *op, enum cpu_pass pass, const float *parameters,
                     float *prepared, struct cpu_share share);
@@ -196,6 +197,10 @@ size_t nin__cpu_describe(struct nin__executable *executable, bool idle, char *te
 
 size_t nin__cpu_order_of_sums(const struct nin__executable *executable, int32_t batch, char *text,
                               size_t size);
+
+/* dropout.c: one byte for each element of the range's image i, 1 where it stays; NIN__OP_DROPOUT, or a pool
+ * with one. */
+void nin__cpu_draw_mask(unsigned char *keep, const struct cpu_call *call, int32_t i);
 
 /* update.c */
 nin_status nin__cpu_check_finite(struct nin__executable *executable, const float *values,

@@ -108,6 +108,8 @@ static void add_op(struct text *text, const struct cpu_op *op, bool train, doubl
         add(text, ", %dx%d/%d pad %d", o->kernel_h, o->kernel_w, o->stride, o->pad);
     if (o->relu)
         add(text, ", relu");
+    if (o->drop)
+        add(text, ", dropout");
     add(text, "; %zu bytes an image, %zu saved, %zu scratch, %zu prepared, %zu in a lane%s", bytes,
         op->need.saved_per_image, op->need.scratch,
         op->need.prepared[CPU_FORWARD] + op->need.prepared[CPU_BACKWARD], op->need.lane,
