@@ -123,11 +123,12 @@ struct cpu_op {
     bool gated;  /* so dy comes gated */
     bool strips; /* backward takes rows too, in its group's strips */
     struct cpu_need need;
-    size_t y, dy, saved;       /* offsets in a worker's memory */
-    bool y_strip, dy_strip;    /* which hold one strip of its group, not a chunk */
-    size_t lane;               /* offset in a lane */
-    int32_t form[CPU_PASSES];  /* index among the executable's forms; -1: none */
-    float *whole_y, *whole_dy; /* whole-batch buffers in place of the worker's, or NULL */
+    size_t y, dy, saved;        /* offsets in a worker's memory */
+    size_t scratch[CPU_PASSES]; /* likewise */
+    bool y_strip, dy_strip;     /* which hold one strip of its group, not a chunk */
+    size_t lane;                /* offset in a lane */
+    int32_t form[CPU_PASSES];   /* index among the executable's forms; -1: none */
+    float *whole_y, *whole_dy;  /* whole-batch buffers in place of the worker's, or NULL */
 };
 
 /* Ops that a chunk goes through strip by strip, so that nothing between them leaves the cache: the first
@@ -143,7 +144,6 @@ struct cpu_segment {
     int32_t first_group, end_group; /* its groups likewise */
     int32_t unit;                   /* images */
     size_t memory;                  /* bytes of a worker, for one unit */
-    size_t scratch;                 /* offset in it */
     size_t lane_bytes;
     int32_t max_lanes; /* of a step; a small batch has fewer units than that */
 };
