@@ -835,14 +835,14 @@ static void run_round(struct cpu_lanes *lanes, int32_t count, int threads, int32
     check_total(&round, count);
 }
 
-/* Workers and log2 of the lanes, and no more: what is not enough would hang here. */
+/* As many as workers that keep step need, and no more: what is not enough would hang here. */
 static struct cpu_lanes *make_lanes(int32_t count, int threads)
 {
     uint64_t buffer = (SUMS * sizeof(float) + NIN__ALIGNMENT - 1) / NIN__ALIGNMENT * NIN__ALIGNMENT;
-    uint64_t buffers = (uint64_t)threads + 1;
+    uint64_t buffers = (uint64_t)threads;
     struct cpu_lanes *lanes;
 
-    for (int32_t k = 1; k < count; k *= 2)
+    for (int32_t k = threads; k < count; k *= 2)
         buffers++;
     if (buffers > (uint64_t)count)
         buffers = (uint64_t)count;
@@ -865,7 +865,7 @@ START_TEST(lanes_are_added_up_in_a_tree)
 }
 END_TEST
 
-/* All others go on while one lane's sum is missing, and the next round begins with nothing of the last. */
+/* The others go on while one lane's sum is missing, as far as buffers reach, and the next round begins with nothing of the last. */
 START_TEST(lanes_wait_for_one)
 {
     const int threads = _i;
