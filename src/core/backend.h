@@ -105,6 +105,10 @@ struct nin__backend {
                           const struct nin__compile_options *options);
     void (*discard)(struct nin__executable *executable);
 
+    /* The executable will not run for a while: what its workers' memory holds is not needed between two
+     * runs, and the system may have the pages until they are touched again. */
+    void (*rest)(struct nin__executable *executable);
+
     /* The forms in which the executable wants weights. */
     const struct nin__form *(*forms)(const struct nin__executable *executable, int32_t *count);
     uint64_t (*bytes)(const struct nin__executable *executable);

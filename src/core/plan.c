@@ -189,6 +189,14 @@ void nin_plan_destroy(nin_plan *plan)
     free(plan);
 }
 
+void nin__plan_rest(nin_plan *plan)
+{
+    if (atomic_flag_test_and_set(&plan->busy))
+        return;
+    backend_of(plan)->rest(plan->executable);
+    nin__plan_leave(plan);
+}
+
 size_t nin_plan_describe(const nin_plan *plan, char *text, size_t size)
 {
     bool idle = !atomic_flag_test_and_set(&((nin_plan *)plan)->busy);
