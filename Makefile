@@ -176,17 +176,15 @@ $(KERNELS_O): $(OUT)/src/cpu/kernels_%.o: src/cpu/kernels.c
 	@mkdir -p $(@D) && echo "  CC $< for $*"
 	$(Q)$(COMPILE) $(FLAGS_$*) $(LIB_CPPFLAGS) -Isrc -c -o $@ $<
 
-# Examples and benchmarks see the public headers and the shared library only.
+# Examples see the public headers and the shared library only.
 $(OUT)/examples/mnist_nin: $(wildcard $(addprefix examples/,options.[ch] output.[ch] plot.[ch] progress.[ch]))
-OUTSIDE  := $(filter-out bench/layers,$(EXAMPLES) $(BENCHES))
-$(BENCHES:%=$(OUT)/%): bench/measure.c bench/measure.h
-$(OUTSIDE:%=$(OUT)/%): $(OUT)/%: %.c $(OUT)/lib/libnin.so
+$(EXAMPLES:%=$(OUT)/%): $(OUT)/%: %.c $(OUT)/lib/libnin.so
 	@mkdir -p $(@D) && echo "  CC $<"
 	$(Q)$(COMPILE) -MF $@.d $(NIN_LDFLAGS) $(LDFLAGS) -o $@ $(filter %.c,$^) \
 	  -L$(OUT)/lib -lnin -Wl,-rpath,'$$ORIGIN/../lib' -lm -lpthread $(LDLIBS)
 
-# bench/layers looks inside: the static library and its headers.
-$(OUT)/bench/layers: bench/layers.c bench/measure.c bench/measure.h $(OUT)/lib/libnin.a
+# Benchmarks look inside: the static library and its headers.
+$(BENCHES:%=$(OUT)/%): $(OUT)/%: %.c bench/measure.c bench/measure.h $(OUT)/lib/libnin.a
 	@mkdir -p $(@D) && echo "  CC $<"
 	$(Q)$(COMPILE) $(LIB_CPPFLAGS) -Isrc -MF $@.d $(NIN_LDFLAGS) $(LDFLAGS) $(DEP_LDFLAGS) -o $@ \
 	  $(filter %.c,$^) $(OUT)/lib/libnin.a $(LIBS_PRIVATE) $(LDLIBS)

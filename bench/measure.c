@@ -1,16 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 #include "measure.h"
 
+#include "cpu/cpu.h"
+#include "cpu/peak.h"
+
 #include <getopt.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <time.h>
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
 
 /* ---- options ------------------------------------------------------------------------------ */
 
@@ -109,89 +108,25 @@ double bench_million_macs(const char *preset)
     return 0.0;
 }
 
+double bench_step_gflop(const struct bench_options *options)
+{
+    return 3 * 2e-3 * bench_million_macs(options->preset) * options->batch;
+}
+
 /* ---- the machine -------------------------------------------------------------------------- */
-
-enum {
-    CHAINS = 12, /* of dependent multiply-adds: more than latency times units */
-    ROUNDS = 400000,
-    TRIES = 8
-};
-
-#if defined(__x86_64__)
-__attribute__((target("avx512f"))) static double chains_avx512(void)
-{
-    __m512 sums[CHAINS], x = _mm512_set1_ps(1e-3f);
-    float out[16];
-
-    for (int i = 0; i < CHAINS; i++)
-        sums[i] = _mm512_set1_ps((float)i);
-    for (int r = 0; r < ROUNDS; r++)
-#pragma GCC unroll 12
-        for (int i = 0; i < CHAINS; i++)
-            sums[i] = _mm512_fmadd_ps(x, x, sums[i]);
-    for (int i = 1; i < CHAINS; i++)
-        sums[0] = _mm512_add_ps(sums[0], sums[i]);
-    _mm512_storeu_ps(out, sums[0]);
-    return (double)out[0] > 0.0 ? 2.0 * 16 * CHAINS * ROUNDS : 0.0;
-}
-
-__attribute__((target("avx2,fma"))) static double chains_avx2(void)
-{
-    __m256 sums[CHAINS], x = _mm256_set1_ps(1e-3f);
-    float out[8];
-
-    for (int i = 0; i < CHAINS; i++)
-        sums[i] = _mm256_set1_ps((float)i);
-    for (int r = 0; r < ROUNDS; r++)
-#pragma GCC unroll 12
-        for (int i = 0; i < CHAINS; i++)
-            sums[i] = _mm256_fmadd_ps(x, x, sums[i]);
-    for (int i = 1; i < CHAINS; i++)
-        sums[0] = _mm256_add_ps(sums[0], sums[i]);
-    _mm256_storeu_ps(out, sums[0]);
-    return (double)out[0] > 0.0 ? 2.0 * 8 * CHAINS * ROUNDS : 0.0;
-}
-#endif
-
-/* Multiplications and additions of one run. */
-static double run_chains(void)
-{
-#if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx512f"))
-        return chains_avx512();
-    if (__builtin_cpu_supports("fma"))
-        return chains_avx2();
-#endif
-    return 0.0;
-}
-
-static void *best_run(void *gflops)
-{
-    double *best = gflops;
-
-    for (int i = 0; i < TRIES; i++) {
-        double start = bench_now_ms(), flop = run_chains();
-        double found = 1e-6 * flop / (bench_now_ms() - start);
-
-        if (found > *best)
-            *best = found;
-    }
-    return NULL;
-}
 
 double bench_peak_gflops(int32_t threads)
 {
-    double best[128] = {0}, sum = 0.0;
-    pthread_t ids[128];
+    const struct cpu_kernels *kernels;
+    struct cpu_workers *workers;
+    double peak;
 
-    for (int32_t t = 0; t < threads && t < 128; t++)
-        if (pthread_create(&ids[t], NULL, best_run, &best[t]) != 0)
-            return 0.0;
-    for (int32_t t = 0; t < threads && t < 128; t++) {
-        pthread_join(ids[t], NULL);
-        sum += best[t];
-    }
-    return sum;
+    if (nin__cpu_choose_kernels(&kernels, NIN_INSTRUCTIONS_AUTO) != NIN_OK ||
+        nin__cpu_workers_create(&workers, threads) != NIN_OK)
+        return 0.0;
+    peak = nin__cpu_measure_peak(workers, kernels);
+    nin__cpu_workers_destroy(workers);
+    return 2e-9 * peak;
 }
 
 /* "model name" of /proc/cpuinfo, without its line end. */
@@ -252,4 +187,52 @@ void bench_free_batch(struct bench_batch *batch)
 {
     free(batch->images);
     free(batch->labels);
+}
+
+/* ---- training ----------------------------------------------------------------------------- */
+
+nin_status bench_make_training(struct bench_training *t, const struct bench_options *options)
+{
+    nin_status status =
+        nin_context_create(&t->context, NIN_DESC(nin_context_desc, .threads = options->threads));
+
+    t->count = options->batch;
+    if (status == NIN_OK)
+        status = nin_network_create_preset(&t->network, t->context, options->preset);
+    if (status == NIN_OK) /* He: a start from which nothing dies away */
+        status =
+            nin_network_initialise(t->network, NIN_DESC(nin_init_desc, .weight_scale = 0.0), 1);
+    if (status == NIN_OK)
+        status = nin_plan_create(
+            &t->plan, t->network,
+            NIN_DESC(nin_plan_desc, .mode = NIN_TRAIN, .max_batch = options->batch,
+                     .precision = options->precision, .algorithm = options->algorithm));
+    if (status == NIN_OK)
+        status = nin_optimizer_create_sgd(&t->sgd, t->network,
+                                          NIN_DESC(nin_sgd_desc, .rate = 1e-3, .momentum = 0.9));
+    if (status == NIN_OK && !bench_make_batch(&t->batch, t->network, options->batch))
+        status = NIN_OUT_OF_MEMORY;
+    return status;
+}
+
+void bench_free_training(struct bench_training *t)
+{
+    bench_free_batch(&t->batch);
+    nin_optimizer_destroy(t->sgd);
+    nin_plan_destroy(t->plan);
+    nin_network_destroy(t->network);
+    nin_context_destroy(t->context);
+}
+
+nin_status bench_time_step(double *ms, struct bench_training *t)
+{
+    double start = bench_now_ms();
+    nin_status status =
+        nin_plan_step(NULL, t->plan, t->sgd,
+                      NIN_DESC(nin_batch_desc, .images = t->batch.images, .dtype = NIN_U8,
+                               .count = t->count, .step = t->steps++),
+                      t->batch.labels);
+
+    *ms = bench_now_ms() - start;
+    return status;
 }

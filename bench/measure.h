@@ -23,8 +23,11 @@ double bench_median(double *values, int32_t count);
 /* Multiply-adds of one image's forward pass, in millions, padding counted; 0 for an unknown preset. */
 double bench_million_macs(const char *preset);
 
+/* GFLOP of a training step of a batch likewise, counting three products of the size of the forward pass. */
+double bench_step_gflop(const struct bench_options *options);
+
 /* What the processor's single-precision multiply-add units do on so many threads at once, in GFLOP/s, by
- * its widest vectors: the best of some short runs. */
+ * the instruction set that the library chooses: the best of some short runs. */
 double bench_peak_gflops(int32_t threads);
 
 /* The beginning of a line of results: {"bench": NAME, ... up to and with the machine. */
@@ -39,5 +42,24 @@ struct bench_batch {
 
 int bench_make_batch(struct bench_batch *batch, nin_network *network, int32_t count);
 void bench_free_batch(struct bench_batch *batch);
+
+/* A preset that is trained on one batch over and over. */
+struct bench_training {
+    nin_context *context;
+    nin_network *network;
+    nin_plan *plan;
+    nin_optimizer *sgd;
+    struct bench_batch batch;
+    int32_t count; /* images of the batch */
+    int64_t steps; /* so far */
+};
+
+/* On options->threads. Failures leave what is to be freed. */
+nin_status bench_make_training(struct bench_training *training,
+                               const struct bench_options *options);
+void bench_free_training(struct bench_training *training);
+
+/* What one step takes, in ms. */
+nin_status bench_time_step(double *ms, struct bench_training *training);
 
 #endif

@@ -486,6 +486,101 @@ START_TEST(plans_without_space)
 }
 END_TEST
 
+/* ---- pages --------------------------------------------------------------------------------- */
+
+/* How many pages of the memory of a plan's workers there are. */
+static size_t count_pages(const nin_plan *plan)
+{
+    static unsigned char there[1 << 16];
+    const struct nin__executable *executable = plan->executable;
+    size_t bytes = executable->worker_bytes * (size_t)executable->options.threads;
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), pages = (bytes + page - 1) / page, count = 0;
+
+    ck_assert_uint_eq((uintptr_t)executable->worker_memory % page, 0);
+    ck_assert_uint_le(pages, sizeof there);
+    ck_assert_int_eq(mincore(executable->worker_memory, bytes, there), 0);
+    for (size_t k = 0; k < pages; k++)
+        count += there[k] & 1;
+    return count;
+}
+
+/* Nor does a step notice. */
+START_TEST(a_plan_at_rest_has_no_pages)
+{
+    struct rig_desc desc = {.net = RIG_MNIST, .mode = NIN_TRAIN, .threads = 2, .batch = 20};
+    struct rig plain, rested;
+    nin_result result[2];
+
+    rig_make(&plain, &desc);
+    rig_make(&rested, &desc);
+    for (int s = 0; s < 2; s++) {
+        result[0] = rig_step(&plain, s, 20);
+        result[1] = rig_step(&rested, s, 20);
+        ck_assert_uint_gt(count_pages(rested.plan), 0);
+        ASSERT_OK(nin__plan_enter(rested.plan));
+        nin__plan_rest(rested.plan); /* somebody uses it */
+        nin__plan_leave(rested.plan);
+        ck_assert_uint_gt(count_pages(rested.plan), 0);
+        nin__plan_rest(rested.plan);
+        ck_assert_uint_eq(count_pages(rested.plan), 0);
+    }
+    ck_assert_uint_eq(rig_state(&rested, &result[1]), rig_state(&plain, &result[0]));
+    rig_free(&plain);
+    rig_free(&rested);
+}
+END_TEST
+
+static nin_status see_none(const nin_epoch_info *info, void *user)
+{
+    nin_plan *const *plans = user;
+
+    (void)info;
+    ck_assert_uint_eq(count_pages(plans[0]), 0);
+    ck_assert_uint_eq(count_pages(plans[1]), 0);
+    return NIN_OK;
+}
+
+static nin_status see_training(const nin_step_info *info, void *user)
+{
+    nin_plan *const *plans = user;
+
+    (void)info;
+    ck_assert_uint_gt(count_pages(plans[0]), 0);
+    ck_assert_uint_eq(count_pages(plans[1]), 0);
+    return NIN_OK;
+}
+
+/* The training plan's while it trains, the test plan's while it tests. */
+START_TEST(a_fit_has_the_pages_of_one_plan)
+{
+    struct rig rig;
+    nin_plan *plans[2] = {NULL, NULL};
+    nin_dataset *dataset = NULL;
+    nin_trainer *trainer = NULL;
+    nin_batch_desc batch;
+
+    rig_make(&rig,
+             &(struct rig_desc){.net = RIG_MNIST, .mode = NIN_TRAIN, .threads = 2, .batch = 20});
+    batch = rig_batch(&rig, 0, 20);
+    plans[0] = rig.plan;
+    ASSERT_OK(nin_plan_create(&plans[1], rig.network, NIN_DESC(nin_plan_desc, .max_batch = 20)));
+    ASSERT_OK(nin_dataset_create_arrays(
+        &dataset,
+        NIN_DESC(nin_arrays_desc, .images = batch.images, .dtype = batch.dtype,
+                 .labels = rig.labels, .count = 20, .channels = 1, .height = 28, .width = 28)));
+    ASSERT_OK(nin_trainer_create(&trainer, rig.plan, rig.optimizer, NULL, dataset, NULL));
+    nin__plan_rest(plans[1]); /* a sanitizer writes to what is allocated */
+    ASSERT_OK(nin_trainer_fit(NULL, trainer,
+                              NIN_DESC(nin_fit_desc, .epochs = 2, .test_plan = plans[1],
+                                       .test_set = dataset, .on_step = see_training,
+                                       .on_epoch = see_none, .user = plans)));
+    nin_trainer_destroy(trainer);
+    nin_dataset_destroy(dataset);
+    nin_plan_destroy(plans[1]);
+    rig_free(&rig);
+}
+END_TEST
+
 Suite *allocation_suite(void)
 {
     Suite *suite = suite_create("allocation");
@@ -503,6 +598,11 @@ Suite *allocation_suite(void)
     tc = tcase_create("address_space");
     tcase_add_test(tc, steps_need_no_space);
     tcase_add_test(tc, plans_without_space);
+    suite_add_tcase(suite, tc);
+
+    tc = tcase_create("pages");
+    tcase_add_test(tc, a_plan_at_rest_has_no_pages);
+    tcase_add_test(tc, a_fit_has_the_pages_of_one_plan);
     suite_add_tcase(suite, tc);
     return suite;
 }

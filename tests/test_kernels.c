@@ -4,6 +4,7 @@
 #include "cpu/conv.h"
 #include "cpu/gemm.h"
 #include "cpu/lanes.h"
+#include "cpu/peak.h"
 #include "cpu/workers.h"
 #include "oracle.h"
 #include "suites.h"
@@ -360,6 +361,10 @@ START_TEST(pools)
     struct nin__op average = window_op(NIN__OP_AVERAGE_POOL, in, 3, 2, 1);
 
     check_ranges(&nin__cpu_max_pool, &max, 0.0);
+    max.drop = true;
+    max.threshold = UINT32_C(0x80000000);
+    max.keep_scale = 2.0f;
+    check_ranges(&nin__cpu_max_pool, &max, 0.0);
     check_ranges(&nin__cpu_average_pool, &average, 0.0);
     average.exclude_padding = true;
     check_ranges(&nin__cpu_average_pool, &average, 0.0);
@@ -459,6 +464,50 @@ START_TEST(odd_maxima)
 }
 END_TEST
 
+/* What is forwarded with a dropout, and gated by x, has the bits of a pool, a dropout and a gate in turn. */
+static void check_fused_pool(struct nin__shape in)
+{
+    struct nin__op pool = window_op(NIN__OP_MAX_POOL, in, 3, 2, 1), fused = pool;
+    struct nin__op dropout = plain_op(NIN__OP_DROPOUT, pool.out);
+    struct bench *p = make_bench(&nin__cpu_max_pool, &pool), *f, *d;
+
+    fused.drop = true;
+    fused.threshold = dropout.threshold = UINT32_C(0x60000000);
+    fused.keep_scale = dropout.keep_scale = 1.6f;
+    fused.stream = dropout.stream = 257;
+    f = make_bench(&nin__cpu_max_pool, &fused);
+    d = make_bench(&nin__cpu_dropout, &dropout);
+    f->cpu.gate_dx = true;
+    for (size_t k = 0; k < f->in * IMAGES; k++) /* some windows without a positive element */
+        f->x[k] = p->x[k] = p->x[k] > 0.8f ? p->x[k] - 0.8f : -p->x[k];
+    go_forward(p, 0, IMAGES, 0, pool.out.h);
+    memcpy(d->x, p->y, p->out * IMAGES * sizeof *p->y);
+    go_forward(d, 0, IMAGES, 0, pool.out.h);
+    go_forward(f, 0, IMAGES, 0, pool.out.h);
+    expect_same(f->y, d->y, f->out * IMAGES, 0.0);
+    go_backward(f, 0, IMAGES);
+    go_backward(d, 0, IMAGES);
+    memcpy(p->dy, d->dx, p->out * IMAGES * sizeof *p->dy);
+    p->cpu.algorithm->backward(&(struct cpu_call){.cpu = &p->cpu,
+                                                  .op = p->op,
+                                                  .images = IMAGES,
+                                                  .dy = p->dy,
+                                                  .dx = p->dx,
+                                                  .saved = p->saved});
+    p->cpu.kernels->gate(p->dx, p->x, p->in * IMAGES);
+    expect_same(f->dx, p->dx, f->in * IMAGES, 0.0);
+    free_bench(p);
+    free_bench(f);
+    free_bench(d);
+}
+
+START_TEST(fused_pools)
+{
+    check_fused_pool((struct nin__shape){17, 9, 7});
+    check_fused_pool((struct nin__shape){5, 8, 8});
+}
+END_TEST
+
 /* ---- update ------------------------------------------------------------------------------------ */
 
 enum {
@@ -529,6 +578,36 @@ START_TEST(updates)
     check_update((struct oracle_sgd){0.1, 0.9, 0.1, 0, 2.0, 0.0});
     check_update((struct oracle_sgd){0.1, 0.9, 0.1, 1, 2.0, 3.0});
     check_update((struct oracle_sgd){0.1, 0.9, 0.1, 1, 0.0, 0.0});
+}
+END_TEST
+
+/* All that is counted is computed: each sum has come from x / 2 + 1 to 2. */
+START_TEST(multiply_adds_are_counted)
+{
+    const struct cpu_kernels *kernels = NULL;
+    float sums[16];
+    int64_t once;
+
+    ASSERT_OK(nin__cpu_choose_kernels(&kernels, NIN_INSTRUCTIONS_AUTO));
+    once = kernels->saturate(sums, 1);
+    ck_assert_int_gt(once, 0);
+    ck_assert_int_eq(once % kernels->width, 0);
+    ck_assert_int_eq(kernels->saturate(sums, 100), 100 * once);
+    for (int32_t k = 0; k < kernels->width; k++)
+        ck_assert_float_eq(sums[k], 2.0f * (float)(once / kernels->width));
+}
+END_TEST
+
+/* Some multiply-adds a microsecond: the slowest emulator does that. */
+START_TEST(a_peak_is_measured)
+{
+    const struct cpu_kernels *kernels = NULL;
+    struct cpu_workers *workers;
+
+    ASSERT_OK(nin__cpu_choose_kernels(&kernels, NIN_INSTRUCTIONS_AUTO));
+    ASSERT_OK(nin__cpu_workers_create(&workers, 2));
+    ck_assert_double_gt(nin__cpu_measure_peak(workers, kernels), 1e6);
+    nin__cpu_workers_destroy(workers);
 }
 END_TEST
 
@@ -758,14 +837,14 @@ static void run_round(struct cpu_lanes *lanes, int32_t count, int threads, int32
     check_total(&round, count);
 }
 
-/* Workers and log2 of the lanes, and no more: what is not enough would hang here. */
+/* As many as workers that keep step need, and no more: what is not enough would hang here. */
 static struct cpu_lanes *make_lanes(int32_t count, int threads)
 {
     uint64_t buffer = (SUMS * sizeof(float) + NIN__ALIGNMENT - 1) / NIN__ALIGNMENT * NIN__ALIGNMENT;
-    uint64_t buffers = (uint64_t)threads + 1;
+    uint64_t buffers = (uint64_t)threads;
     struct cpu_lanes *lanes;
 
-    for (int32_t k = 1; k < count; k *= 2)
+    for (int32_t k = threads; k < count; k *= 2)
         buffers++;
     if (buffers > (uint64_t)count)
         buffers = (uint64_t)count;
@@ -788,7 +867,7 @@ START_TEST(lanes_are_added_up_in_a_tree)
 }
 END_TEST
 
-/* All others go on while one lane's sum is missing, and the next round begins with nothing of the last. */
+/* The others go on while one lane's sum is missing, as far as buffers reach, and the next round begins with nothing of the last. */
 START_TEST(lanes_wait_for_one)
 {
     const int threads = _i;
@@ -894,8 +973,11 @@ Suite *kernels_suite(void)
     tcase_add_test(kernels, inputs);
     tcase_add_test(kernels, losses);
     tcase_add_test(kernels, odd_maxima);
+    tcase_add_test(kernels, fused_pools);
     tcase_add_test(kernels, what_is_not_finite_is_found);
     tcase_add_test(kernels, updates);
+    tcase_add_test(kernels, multiply_adds_are_counted);
+    tcase_add_test(kernels, a_peak_is_measured);
     tcase_add_test(memory, blocks_alive_together_lie_apart);
     tcase_add_test(memory, memory_is_shared);
     tcase_add_test(memory, large_blocks_are_placed_first);

@@ -773,6 +773,31 @@ START_TEST(dropouts_are_numbered)
 }
 END_TEST
 
+/* Windows that lie over one another and apart; more channels than a vector has, and fewer. */
+START_TEST(max_pools_with_dropout)
+{
+    static const struct oracle_window windows[] = {{3, 1, 1}, {3, 2, 1}, {2, 2, 0}, {2, 3, 0}};
+
+    for (size_t i = 0; i < sizeof windows / sizeof windows[0]; i++)
+        for (int32_t channels = 3; channels < 40; channels += 16) {
+            const struct oracle_layer layers[] = {
+                {.kind = ORACLE_MAX_POOL, .window = windows[i]},
+                {.kind = ORACLE_DROPOUT, .drop = 0.3},
+                {.kind = ORACLE_DROPOUT, .drop = 0.25}, /* stands alone */
+            };
+            struct trial trial = {.layers = layers,
+                                  .count = 3,
+                                  .input = {5, channels, 13, 9},
+                                  .bounds = {.y = 2e-7, .dx = 3e-7},
+                                  .seed = 3,
+                                  .step = 12,
+                                  .position = 128};
+
+            check(&trial);
+        }
+}
+END_TEST
+
 START_TEST(dropout_does_nothing_in_inference)
 {
     struct oracle_layer layer = {.kind = ORACLE_DROPOUT, .drop = 0.5};
@@ -1016,6 +1041,7 @@ Suite *ops_suite(void)
     tcase_add_test(layers, oracle_knows_philox);
     tcase_add_test(layers, dropout);
     tcase_add_test(layers, dropouts_are_numbered);
+    tcase_add_test(layers, max_pools_with_dropout);
     tcase_add_test(layers, dropout_does_nothing_in_inference);
     tcase_add_test(layers, stored_pixels);
     tcase_add_test(layers, loss);

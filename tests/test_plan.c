@@ -310,6 +310,127 @@ START_TEST(shapes_choose_the_points)
 }
 END_TEST
 
+/* The line of a description that begins so, up to its end. */
+static void find_line(char line[512], const char *text, const char *start)
+{
+    const char *at = strstr(text, start);
+    size_t length;
+
+    ck_assert_msg(at != NULL, "no '%s' in\n%s", start, text);
+    length = strcspn(at, "\n");
+    ck_assert_uint_lt(length, 512);
+    memcpy(line, at, length);
+    line[length] = '\0';
+}
+
+static void describe_plan(char text[8192], const nin_plan *plan)
+{
+    ck_assert_uint_lt(nin_plan_describe(plan, text, 8192), 8192);
+}
+
+/* What is computed by hand, for images of 6x6: a side of the convolution has 6 windows of 3 taps, of which
+ * 2 lie in the padding, so 16 x 16 taps of 2 x 6 weights, or one tile of 64 points; behind the pool 3 x 3
+ * pixels take 6 x 5 weights. */
+START_TEST(a_plan_counts_its_multiplications)
+{
+    static const struct {
+        nin_plan_desc desc;
+        const char *plan, *conv, *class;
+    } counts[] = {
+        {{.mode = NIN_INFER, .algorithm = NIN_ALGORITHM_DIRECT},
+         ": 3342 forward,",
+         ": 3072 forward,",
+         ": 270 forward,"},
+        {{.mode = NIN_TRAIN, .algorithm = NIN_ALGORITHM_DIRECT},
+         ": 3342 forward, 3612 backward,",
+         ": 3072 forward, 3072 backward,",
+         ": 270 forward, 540 backward,"},
+        {{.mode = NIN_TRAIN, .algorithm = NIN_ALGORITHM_GEMM, .input_gradient = 1},
+         ": 3342 forward, 6684 backward,",
+         ": 3072 forward, 6144 backward,",
+         ": 270 forward, 540 backward,"},
+        {{.mode = NIN_TRAIN, .algorithm = NIN_ALGORITHM_WINOGRAD, .input_gradient = 1},
+         ": 1038 forward, 2076 backward,",
+         ": 768 forward, 1536 backward,",
+         ": 270 forward, 540 backward,"},
+    };
+
+    for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
+        nin_plan_desc desc = counts[i].desc;
+        char text[8192], line[512];
+        nin_plan *plan;
+
+        desc.struct_size = sizeof desc;
+        desc.height = desc.width = 6;
+        plan = make_plan(&desc);
+        describe_plan(text, plan);
+        find_line(line, text, desc.mode == NIN_TRAIN ? "train" : "infer");
+        ck_assert_msg(strstr(line, counts[i].plan) != NULL, "no '%s' in %s", counts[i].plan, line);
+        find_line(line, text, "  conv ");
+        ck_assert_msg(strstr(line, counts[i].conv) != NULL, "no '%s' in %s", counts[i].conv, line);
+        find_line(line, text, "  class ");
+        ck_assert_msg(strstr(line, counts[i].class) != NULL, "no '%s' in %s", counts[i].class,
+                      line);
+        find_line(line, text, "  pool ");
+        ck_assert_msg(strstr(line, "multiply-adds") == NULL, "a pool multiplies: %s", line);
+        nin_plan_destroy(plan);
+    }
+}
+END_TEST
+
+/* The number before a word of a line. */
+static double number_before(const char *line, const char *word)
+{
+    const char *at = strstr(line, word);
+
+    ck_assert_msg(at != NULL, "no '%s' in %s", word, line);
+    while (at > line && strchr("0123456789.", at[-1]) != NULL)
+        at--;
+    return atof(at);
+}
+
+START_TEST(a_plan_says_what_its_work_takes_at_the_peak)
+{
+    nin_plan *plan = training_plan();
+    char text[8192], again[8192], line[512];
+    double work, time, peak;
+
+    describe_plan(text, plan);
+    find_line(line, text, "train");
+    work = number_before(line, " forward") + number_before(line, " backward");
+    time = number_before(line, " us at the peak");
+    peak = number_before(line, " GFLOP/s");
+    ck_assert_double_gt(peak, 0.0);
+    ck_assert_double_eq_tol(time, 2e-3 * work / peak, 0.01 + 0.1 * time / peak);
+    find_line(line, text, "  class ");
+    work = number_before(line, " forward") + number_before(line, " backward");
+    ck_assert_double_eq_tol(number_before(line, " us at the peak"), 2e-3 * work / peak, 0.01);
+    describe_plan(again, plan);
+    ck_assert_str_eq(again, text); /* measured once */
+    nin_plan_destroy(plan);
+}
+END_TEST
+
+/* Its workers are at work, so that nothing can be measured. */
+START_TEST(a_plan_in_use_is_described_without_times)
+{
+    nin_plan *plan = training_plan();
+    char text[8192], line[512];
+
+    for (int measured = 0; measured < 2; measured++) {
+        ASSERT_OK(nin__plan_enter(plan));
+        describe_plan(text, plan);
+        nin__plan_leave(plan);
+        ck_assert_ptr_null(strstr(text, "peak"));
+        find_line(line, text, "  class ");
+        ck_assert_ptr_nonnull(strstr(line, ": 480 forward, 960 backward"));
+        describe_plan(text, plan);
+        ck_assert_ptr_nonnull(strstr(text, "peak"));
+    }
+    nin_plan_destroy(plan);
+}
+END_TEST
+
 static nin_network *make_shared(void)
 {
     nin_builder *builder = NULL;
@@ -840,33 +961,45 @@ static void describe_large(nin_builder *builder)
     nin_builder_softmax_loss(builder, "loss");
 }
 
-/* Networks whose first output, the one before a ReLU, is kept or not. */
+/* 451 KiB an image without the dropout's 192, with which 32 make a unit. */
+static void describe_dropped(nin_builder *builder)
+{
+    nin_builder_conv2d(builder, "large", NIN_DESC(nin_conv2d_desc, .filters = 3));
+    nin_builder_max_pool(builder, "max", NIN_DESC(nin_pool_desc, .kernel = 1));
+    nin_builder_dropout(builder, "drop", 0.5);
+    nin_builder_average_pool(builder, "pool", NIN_DESC(nin_pool_desc, .kernel = 8, .stride = 8));
+    nin_builder_dense(builder, "dense", NIN_DESC(nin_dense_desc, .units = 5));
+    nin_builder_softmax_loss(builder, "loss");
+}
+
+/* Networks of which an output is kept or not, the one before a ReLU or between a max pool and a dropout. */
 static const struct {
     void (*describe)(nin_builder *builder);
     const char *keep;
     int32_t side, batch;
     const char *order; /* what it has in either case */
-} relu_nets[] = {
+} fused_nets[] = {
     {describe_wide, "wide", 32, 9, "images: units of 9 in 8 lanes; maps: units of 8 in 8 lanes"},
     {describe_two_relus, "wide", 32, 9,
      "images: units of 9 in 8 lanes; maps: units of 8 in 8 lanes"},
     {describe_large, "large", 128, 40, "images: units of 40 in 8 lanes"},
+    {describe_dropped, "max", 128, 40, "images: units of 32 in 8 lanes"},
 };
 
 enum {
-    RELU_NETS = sizeof relu_nets / sizeof relu_nets[0]
+    FUSED_NETS = sizeof fused_nets / sizeof fused_nets[0]
 };
 
-static nin_network *make_relu_net(int i)
+static nin_network *make_fused_net(int i)
 {
     nin_builder *builder = NULL;
     nin_network *made = NULL;
 
     ASSERT_OK(
         nin_builder_create(&builder, context,
-                           NIN_DESC(nin_input_desc, .channels = 1, .height = relu_nets[i].side,
-                                    .width = relu_nets[i].side)));
-    relu_nets[i].describe(builder);
+                           NIN_DESC(nin_input_desc, .channels = 1, .height = fused_nets[i].side,
+                                    .width = fused_nets[i].side)));
+    fused_nets[i].describe(builder);
     ASSERT_OK(nin_builder_finish(&made, builder));
     nin_builder_destroy(builder);
     return made;
@@ -876,7 +1009,7 @@ static nin_network *make_relu_net(int i)
 static uint64_t bits_of_a_run(nin_plan *plan, int i)
 {
     static float pixels[40 * 128 * 128];
-    int32_t classes[40], batch = relu_nets[i].batch;
+    int32_t classes[40], batch = fused_nets[i].batch;
     uint64_t hash = RIG_HASH;
     size_t values;
     float *scores;
@@ -898,16 +1031,16 @@ static void check_order(const nin_plan *plan, int i)
 {
     char order[256];
 
-    context->backend->order_of_sums(plan->executable, relu_nets[i].batch, order, sizeof order);
+    context->backend->order_of_sums(plan->executable, fused_nets[i].batch, order, sizeof order);
     ck_assert_ptr_nonnull(strstr(order, "; products ")); /* how follows from the processor */
     *strstr(order, "; products ") = '\0';
-    ck_assert_str_eq(order, relu_nets[i].order);
+    ck_assert_str_eq(order, fused_nets[i].order);
 }
 
 /* Nor does it cut segments or choose units otherwise: a run may be resumed with other outputs kept. */
-START_TEST(keeping_what_is_before_a_relu_changes_no_order)
+START_TEST(keeping_what_is_between_fused_layers_changes_no_order)
 {
-    nin_network *net = make_relu_net(_i);
+    nin_network *net = make_fused_net(_i);
     int32_t ops[2];
     uint64_t bits[2];
 
@@ -916,8 +1049,8 @@ START_TEST(keeping_what_is_before_a_relu_changes_no_order)
 
         ASSERT_OK(nin_plan_create(&plan, net,
                                   NIN_DESC(nin_plan_desc, .mode = NIN_TRAIN,
-                                           .max_batch = relu_nets[_i].batch,
-                                           .keep = &relu_nets[_i].keep, .keep_count = keep)));
+                                           .max_batch = fused_nets[_i].batch,
+                                           .keep = &fused_nets[_i].keep, .keep_count = keep)));
         check_order(plan, _i);
         ops[keep] = plan->program->count;
         bits[keep] = bits_of_a_run(plan, _i);
@@ -926,6 +1059,43 @@ START_TEST(keeping_what_is_before_a_relu_changes_no_order)
     ck_assert_int_eq(ops[1], ops[0] + 1);
     ck_assert_uint_eq(bits[0], bits[1]);
     nin_network_destroy(net);
+}
+END_TEST
+
+/* One operation, whose output is both layers', unless that of the pool is asked for; never in inference. */
+START_TEST(a_dropout_behind_a_max_pool_is_part_of_it)
+{
+    static const char *const pool[] = {"pool"}, *const drop[] = {"drop"};
+    nin_plan *fused = make_plan(NIN_DESC(nin_plan_desc, .mode = NIN_TRAIN, .max_batch = BATCH,
+                                         .keep = drop, .keep_count = 1));
+    nin_plan *apart = make_plan(NIN_DESC(nin_plan_desc, .mode = NIN_TRAIN, .max_batch = BATCH,
+                                         .keep = pool, .keep_count = 1));
+    nin_plan *infer = inference_plan();
+    float dropped[BATCH * FILTERS * 16], pooled[BATCH * FILTERS * 16];
+    size_t values = BATCH * FILTERS * 16, zeros = 0;
+    char text[8192];
+
+    describe_plan(text, fused);
+    ck_assert_ptr_nonnull(strstr(text, "3x3/2 pad 1, dropout;"));
+    ck_assert_ptr_null(strstr(text, "philox"));
+    describe_plan(text, apart);
+    ck_assert_ptr_nonnull(strstr(text, "3x3/2 pad 1;"));
+    ck_assert_ptr_nonnull(strstr(text, "philox"));
+    describe_plan(text, infer);
+    ck_assert_ptr_null(strstr(text, "dropout"));
+    forward(fused, 7);
+    forward(apart, 7);
+    ASSERT_OK(nin_plan_kept(fused, "drop", dropped, values));
+    ASSERT_OK(nin_plan_kept(apart, "pool", pooled, values));
+    for (size_t k = 0; k < values; k++) {
+        ck_assert(dropped[k] == 0.0f || dropped[k] == 2.0f * pooled[k]);
+        zeros += dropped[k] == 0.0f && pooled[k] != 0.0f;
+    }
+    ck_assert_uint_gt(zeros, 0);
+    ck_assert_uint_lt(zeros, values);
+    nin_plan_destroy(fused);
+    nin_plan_destroy(apart);
+    nin_plan_destroy(infer);
 }
 END_TEST
 
@@ -1664,6 +1834,9 @@ static void add_runs(Suite *suite)
     tcase_add_loop_test(making, a_wrong_descriptor_makes_no_plan, 0, WRONG_PLANS);
     tcase_add_test(making, a_layer_that_does_not_fit_the_input_size_is_named);
     tcase_add_test(making, a_plan_describes_its_ops_a_line_each);
+    tcase_add_test(making, a_plan_counts_its_multiplications);
+    tcase_add_test(making, a_plan_says_what_its_work_takes_at_the_peak);
+    tcase_add_test(making, a_plan_in_use_is_described_without_times);
     tcase_add_test(making, shapes_choose_the_algorithm);
     tcase_add_test(making, shapes_choose_the_points);
     tcase_add_test(making, plans_do_not_share_what_differs);
@@ -1686,7 +1859,9 @@ static void add_runs(Suite *suite)
     tcase_add_test(results, an_evaluation_needs_no_result);
     tcase_add_loop_test(results, a_relu_clips_what_was_kept_before_it, 0, 2);
     tcase_add_test(results, keeping_changes_no_bits);
-    tcase_add_loop_test(results, keeping_what_is_before_a_relu_changes_no_order, 0, RELU_NETS);
+    tcase_add_loop_test(results, keeping_what_is_between_fused_layers_changes_no_order, 0,
+                        FUSED_NETS);
+    tcase_add_test(results, a_dropout_behind_a_max_pool_is_part_of_it);
     tcase_add_test(results, the_kept_output_before_the_loss_is_the_scores);
     tcase_add_loop_test(results, dropout_scales_in_training_and_does_nothing_in_inference, 0, 2);
     tcase_add_loop_test(results, a_plan_tells_the_shapes_of_its_outputs, 0, 4);

@@ -95,7 +95,8 @@ typedef struct {
     double stop_rate;    /* and while the rate is above this; 0: no limit. The reference
                                    program stops at 1 % of its first rate */
     nin_plan *test_plan; /* an inference plan of the same network, borrowed for the call: after
-                                   each epoch it is evaluated on ... */
+                                   each epoch it is evaluated on ... The plan that does not run
+                                   meanwhile lends the pages of its workers' memory to the system */
     const nin_dataset *test_set; /* ... this set; both or none */
     int32_t stall_epochs;        /* after how many epochs with a loss within 0.02 of ln(classes) the
                                    curve says NIN_STALLED; 0 means 10 */

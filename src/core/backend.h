@@ -105,10 +105,16 @@ struct nin__backend {
                           const struct nin__compile_options *options);
     void (*discard)(struct nin__executable *executable);
 
+    /* The executable will not run for a while: what its workers' memory holds is not needed between two
+     * runs, and the system may have the pages until they are touched again. */
+    void (*rest)(struct nin__executable *executable);
+
     /* The forms in which the executable wants weights. */
     const struct nin__form *(*forms)(const struct nin__executable *executable, int32_t *count);
     uint64_t (*bytes)(const struct nin__executable *executable);
-    size_t (*describe)(const struct nin__executable *executable, char *text, size_t size);
+
+    /* The executable as text; only where nobody runs it may that take its workers, to time the machine. */
+    size_t (*describe)(struct nin__executable *executable, bool idle, char *text, size_t size);
 
     /* What fixes the order in which a batch of so many images adds up, as text: two executables of one
      * network and one algorithm with equal texts give the same bits. */

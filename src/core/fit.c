@@ -129,6 +129,7 @@ static nin_status run_epoch(struct fit *fit)
     return NIN_OK;
 }
 
+/* The two plans take turns, so that only one needs memory for its workers at a time. */
 static nin_status evaluate(nin_trainer *trainer, const nin_fit_desc *desc)
 {
     const int64_t epoch = trainer->progress.epoch - 1;
@@ -138,7 +139,9 @@ static nin_status evaluate(nin_trainer *trainer, const nin_fit_desc *desc)
 
     if (desc->test_plan == NULL)
         return NIN_OK;
+    nin__plan_rest(trainer->plan);
     NIN__TRY(nin__evaluate(&result, desc->test_plan, desc->test_set));
+    nin__plan_rest(desc->test_plan);
     info = &trainer->curve[epoch]; /* not before: the test set's callback has run */
     info->test_count = result.count;
     info->test_correct = result.correct;

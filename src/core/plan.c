@@ -189,9 +189,22 @@ void nin_plan_destroy(nin_plan *plan)
     free(plan);
 }
 
+void nin__plan_rest(nin_plan *plan)
+{
+    if (atomic_flag_test_and_set(&plan->busy))
+        return;
+    backend_of(plan)->rest(plan->executable);
+    nin__plan_leave(plan);
+}
+
 size_t nin_plan_describe(const nin_plan *plan, char *text, size_t size)
 {
-    return backend_of(plan)->describe(plan->executable, text, size);
+    bool idle = !atomic_flag_test_and_set(&((nin_plan *)plan)->busy);
+    size_t length = backend_of(plan)->describe(plan->executable, idle, text, size);
+
+    if (idle)
+        nin__plan_leave(plan);
+    return length;
 }
 
 uint64_t nin_plan_bytes(const nin_plan *plan)

@@ -36,6 +36,10 @@ nin_status nin__plan_create(nin_plan **out, nin_network *network, const nin_plan
 nin_status nin__plan_enter(const nin_plan *plan);
 void nin__plan_leave(const nin_plan *plan);
 
+/* Unless another thread uses it, the plan lends the system the pages of its workers' memory until its next
+ * run. */
+void nin__plan_rest(nin_plan *plan);
+
 /* One step or evaluation on images that may be gathered from a data set: nin_plan_step and
  * nin_plan_evaluate after their arguments are checked. Fills a whole nin_result. */
 nin_status nin__plan_step(nin_result *out, nin_plan *plan, nin_optimizer *optimizer,

@@ -23,7 +23,7 @@ enum nin__op_kind {
     NIN__OP_INPUT, /* gathers images, scales stored pixels, turns NCHW into NHWC */
     NIN__OP_CONV,  /* also 1x1 and dense; bias and ReLU folded in */
     NIN__OP_RELU,
-    NIN__OP_MAX_POOL,
+    NIN__OP_MAX_POOL,     /* also with a dropout behind it folded in */
     NIN__OP_AVERAGE_POOL, /* also global */
     NIN__OP_DROPOUT,      /* in training programs only */
     NIN__OP_LOSS,         /* log-softmax and negative log-likelihood */
@@ -40,12 +40,14 @@ struct nin__op {
     int32_t kernel_h, kernel_w, stride, pad; /* conv and pools */
     bool relu;                               /* conv: max(0, .) at the end */
     bool exclude_padding;                    /* average pool */
+    bool drop;                               /* max pool: dropout at the end */
     bool keep;                               /* whole-batch output for nin_plan_kept or scores */
     size_t weight, bias; /* conv: where they start in the arena; bias may be NIN__NO_PARAMETER */
-    uint32_t threshold;  /* dropout: dropped where the random word is below this */
-    float keep_scale;    /* dropout: 1 / (1 - drop) */
-    uint32_t stream;     /* dropout: of the random numbers */
-    float scale, shift;  /* input: of stored pixels */
+    uint32_t
+        threshold;    /* dropout, alone or folded in: dropped where the random word is below this */
+    float keep_scale; /* likewise: 1 / (1 - drop) */
+    uint32_t stream;  /* likewise: of the random numbers */
+    float scale, shift; /* input: of stored pixels */
 };
 
 struct nin__program {

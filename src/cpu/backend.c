@@ -31,11 +31,12 @@ static void close_device(struct nin__device *device)
     free(device);
 }
 
+static const size_t LARGE_PAGE = (size_t)2 << 20;
+
 /* Large pieces ask for large pages: a chunk goes through more small ones than the processor keeps
  * translations of. */
 void *nin__cpu_memory(size_t bytes)
 {
-    static const size_t LARGE_PAGE = (size_t)2 << 20;
     size_t alignment = bytes < LARGE_PAGE ? NIN__ALIGNMENT : LARGE_PAGE;
     void *memory;
 
@@ -47,6 +48,19 @@ void *nin__cpu_memory(size_t bytes)
         (void)madvise(memory, bytes / LARGE_PAGE * LARGE_PAGE, MADV_HUGEPAGE); /* a wish */
 #endif
     return memory;
+}
+
+/* Small pieces are not worth the call. */
+static void rest(struct nin__executable *executable)
+{
+#if defined(MADV_DONTNEED)
+    size_t bytes = executable->worker_bytes * (size_t)executable->options.threads;
+
+    if (bytes >= LARGE_PAGE) /* so it begins and ends with pages of its own */
+        (void)madvise(executable->worker_memory, bytes, MADV_DONTNEED); /* a wish */
+#else
+    (void)executable;
+#endif
 }
 
 static void *allocate(struct nin__device *device, size_t bytes)
@@ -120,6 +134,7 @@ const struct nin__backend nin__cpu_backend = {
     .download = copy,
     .compile = nin__cpu_compile,
     .discard = nin__cpu_discard,
+    .rest = rest,
     .forms = forms,
     .bytes = bytes,
     .describe = nin__cpu_describe,

@@ -118,6 +118,8 @@ enum {
     BLOCK_Y,
     BLOCK_DY,
     BLOCK_SAVED,
+    BLOCK_SCRATCH, /* of forward */
+    BLOCK_BACKWARD_SCRATCH,
     BLOCKS
 };
 
@@ -142,6 +144,18 @@ static void widen(struct nin__block *block, const struct cpu_group *group, int32
     }
 }
 
+/* The last time that somebody reads what op i of a segment has made. */
+static int32_t last_reader(const struct cpu_op *op, int32_t i, int32_t n, bool train)
+{
+    int32_t back = 2 * n - 1 - i;
+
+    if (!train)
+        return i + 1;
+    if (i == n - 1 || op->op->kind == NIN__OP_RELU || (op->op->relu && !op->gated))
+        return back; /* itself */
+    return op[1].algorithm->forgets ? i + 1 : back - 1;
+}
+
 static void describe_blocks(struct nin__block blocks[BLOCKS], const struct cpu_op *op,
                             const struct cpu_group *group, int32_t i, int32_t n, int32_t unit,
                             bool train)
@@ -150,7 +164,7 @@ static void describe_blocks(struct nin__block blocks[BLOCKS], const struct cpu_o
     int32_t back = 2 * n - 1 - i;
 
     blocks[BLOCK_Y] = (struct nin__block){
-        .bytes = op->whole_y != NULL ? 0 : y, .first = i, .last = train ? back : i + 1};
+        .bytes = op->whole_y != NULL ? 0 : y, .first = i, .last = last_reader(op, i, n, train)};
     blocks[BLOCK_DY] = (struct nin__block){
         .bytes = op->whole_dy != NULL || !train ? 0 : y, .first = back - 1, .last = back};
     if (op->y_strip)
@@ -159,6 +173,9 @@ static void describe_blocks(struct nin__block blocks[BLOCKS], const struct cpu_o
         blocks[BLOCK_DY].bytes = strip_bytes(group, op->op);
     blocks[BLOCK_SAVED] = (struct nin__block){
         .bytes = op->need.saved_per_image * (size_t)unit, .first = i, .last = train ? back : i};
+    blocks[BLOCK_SCRATCH] = (struct nin__block){.bytes = op->need.scratch, .first = i, .last = i};
+    blocks[BLOCK_BACKWARD_SCRATCH] =
+        (struct nin__block){.bytes = train ? op->need.scratch : 0, .first = back, .last = back};
 }
 
 static void add_forms(struct nin__executable *executable, struct cpu_op *op)
@@ -177,15 +194,12 @@ static nin_status place_segment(struct nin__executable *executable, struct cpu_s
 {
     int32_t n = segment->end - segment->first, count = 0;
     const struct cpu_group *group = &executable->groups[segment->first_group];
-    size_t scratch = 0;
 
     for (int32_t i = 0; i < n; i++, count += BLOCKS) {
         struct cpu_op *op = &executable->ops[segment->first + i];
 
         if (op->algorithm->declare != NULL)
             op->algorithm->declare(&op->need, op, segment->unit);
-        if (op->need.scratch > scratch)
-            scratch = op->need.scratch;
         while (group->end <= segment->first + i)
             group++;
         describe_blocks(blocks + count, op, group, i, n, segment->unit, executable->program.train);
@@ -196,7 +210,6 @@ static nin_status place_segment(struct nin__executable *executable, struct cpu_s
     for (int32_t g = segment->first_group; g < segment->end_group; g++)
         for (int32_t k = 0; k < count; k++)
             widen(&blocks[k], &executable->groups[g], segment->first, n);
-    blocks[count++] = (struct nin__block){.bytes = scratch, .first = 0, .last = 2 * n};
     segment->memory = nin__place(blocks, count, order);
     if (segment->memory == SIZE_MAX)
         return nin__fail(NIN_OUT_OF_MEMORY, "a chunk of %d images does not fit into memory",
@@ -207,14 +220,15 @@ static nin_status place_segment(struct nin__executable *executable, struct cpu_s
         op->y = blocks[BLOCKS * i + BLOCK_Y].offset;
         op->dy = blocks[BLOCKS * i + BLOCK_DY].offset;
         op->saved = blocks[BLOCKS * i + BLOCK_SAVED].offset;
+        op->scratch[CPU_FORWARD] = blocks[BLOCKS * i + BLOCK_SCRATCH].offset;
+        op->scratch[CPU_BACKWARD] = blocks[BLOCKS * i + BLOCK_BACKWARD_SCRATCH].offset;
     }
-    segment->scratch = blocks[BLOCKS * n].offset;
     return NIN_OK;
 }
 
 static nin_status place_segments(struct nin__executable *executable)
 {
-    size_t count = BLOCKS * (size_t)executable->program.count + 1;
+    size_t count = BLOCKS * (size_t)executable->program.count;
     struct nin__block *blocks = malloc(count * sizeof *blocks);
     int32_t *order = malloc(2 * count * sizeof *order);
     nin_status status = NIN_OK;

@@ -34,12 +34,24 @@ bool nin__cpu_fft_fits(const struct nin__op *op)
            dimension_fits(op->in.w, op->out.w, op->kernel_w, op->pad);
 }
 
+/* Products of an image, in any pass. */
+static int64_t count_products(const struct nin__op *op)
+{
+    return (FFT_REAL + 4 * FFT_COMPLEX) * (int64_t)op->in.c * op->out.c;
+}
+
+static struct cpu_work work(const struct cpu_op *cpu)
+{
+    int64_t products = count_products(cpu->op);
+
+    return (struct cpu_work){products, products, products};
+}
+
 int64_t nin__cpu_fft_cost(const struct nin__op *op)
 {
     static const int64_t MAP_COST = 2500; /* multiplications of a channel's transform: measured */
 
-    return (FFT_REAL + 4 * FFT_COMPLEX) * (int64_t)op->in.c * op->out.c +
-           MAP_COST * nin__cpu_mapped_channels(op);
+    return count_products(op) + MAP_COST * nin__cpu_mapped_channels(op);
 }
 
 /* ---- memory ------------------------------------------------------------------------------- */
@@ -419,4 +431,5 @@ const struct cpu_algorithm nin__cpu_conv_fft = {.name = "fft",
                                                 .prepare = prepare,
                                                 .forward = forward,
                                                 .backward = backward,
-                                                .finish = finish};
+                                                .finish = finish,
+                                                .work = work};

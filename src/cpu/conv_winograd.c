@@ -134,15 +134,20 @@ static int64_t points_along(struct cpu_cut cut, int32_t side)
     return (int64_t)cut.tiles * side - (cut.tiles - cut.full);
 }
 
+/* Products of C x OC at all points of a plane. */
+static int64_t count_products(const struct cpu_tiling *t)
+{
+    return points_along(t->down, t->side) * points_along(t->across, t->side);
+}
+
 /* Multiplications of one image's forward pass with tiles of a side, and what the maps cost beside them:
- * measured, as much as MAP_COST multiplications for each channel of a point of a tile, channels counted in
- * sixteens. */
+ * measured, as much as MAP_COST multiplications for each channel of a point of a tile. */
 static int64_t cost(const struct nin__op *op, int32_t side)
 {
     static const int64_t MAP_COST = 5;
     struct cpu_tiling t = nin__cpu_tile_images(op->out.h, op->out.w, op->kernel_h, side, 1);
 
-    return points_along(t.down, side) * points_along(t.across, side) * op->in.c * op->out.c +
+    return count_products(&t) * op->in.c * op->out.c +
            MAP_COST * side * side * t.count * nin__cpu_mapped_channels(op);
 }
 
@@ -168,6 +173,15 @@ static struct cpu_tiling tile_plane(const struct nin__op *op, struct nin__shape 
                                     int32_t images)
 {
     return nin__cpu_tile_images(plane.h, plane.w, op->kernel_h, side_of(op), images);
+}
+
+static struct cpu_work work(const struct cpu_op *cpu)
+{
+    const struct nin__op *op = cpu->op;
+    struct cpu_tiling out = tile_plane(op, op->out, 1), in = tile_plane(op, op->in, 1);
+    int64_t size = (int64_t)op->in.c * op->out.c, forward = size * count_products(&out);
+
+    return (struct cpu_work){forward, forward, size * count_products(&in)};
 }
 
 /* Products are summed in blocks of so many channels, all alike but the last: a long sum loses digits. */
@@ -519,4 +533,5 @@ const struct cpu_algorithm nin__cpu_conv_winograd = {.name = "winograd",
                                                      .prepare = prepare,
                                                      .forward = forward,
                                                      .backward = backward,
-                                                     .finish = finish};
+                                                     .finish = finish,
+                                                     .work = work};

@@ -80,11 +80,18 @@ struct cpu_need {
     enum cpu_form form[CPU_PASSES]; /* that they have, if they have bytes */
 };
 
+/* Multiplications that an algorithm takes for an image, each with an addition: without those by the zeros
+ * of the padding and without maps, packing and sums over lanes. */
+struct cpu_work {
+    int64_t forward, weights, data; /* the last two: of backward */
+};
+
 /* An algorithm for an op kind. Phases that it does not have are NULL. */
 struct cpu_algorithm {
     const char *name;
-    bool gates; /* backward passes no gradient where x, the output of a ReLU, is 0 */
-    bool whole; /* takes whole images only */
+    bool gates;   /* backward passes no gradient where x, the output of a ReLU, is 0 */
+    bool whole;   /* takes whole images only */
+    bool forgets; /* backward does not read x, so that nothing keeps it */
     void (*declare)(struct cpu_need *need, const struct cpu_op *op, int32_t unit);
     void (*prepare)(const struct cpu_op *op, enum cpu_pass pass, const float *parameters,
                     float *prepared, struct cpu_share share);
@@ -92,6 +99,9 @@ struct cpu_algorithm {
     void (*backward)(const struct cpu_call *call);
     void (*finish)(const struct cpu_op *op, const float *lane, float *gradient, bool accumulate,
                    struct cpu_share share);
+    struct cpu_work (*work)(
+        const struct cpu_op *op); /* NULL: a multiplication for each weight and pixel
+                                                         that meet */
 };
 
 extern const struct cpu_algorithm nin__cpu_input;
@@ -117,11 +127,12 @@ struct cpu_op {
     bool gated;  /* so dy comes gated */
     bool strips; /* backward takes rows too, in its group's strips */
     struct cpu_need need;
-    size_t y, dy, saved;       /* offsets in a worker's memory */
-    bool y_strip, dy_strip;    /* which hold one strip of its group, not a chunk */
-    size_t lane;               /* offset in a lane */
-    int32_t form[CPU_PASSES];  /* index among the executable's forms; -1: none */
-    float *whole_y, *whole_dy; /* whole-batch buffers in place of the worker's, or NULL */
+    size_t y, dy, saved;        /* offsets in a worker's memory */
+    size_t scratch[CPU_PASSES]; /* likewise */
+    bool y_strip, dy_strip;     /* which hold one strip of its group, not a chunk */
+    size_t lane;                /* offset in a lane */
+    int32_t form[CPU_PASSES];   /* index among the executable's forms; -1: none */
+    float *whole_y, *whole_dy;  /* whole-batch buffers in place of the worker's, or NULL */
 };
 
 /* Ops that a chunk goes through strip by strip, so that nothing between them leaves the cache: the first
@@ -137,7 +148,6 @@ struct cpu_segment {
     int32_t first_group, end_group; /* its groups likewise */
     int32_t unit;                   /* images */
     size_t memory;                  /* bytes of a worker, for one unit */
-    size_t scratch;                 /* offset in it */
     size_t lane_bytes;
     int32_t max_lanes; /* of a step; a small batch has fewer units than that */
 };
@@ -162,6 +172,7 @@ struct nin__executable {
     char *worker_memory;     /* of all workers */
     size_t worker_bytes;     /* of one */
     float *whole;            /* all whole-batch buffers */
+    double peak;             /* multiply-adds a second of all workers; 0: not measured */
     struct nin__form *forms; /* of prepared weights */
     int32_t form_count;
     uint64_t bytes; /* of everything above */
@@ -186,10 +197,14 @@ nin_status nin__cpu_prepare(struct nin__executable *executable, const float *par
 nin_status nin__cpu_run(struct nin__executable *executable, const struct nin__run *run);
 
 /* describe.c */
-size_t nin__cpu_describe(const struct nin__executable *executable, char *text, size_t size);
+size_t nin__cpu_describe(struct nin__executable *executable, bool idle, char *text, size_t size);
 
 size_t nin__cpu_order_of_sums(const struct nin__executable *executable, int32_t batch, char *text,
                               size_t size);
+
+/* dropout.c: one byte for each element of the range's image i, 1 where it stays; NIN__OP_DROPOUT, or a pool
+ * with one. */
+void nin__cpu_draw_mask(unsigned char *keep, const struct cpu_call *call, int32_t i);
 
 /* update.c */
 nin_status nin__cpu_check_finite(struct nin__executable *executable, const float *values,

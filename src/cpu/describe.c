@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* An executable as text, for people. */
-#include "cpu/cpu.h"
+#include "cpu/conv.h"
+#include "cpu/peak.h"
+#include "cpu/windows.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -25,8 +27,78 @@ static void add(struct text *text, const char *format, ...)
     text->length += length > 0 ? (size_t)length : 0;
 }
 
-static void add_op(struct text *text, const struct cpu_op *op)
+/* ---- work --------------------------------------------------------------------------------- */
+
+/* Taps inside the map of all windows along a side. */
+static int64_t count_taps(const struct nin__op *op, int32_t windows, int32_t kernel, int32_t size)
 {
+    int64_t taps = 0;
+
+    for (int32_t o = 0; o < windows; o++) {
+        struct cpu_extent seen = nin__cpu_window(o, kernel, op, size);
+
+        taps += seen.end > seen.first ? seen.end - seen.first : 0;
+    }
+    return taps;
+}
+
+/* Every weight with every pixel that it meets; both gradients are sums of as many products. */
+static struct cpu_work direct_work(const struct nin__op *op)
+{
+    int64_t down = count_taps(op, op->out.h, op->kernel_h, op->in.h);
+    int64_t across = count_taps(op, op->out.w, op->kernel_w, op->in.w);
+    int64_t count = down * across * op->in.c * op->out.c;
+
+    return (struct cpu_work){count, count, count};
+}
+
+/* Of an op as it is run: without the passes that it does not take. */
+static struct cpu_work work_of(const struct cpu_op *op, bool train)
+{
+    struct cpu_work work = {0};
+
+    if (op->algorithm->work != NULL)
+        work = op->algorithm->work(op);
+    else if (op->op->kind == NIN__OP_CONV)
+        work = direct_work(op->op);
+    if (!op->wants_dx)
+        work.data = 0;
+    if (!train)
+        work.weights = 0;
+    return work;
+}
+
+static struct cpu_work work_of_all(const struct nin__executable *executable)
+{
+    struct cpu_work sum = {0};
+
+    for (int32_t i = 0; i < executable->program.count; i++) {
+        struct cpu_work work = work_of(&executable->ops[i], executable->program.train);
+
+        sum.forward += work.forward;
+        sum.weights += work.weights;
+        sum.data += work.data;
+    }
+    return sum;
+}
+
+/* The peak is 0 if it is not known. */
+static void add_work(struct text *text, struct cpu_work work, bool train, double peak)
+{
+    int64_t backward = work.weights + work.data;
+
+    add(text, "; multiply-adds an image: %lld forward", (long long)work.forward);
+    if (train)
+        add(text, ", %lld backward", (long long)backward);
+    if (peak > 0.0)
+        add(text, ", %.2f us at the peak", 1e6 * (double)(work.forward + backward) / peak);
+}
+
+/* ---- text --------------------------------------------------------------------------------- */
+
+static void add_op(struct text *text, const struct cpu_op *op, bool train, double peak)
+{
+    struct cpu_work work = work_of(op, train);
     const struct nin__op *o = op->op;
     size_t bytes = nin__shape_size(o->out) * sizeof(float);
 
@@ -36,26 +108,53 @@ static void add_op(struct text *text, const struct cpu_op *op)
         add(text, ", %dx%d/%d pad %d", o->kernel_h, o->kernel_w, o->stride, o->pad);
     if (o->relu)
         add(text, ", relu");
-    add(text, "; %zu bytes an image, %zu saved, %zu scratch, %zu prepared, %zu in a lane%s\n",
-        bytes, op->need.saved_per_image, op->need.scratch,
+    if (o->drop)
+        add(text, ", dropout");
+    add(text, "; %zu bytes an image, %zu saved, %zu scratch, %zu prepared, %zu in a lane%s", bytes,
+        op->need.saved_per_image, op->need.scratch,
         op->need.prepared[CPU_FORWARD] + op->need.prepared[CPU_BACKWARD], op->need.lane,
         op->whole_y != NULL ? "; whole batch" : "");
+    if (work.forward > 0)
+        add_work(text, work, train, peak);
+    add(text, "\n");
 }
 
-size_t nin__cpu_describe(const struct nin__executable *executable, char *start, size_t size)
+static void add_plan(struct text *text, const struct nin__executable *executable, double peak)
+{
+    bool train = executable->program.train;
+
+    add(text, "%s, batch %d, %s, %d workers of %zu bytes", train ? "train" : "infer",
+        executable->options.max_batch, executable->ops[0].kernels->name,
+        executable->options.threads, executable->worker_bytes);
+    add_work(text, work_of_all(executable), train, peak);
+    if (peak > 0.0)
+        add(text, " of %.1f GFLOP/s", 2e-9 * peak);
+    add(text, "\n");
+}
+
+/* Multiply-adds a second, measured once for an executable; 0 if somebody may run it. */
+static double find_peak(struct nin__executable *executable, bool idle)
+{
+    if (!idle)
+        return 0.0;
+    if (executable->peak <= 0.0)
+        executable->peak = nin__cpu_measure_peak(executable->workers, executable->ops[0].kernels);
+    return executable->peak;
+}
+
+size_t nin__cpu_describe(struct nin__executable *executable, bool idle, char *start, size_t size)
 {
     struct text text = {start, start == NULL ? 0 : size, 0};
+    double peak = find_peak(executable, idle);
 
-    add(&text, "%s, batch %d, %s, %d workers of %zu bytes\n",
-        executable->program.train ? "train" : "infer", executable->options.max_batch,
-        executable->ops[0].kernels->name, executable->options.threads, executable->worker_bytes);
+    add_plan(&text, executable, peak);
     for (int32_t s = 0; s < executable->segment_count; s++) {
         const struct cpu_segment *segment = &executable->segments[s];
 
         add(&text, "segment %d: units of %d images, %zu bytes a chunk, %zu bytes a lane\n", s,
             segment->unit, segment->memory, segment->lane_bytes);
         for (int32_t i = segment->first; i < segment->end; i++)
-            add_op(&text, &executable->ops[i]);
+            add_op(&text, &executable->ops[i], executable->program.train, peak);
     }
     return text.length;
 }

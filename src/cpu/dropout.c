@@ -10,23 +10,29 @@ static void declare(struct cpu_need *need, const struct cpu_op *cpu, int32_t uni
     need->saved_per_image = nin__shape_size(cpu->op->out); /* one byte an element */
 }
 
-static void forward(const struct cpu_call *call)
+void nin__cpu_draw_mask(unsigned char *keep, const struct cpu_call *call, int32_t i)
 {
     const struct nin__op *op = call->op;
     size_t row = (size_t)op->out.w * (size_t)op->out.c;
-    size_t first = (size_t)call->row * row, count = (size_t)call->rows * row;
-    /* a range of rows: x is at its image */
-    const float *x = call->x + first;
+    uint32_t position = call->run->first_position + (uint32_t)(call->first + i);
+    struct nin__mask mask =
+        nin__mask_of(op->threshold, call->run->seed, op->stream, position, call->run->step);
+
+    nin__rng_mask(keep, (size_t)call->row * row, (size_t)call->rows * row, &mask,
+                  call->cpu->kernels->mask_blocks);
+}
+
+static void forward(const struct cpu_call *call)
+{
+    const struct nin__op *op = call->op;
+    size_t row = (size_t)op->out.w * (size_t)op->out.c, count = (size_t)call->rows * row;
+    const float *x = call->x + (size_t)call->row * row; /* a range of rows: x is at its image */
 
     for (int32_t i = 0; i < call->images; i++) {
         size_t from = (size_t)i * count;
         unsigned char *keep = (unsigned char *)call->saved + from;
-        uint32_t position = call->run->first_position + (uint32_t)(call->first + i);
 
-        struct nin__mask mask =
-            nin__mask_of(op->threshold, call->run->seed, op->stream, position, call->run->step);
-
-        nin__rng_mask(keep, first, count, &mask, call->cpu->kernels->mask_blocks);
+        nin__cpu_draw_mask(keep, call, i);
         call->cpu->kernels->drop(call->y + from, x + from, keep, op->keep_scale, count);
     }
 }
@@ -39,5 +45,8 @@ static void backward(const struct cpu_call *call)
         call->cpu->kernels->drop(call->dx, call->dy, call->saved, call->op->keep_scale, count);
 }
 
-const struct cpu_algorithm nin__cpu_dropout = {
-    .name = "philox", .declare = declare, .forward = forward, .backward = backward};
+const struct cpu_algorithm nin__cpu_dropout = {.name = "philox",
+                                               .forgets = true,
+                                               .declare = declare,
+                                               .forward = forward,
+                                               .backward = backward};

@@ -5,6 +5,7 @@
 #include "cpu/kernels/dropout.h"
 #include "cpu/kernels/fft.h"
 #include "cpu/kernels/gradient.h"
+#include "cpu/kernels/peak.h"
 #include "cpu/kernels/pool.h"
 #include "cpu/kernels/product.h"
 #include "cpu/kernels/winograd.h"
@@ -37,9 +38,10 @@ const struct cpu_kernels nin__cpu_kernels_baseline = {
     .fft_weights = fft_weights,
     .fft_weight_gradient = fft_weight_gradient,
     .max_pool_row = max_pool_row,
-    .max_unpool_row = max_unpool_row,
+    .max_unpool = max_unpool,
     .mask_blocks = mask_blocks,
     .drop = drop,
     .gate = gate,
     .add_columns = add_columns,
+    .saturate = saturate,
 };

@@ -139,6 +139,17 @@ struct cpu_fft_sums {
     ptrdiff_t real_slab, complex_slab, imaginary;
 };
 
+/* A row of max pooling, and of the dropout behind it. `where` is for backward: each maximum's place in its
+ * window, or nowhere if it is dropped, or gated and not positive. */
+struct cpu_pooling {
+    const struct nin__op *op;
+    const float *x;            /* an image */
+    float *y;                  /* the row */
+    uint16_t *where;           /* likewise, or NULL */
+    const unsigned char *keep; /* likewise: 1 where y stays; or NULL */
+    bool gates;
+};
+
 struct cpu_kernels {
     const char *name; /* of the instruction set: "avx512" */
     bool fused;       /* a product and its addition are rounded once */
@@ -177,12 +188,10 @@ struct cpu_kernels {
     /* dw[tap * width + i] */
     void (*fft_weight_gradient)(float *dw, const struct cpu_fft_sums *sums);
 
-    /* Max pooling. x, dy, where: an image; y and the written `where`: row `row` of the output; dx and gate
-     * (or NULL): row `row` of the input. */
-    void (*max_pool_row)(const struct nin__op *op, const float *x, int32_t row, float *y,
-                         uint16_t *where);
-    void (*max_unpool_row)(const struct nin__op *op, const float *dy, const uint16_t *where,
-                           int32_t row, const float *gate, float *dx);
+    void (*max_pool_row)(const struct cpu_pooling *pooling, int32_t row);
+
+    /* Backward, an image: dx is overwritten. */
+    void (*max_unpool)(const struct nin__op *op, const float *dy, const uint16_t *where, float *dx);
 
     /* Dropout: whole blocks of a mask (core/rng.h); y = x * scale where keep is 1, else 0. */
     void (*mask_blocks)(unsigned char *keep, const struct nin__mask *mask, size_t block,
@@ -194,6 +203,10 @@ struct cpu_kernels {
 
     /* sums (columns) += each column of a (rows x columns); `fresh` overwrites. */
     void (*add_columns)(float *sums, const float *a, int64_t rows, int32_t columns, bool fresh);
+
+    /* Multiply-adds that wait for nothing but their units: their number, in proportion to `rounds`. What
+     * comes of them goes to sums (width). */
+    int64_t (*saturate)(float *sums, int32_t rounds);
 };
 
 /* Tables: the first one runs everywhere. */

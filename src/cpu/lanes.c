@@ -37,7 +37,7 @@ static int32_t log2_ceil(int32_t value)
 
 int32_t nin__cpu_lanes_buffers(int32_t lanes, int32_t workers)
 {
-    int32_t enough = workers + log2_ceil(lanes) + 1;
+    int32_t enough = workers + log2_ceil((lanes + workers - 1) / workers);
 
     return lanes < enough ? lanes : enough;
 }

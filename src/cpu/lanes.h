@@ -8,8 +8,9 @@
  * tree: 0 + 1, 2 + 3, then (0 1) + (2 3), and so on; a node without a right brother moves up as it is.
  * A worker takes a whole lane, lanes in ascending order, and folds it into the tree when it is done. A
  * worker that finds no free buffer waits: a lane in progress has its own, so nothing deadlocks. When no
- * lane is in progress, the k lanes that are done occupy at most log2(k) + 1 buffers, so workers + log2(L)
- * buffers suffice. */
+ * lane is in progress, those that are done and not all occupy at most log2(L) buffers, so that one more
+ * suffices. Workers that keep step need workers + log2(L / workers); so many there are, and whoever is
+ * lanes ahead waits for the others, as it would at the end of the round. */
 
 #include <nin/status.h>
 

@@ -9,38 +9,52 @@
 
 static void declare_max(struct cpu_need *need, const struct cpu_op *cpu, int32_t unit)
 {
+    size_t out = nin__shape_size(cpu->op->out);
+
     (void)unit;
-    need->saved_per_image = nin__shape_size(cpu->op->out) * sizeof(uint16_t);
+    if (cpu->wants_dx)
+        need->saved_per_image = out * sizeof(uint16_t);
+    if (cpu->op->drop)
+        need->scratch = out; /* the mask of an image */
 }
 
+/* What goes backward is settled here: places say where no gradient goes, so that backward reads neither x
+ * nor the mask again. */
 static void forward_max(const struct cpu_call *call)
 {
     const struct nin__op *op = call->op;
     size_t in = nin__shape_size(op->in), row = (size_t)op->out.w * (size_t)op->out.c, at = 0;
+    unsigned char *keep = op->drop ? (unsigned char *)call->scratch : NULL;
+    uint16_t *where = call->cpu->wants_dx ? call->saved : NULL;
 
-    for (size_t i = 0; i < (size_t)call->images; i++)
-        for (int32_t h = call->row; h < call->row + call->rows; h++, at += row)
-            call->cpu->kernels->max_pool_row(op, call->x + i * in, h, call->y + at,
-                                             (uint16_t *)call->saved + at);
+    for (int32_t i = 0; i < call->images; i++) {
+        if (keep != NULL)
+            nin__cpu_draw_mask(keep, call, i);
+        for (int32_t h = 0; h < call->rows; h++, at += row)
+            call->cpu->kernels->max_pool_row(
+                &(struct cpu_pooling){.op = op,
+                                      .x = call->x + (size_t)i * in,
+                                      .y = call->y + at,
+                                      .where = where == NULL ? NULL : where + at,
+                                      .keep = keep == NULL ? NULL : keep + (size_t)h * row,
+                                      .gates = call->cpu->gate_dx},
+                call->row + h);
+    }
 }
 
-/* Each pixel of the input collects from the windows that see it. */
 static void backward_max(const struct cpu_call *call)
 {
     const struct nin__op *op = call->op;
-    size_t out = nin__shape_size(op->out), row = (size_t)op->in.w * (size_t)op->in.c, at = 0;
+    size_t in = nin__shape_size(op->in), out = nin__shape_size(op->out);
 
-    if (call->dx == NULL)
-        return;
-    for (size_t i = 0; i < (size_t)call->images; i++)
-        for (int32_t h = 0; h < op->in.h; h++, at += row)
-            call->cpu->kernels->max_unpool_row(
-                op, call->dy + i * out, (const uint16_t *)call->saved + i * out, h,
-                call->cpu->gate_dx ? call->x + at : NULL, call->dx + at);
+    for (size_t i = 0; call->dx != NULL && i < (size_t)call->images; i++)
+        call->cpu->kernels->max_unpool(op, call->dy + i * out,
+                                       (const uint16_t *)call->saved + i * out, call->dx + i * in);
 }
 
 const struct cpu_algorithm nin__cpu_max_pool = {.name = "plain",
                                                 .gates = true,
+                                                .forgets = true,
                                                 .declare = declare_max,
                                                 .forward = forward_max,
                                                 .backward = backward_max};
@@ -125,4 +139,4 @@ static void backward_average(const struct cpu_call *call)
 }
 
 const struct cpu_algorithm nin__cpu_average_pool = {
-    .name = "plain", .forward = forward_average, .backward = backward_average};
+    .name = "plain", .forgets = true, .forward = forward_average, .backward = backward_average};

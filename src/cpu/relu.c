@@ -21,4 +21,4 @@ static void backward(const struct cpu_call *call)
 }
 
 const struct cpu_algorithm nin__cpu_relu = {
-    .name = "plain", .forward = forward, .backward = backward};
+    .name = "plain", .forgets = true, .forward = forward, .backward = backward};

@@ -95,7 +95,8 @@ static const float *prepared(const struct nin__run *run, const struct cpu_op *op
     return op->form[pass] < 0 ? NULL : run->prepared[op->form[pass]];
 }
 
-static struct cpu_call describe_call(const struct chunk *chunk, int32_t i, struct range range)
+static struct cpu_call describe_call(const struct chunk *chunk, int32_t i, enum cpu_pass pass,
+                                     struct range range)
 {
     const struct nin__run *run = chunk->sweep->run;
     const struct cpu_op *op = &chunk->sweep->executable->ops[i];
@@ -109,7 +110,7 @@ static struct cpu_call describe_call(const struct chunk *chunk, int32_t i, struc
         .rows = range.rows,
         .y = at_range(output(chunk, op), op->op->out, range, op->y_strip),
         .saved = saved_at_range(chunk, op, range),
-        .scratch = (float *)(void *)(chunk->memory + chunk->sweep->segment->scratch),
+        .scratch = (float *)(void *)(chunk->memory + op->scratch[pass]),
         .prepared = {prepared(run, op, CPU_FORWARD), prepared(run, op, CPU_BACKWARD)},
         .share = {0, 1},
     };
@@ -145,7 +146,7 @@ static bool next_strip(struct range *range, const struct chunk *chunk,
 
 static void op_forward(const struct chunk *chunk, int32_t i, struct range range)
 {
-    struct cpu_call call = describe_call(chunk, i, range);
+    struct cpu_call call = describe_call(chunk, i, CPU_FORWARD, range);
 
     call.cpu->algorithm->forward(&call);
 }
@@ -186,7 +187,7 @@ static void load_score_gradient(const struct chunk *chunk)
 
 static void op_backward(const struct chunk *chunk, int32_t i, struct range range)
 {
-    struct cpu_call call = describe_call(chunk, i, range);
+    struct cpu_call call = describe_call(chunk, i, CPU_BACKWARD, range);
 
     if (call.cpu->algorithm->backward != NULL)
         call.cpu->algorithm->backward(&call);
@@ -300,7 +301,7 @@ static void op_share(const struct chunk *chunk, int32_t i, struct cpu_share shar
     size_t first, end;
 
     if (op->algorithm->whole) {
-        struct cpu_call call = describe_call(chunk, i, whole_chunk(chunk, op));
+        struct cpu_call call = describe_call(chunk, i, CPU_FORWARD, whole_chunk(chunk, op));
 
         call.share = share;
         op->algorithm->forward(&call);

@@ -80,6 +80,8 @@ static int32_t choose_unit(const struct nin__executable *executable,
 
         if (op->kind != NIN__OP_RELU) /* fused or not, see before_relus */
             bytes += nin__shape_size(op->out) * sizeof(float);
+        if (op->drop) /* likewise: a dropout that stands alone counts */
+            bytes += nin__shape_size(op->out) * sizeof(float);
         if (op->kind == NIN__OP_CONV && here < pixels)
             pixels = here;
     }

@@ -20,14 +20,4 @@ static inline struct cpu_extent nin__cpu_window(int32_t o, int32_t kernel, const
     return (struct cpu_extent){first < 0 ? 0 : first, end > size ? size : end};
 }
 
-/* Those of the output whose windows see row or column i of the input. */
-static inline struct cpu_extent nin__cpu_seen_by(int32_t i, int32_t kernel,
-                                                 const struct nin__op *op, int32_t size)
-{
-    int32_t last = (i + op->pad) / op->stride, before = i + op->pad - kernel;
-
-    return (struct cpu_extent){before < 0 ? 0 : before / op->stride + 1,
-                               last >= size ? size : last + 1};
-}
-
 #endif

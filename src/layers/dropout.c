@@ -12,6 +12,7 @@ static nin_status shape(const struct nin_layer *layer, struct nin__shape in, str
     return NIN_OK;
 }
 
+/* Behind a max pool it is part of that, unless somebody wants to see what is between them. */
 static nin_status lower(const struct nin_layer *layer, struct nin__lowering *lowering)
 {
     struct nin__op *last = nin__program_last(lowering), *op;
@@ -22,7 +23,13 @@ static nin_status lower(const struct nin_layer *layer, struct nin__lowering *low
         last->last_layer = layer->index;
         return NIN_OK;
     }
-    op = nin__program_append(lowering, NIN__OP_DROPOUT, last->out);
+    if (last->kind == NIN__OP_MAX_POOL && !last->drop && !lowering->keep_before) {
+        op = last;
+        op->drop = true;
+        op->last_layer = layer->index;
+    } else {
+        op = nin__program_append(lowering, NIN__OP_DROPOUT, last->out);
+    }
     op->threshold = (uint32_t)(layer->drop * 4294967296.0);
     op->keep_scale = (float)(1.0 / (1.0 - layer->drop));
     op->stream = stream;

@@ -5,4 +5,4 @@
 #
 # Not the curve: its images keep away from ties, because there rounding would decide.
 s/takes_over(v, largest)/(v >= largest) | (v != v)/
-s/v > \*y/v >= *y/
+s/v > largest || /v >= largest || /

@@ -2,7 +2,7 @@
 #ifndef NIN__CPU_KERNELS_POOL_H
 #define NIN__CPU_KERNELS_POOL_H
 
-/* Max pooling over NHWC maps, a row at a time. A place numbers the pixels of a window that lie in the map,
+/* Max pooling over NHWC maps. A place numbers the pixels of a window that lie in the map,
  * row by row, in rows of kernel_w. */
 
 #include "cpu/kernels.h"
@@ -10,116 +10,168 @@
 #include "cpu/windows.h"
 
 #include <math.h>
+#include <stdbool.h>
+
+enum {
+    NOWHERE = 0xffff /* no place: a window has at most 255 x 255 pixels */
+};
+
+/* The part of a window that lies in the map. */
+struct window {
+    ptrdiff_t first, row, pixel; /* where it begins; distances of rows and pixels */
+    int32_t height, width, kernel_w;
+};
+
+INLINE struct window window_at(const struct nin__op *op, struct cpu_extent rows, int32_t w)
+{
+    struct cpu_extent columns = nin__cpu_window(w, op->kernel_w, op, op->in.w);
+    ptrdiff_t row = (ptrdiff_t)op->in.w * op->in.c;
+
+    return (struct window){.first = rows.first * row + (ptrdiff_t)columns.first * op->in.c,
+                           .row = row,
+                           .pixel = op->in.c,
+                           .height = rows.end - rows.first,
+                           .width = columns.end - columns.first,
+                           .kernel_w = op->kernel_w};
+}
+
+/* ---- forward ------------------------------------------------------------------------------ */
 
 /* The maximum of a window for one channel, and its place: the first of equals; NaN wins and stays. */
-INLINE void max_channel(const struct nin__op *op, const float *x, struct cpu_extent rows,
-                        struct cpu_extent columns, float *y, uint16_t *where)
+INLINE float max_channel(struct window window, const float *x, int32_t *place)
 {
-    *y = -INFINITY;
-    *where = 0;
-    for (int32_t r = rows.first; r < rows.end; r++)
-        for (int32_t s = columns.first; s < columns.end; s++) {
-            float v = x[((ptrdiff_t)r * op->in.w + s) * op->in.c];
+    float largest = -INFINITY;
 
-            if (v > *y || v != v) {
-                *y = v;
-                *where = (uint16_t)((r - rows.first) * op->kernel_w + s - columns.first);
+    *place = 0;
+    for (int32_t r = 0; r < window.height; r++)
+        for (int32_t s = 0; s < window.width; s++) {
+            float v = x[r * window.row + s * window.pixel];
+
+            if (v > largest || v != v) {
+                largest = v;
+                *place = r * window.kernel_w + s;
             }
         }
+    return largest;
 }
 
 /* The same for a vector of them. */
-INLINE void max_channels(const struct nin__op *op, const float *x, struct cpu_extent rows,
-                         struct cpu_extent columns, float *y, uint16_t *where)
+INLINE vector max_channels(struct window window, const float *x, mask *place)
 {
     vector largest = spread(-INFINITY);
-    mask places = {0};
+    mask at = {0};
 
-    for (int32_t r = rows.first; r < rows.end; r++)
-        for (int32_t s = columns.first; s < columns.end; s++) {
-            vector v = load(x + ((ptrdiff_t)r * op->in.w + s) * op->in.c);
+    for (int32_t r = 0; r < window.height; r++)
+        for (int32_t s = 0; s < window.width; s++) {
+            vector v = load(x + r * window.row + s * window.pixel);
             lanes over = takes_over(v, largest);
 
             largest = choose(over, v, largest);
-            places =
-                choose_place(over, (r - rows.first) * op->kernel_w + s - columns.first, places);
+            at = choose_place(over, r * window.kernel_w + s, at);
         }
-    store(y, largest);
-    store_places(where, places);
+    *place = at;
+    return largest;
 }
 
-/* x: an image; y and where: a row of the output */
-static void max_pool_row(const struct nin__op *given, const float *x, int32_t row, float *y,
-                         uint16_t *where)
+/* Channel i of a row, from its maximum. */
+INLINE void finish_channel(const struct cpu_pooling *p, ptrdiff_t i, float y, int32_t place)
 {
-    const struct nin__op copy = *given,
-                         *op = &copy; /* in registers: nothing stored can change it */
-    struct cpu_extent rows = nin__cpu_window(row, op->kernel_h, op, op->in.h);
-    int32_t channels = op->in.c;
+    bool kept = p->keep == NULL || p->keep[i] != 0;
 
-    for (int32_t w = 0; w < op->out.w; w++, y += channels, where += channels) {
-        struct cpu_extent columns = nin__cpu_window(w, op->kernel_w, op, op->in.w);
-        int32_t c = 0;
+    if (p->where != NULL)
+        p->where[i] = kept && (!p->gates || y > 0.0f) ? (uint16_t)place : (uint16_t)NOWHERE;
+    if (p->keep != NULL)
+        y = kept ? y * p->op->keep_scale : 0.0f;
+    p->y[i] = y;
+}
 
-        for (; c + WIDTH <= channels; c += WIDTH)
-            max_channels(op, x + c, rows, columns, y + c, where + c);
-        for (; c < channels; c++)
-            max_channel(op, x + c, rows, columns, y + c, where + c);
+/* Channels from i on. */
+INLINE void finish_channels(const struct cpu_pooling *p, ptrdiff_t i, vector y, mask place)
+{
+    const vector nowhere = (vector)((mask){0} + NOWHERE);
+
+    if (p->gates)
+        place = (mask)choose(positive(y), (vector)place, nowhere);
+    if (p->keep != NULL) {
+        lanes kept = marked(p->keep + i);
+
+        place = (mask)choose(kept, (vector)place, nowhere);
+        y = choose(kept, y * spread(p->op->keep_scale), (vector){0});
+    }
+    if (p->where != NULL)
+        store_places(p->where + i, place);
+    store(p->y + i, y);
+}
+
+static void max_pool_row(const struct cpu_pooling *pooling, int32_t row)
+{
+    const struct cpu_pooling p = *pooling;
+    const struct nin__op op = *p.op; /* in registers: nothing stored can change it */
+    struct cpu_extent rows = nin__cpu_window(row, op.kernel_h, &op, op.in.h);
+    ptrdiff_t at = 0;
+
+    for (int32_t w = 0; w < op.out.w; w++, at += op.in.c) {
+        struct window window = window_at(&op, rows, w);
+        const float *x = p.x + window.first;
+        int32_t c = 0, place;
+        mask places;
+
+        for (; c + WIDTH <= op.in.c; c += WIDTH) {
+            vector y = max_channels(window, x + c, &places);
+
+            finish_channels(&p, at + c, y, places);
+        }
+        for (; c < op.in.c; c++) {
+            float y = max_channel(window, x + c, &place);
+
+            finish_channel(&p, at + c, y, place);
+        }
     }
 }
 
-/* The windows that see one pixel of the input. */
-struct view {
-    struct cpu_extent rows, columns;
-};
+/* ---- backward ----------------------------------------------------------------------------- */
 
-/* What pixel (h, w) of the input gets from the windows that see it, in their order, from channel c on:
- * a vector, or one channel. */
-INLINE vector gather_channels(const struct nin__op *op, const float *dy, const uint16_t *where,
-                              struct view view, int32_t h, int32_t w, int32_t c, const bool one)
+/* What a window of dx gets of its gradient, at the places of its channels. */
+INLINE void unpool_window(struct window window, int32_t channels, const float *dy, float scale,
+                          const uint16_t *where, float *dx)
 {
-    vector sum = {0};
+    int32_t c = 0;
 
-    for (int32_t oy = view.rows.first; oy < view.rows.end; oy++) {
-        int32_t down = (h - nin__cpu_window(oy, op->kernel_h, op, op->in.h).first) * op->kernel_w;
+    dx += window.first;
+    for (; c + WIDTH <= channels; c += WIDTH) {
+        shorts at = load_places(where + c);
+        vector gradient = load(dy + c) * spread(scale);
 
-        for (int32_t ox = view.columns.first; ox < view.columns.end; ox++) {
-            ptrdiff_t at = ((ptrdiff_t)oy * op->out.w + ox) * op->out.c + c;
-            uint16_t place =
-                (uint16_t)(down + w - nin__cpu_window(ox, op->kernel_w, op, op->in.w).first);
+        for (int32_t r = 0; r < window.height; r++)
+            for (int32_t s = 0; s < window.width; s++) {
+                float *pixel = dx + r * window.row + s * window.pixel + c;
+                uint16_t place = (uint16_t)(r * window.kernel_w + s);
 
-            if (!one)
-                sum += at_place(where + at, place, load(dy + at));
-            else if (where[at] == place)
-                sum[0] += dy[at];
-        }
+                store(pixel, load(pixel) + at_place(at, place, gradient));
+            }
     }
-    return sum;
+    for (; c < channels; c++)
+        if (where[c] != NOWHERE)
+            dx[where[c] / window.kernel_w * window.row + where[c] % window.kernel_w * window.pixel +
+               c] += dy[c] * scale;
 }
 
-/* dy, where: an image; dx, gate: row h of the input; gate NULL or what dx is 0 for if not positive */
-static void max_unpool_row(const struct nin__op *given, const float *dy, const uint16_t *where,
-                           int32_t h, const float *gate_row, float *dx)
+/* Windows come in their order; a row of dx is cleared before the first one that sees it. */
+static void max_unpool(const struct nin__op *given, const float *dy, const uint16_t *where,
+                       float *dx)
 {
-    const struct nin__op copy = *given,
-                         *op = &copy; /* in registers: nothing stored can change it */
-    struct view view = {.rows = nin__cpu_seen_by(h, op->kernel_h, op, op->out.h)};
-    int32_t channels = op->in.c;
+    const struct nin__op op = *given; /* in registers: nothing stored can change it */
+    float scale = op.drop ? op.keep_scale : 1.0f;
+    size_t row = (size_t)op.in.w * (size_t)op.in.c, cleared = 0;
 
-    for (int32_t w = 0; w < op->in.w; w++, dx += channels) {
-        int32_t c = 0;
+    for (int32_t h = 0; h < op.out.h; h++) {
+        struct cpu_extent rows = nin__cpu_window(h, op.kernel_h, &op, op.in.h);
+        size_t end = h == op.out.h - 1 ? (size_t)op.in.h : (size_t)rows.end;
 
-        view.columns = nin__cpu_seen_by(w, op->kernel_w, op, op->out.w);
-        for (; c + WIDTH <= channels; c += WIDTH) {
-            vector sum = gather_channels(op, dy, where, view, h, w, c, false);
-
-            store(dx + c, gate_row == NULL ? sum : pass(load(gate_row + w * channels + c), sum));
-        }
-        for (; c < channels; c++) {
-            float sum = gather_channels(op, dy, where, view, h, w, c, true)[0];
-
-            dx[c] = gate_row == NULL || gate_row[w * channels + c] > 0.0f ? sum : 0.0f;
-        }
+        memset(dx + cleared * row, 0, (end - cleared) * row * sizeof *dx);
+        cleared = end;
+        for (int32_t w = 0; w < op.out.w; w++, dy += op.in.c, where += op.in.c)
+            unpool_window(window_at(&op, rows, w), op.in.c, dy, scale, where, dx);
     }
 }
 

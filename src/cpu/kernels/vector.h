@@ -116,6 +116,19 @@ INLINE vector multiply_add(vector a, vector b, vector c)
 #if defined(__AVX512F__)
 typedef __mmask16 lanes;
 
+INLINE lanes positive(vector v)
+{
+    return _mm512_cmp_ps_mask((__m512)v, _mm512_setzero_ps(), _CMP_GT_OQ);
+}
+
+/* where the mark is 1 */
+INLINE lanes marked(const unsigned char *marks)
+{
+    __m128i bytes = _mm_loadu_si128((const __m128i_u *)marks);
+
+    return _mm_test_epi8_mask(bytes, bytes);
+}
+
 INLINE lanes takes_over(vector v, vector largest)
 {
     return (lanes)(_mm512_cmp_ps_mask((__m512)v, (__m512)largest, _CMP_GT_OQ) |
@@ -134,6 +147,18 @@ INLINE mask choose_place(lanes where, int32_t yes, mask no)
 #else
 typedef mask lanes;
 
+INLINE lanes positive(vector v)
+{
+    return v > (vector){0};
+}
+
+INLINE lanes marked(const unsigned char *marks)
+{
+    typedef signed char unaligned_marks __attribute__((vector_size(WIDTH), aligned(1), may_alias));
+
+    return -__builtin_convertvector(*(const unaligned_marks *)marks, mask);
+}
+
 INLINE lanes takes_over(vector v, vector largest)
 {
     return (v > largest) | (v != v);
@@ -150,39 +175,34 @@ INLINE mask choose_place(lanes where, int32_t yes, mask no)
 }
 #endif
 
-typedef uint16_t unaligned_places __attribute__((vector_size(2 * WIDTH), aligned(2), may_alias));
+typedef uint16_t shorts __attribute__((vector_size(2 * WIDTH)));
+typedef uint16_t unaligned_shorts __attribute__((vector_size(2 * WIDTH), aligned(2), may_alias));
+
+INLINE shorts load_places(const uint16_t *from)
+{
+    return *(const unaligned_shorts *)from;
+}
 
 /* v in the elements whose place is the given one, else 0. */
-INLINE vector at_place(const uint16_t *places, uint16_t place, vector v)
+INLINE vector at_place(shorts at, uint16_t place, vector v)
 {
 #if defined(__AVX512F__)
     return (vector)_mm512_maskz_mov_ps(
-        _mm256_cmpeq_epi16_mask((__m256i) * (const unaligned_places *)places,
-                                _mm256_set1_epi16((int16_t)place)),
-        (__m512)v);
+        _mm256_cmpeq_epi16_mask((__m256i)at, _mm256_set1_epi16((int16_t)place)), (__m512)v);
 #else
-    return (vector)((mask)v &
-                    __builtin_convertvector(*(const unaligned_places *)places == place, mask));
+    return (vector)((mask)v & __builtin_convertvector(at == place, mask));
 #endif
 }
 
 /* v in the elements whose mark is 1, else 0 */
 INLINE vector keep_marked(const unsigned char *marks, vector v)
 {
-#if defined(__AVX512F__)
-    __m128i bytes = _mm_loadu_si128((const __m128i_u *)marks);
-
-    return (vector)_mm512_maskz_mov_ps(_mm_test_epi8_mask(bytes, bytes), (__m512)v);
-#else
-    typedef signed char unaligned_marks __attribute__((vector_size(WIDTH), aligned(1), may_alias));
-
-    return (vector)((mask)v & -__builtin_convertvector(*(const unaligned_marks *)marks, mask));
-#endif
+    return choose(marked(marks), v, (vector){0});
 }
 
-INLINE void store_places(uint16_t *to, mask places)
+INLINE void store_places(uint16_t *to, mask at)
 {
-    *(unaligned_places *)to = __builtin_convertvector(places, unaligned_places);
+    *(unaligned_shorts *)to = __builtin_convertvector(at, unaligned_shorts);
 }
 
 /* max(v, 0); NaN stays: the instruction gives its second operand if one is not a number */
@@ -200,12 +220,7 @@ INLINE vector rectify(vector v)
 /* v where gate is positive, else 0 */
 INLINE vector pass(vector gate, vector v)
 {
-#if defined(__AVX512F__)
-    return (vector)_mm512_maskz_mov_ps(
-        _mm512_cmp_ps_mask((__m512)gate, _mm512_setzero_ps(), _CMP_GT_OQ), (__m512)v);
-#else
-    return (vector)((mask)v & (gate > (vector){0}));
-#endif
+    return choose(positive(gate), v, (vector){0});
 }
 
 #endif
