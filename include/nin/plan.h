@@ -39,13 +39,17 @@ typedef enum {
     NIN_PRECISION_INT32 = 0x7fffffff
 } nin_precision;
 
-/* How convolutions are computed on a CPU. Winograd's minimal filtering (Lavin and Gray 2015) serves 5x5 and
- * 3x3 kernels of stride 1, as F(4x4, 5x5) and, whichever costs less, F(4x4, 3x3) or F(6x6, 3x3), forward and
- * for both gradients; for any number of channels the root mean square of its errors, relative to
- * that of the result, is at most 5e-6 for outputs and gradients of the data and 1e-5 for gradients of
- * weights (mostly 1e-6), where direct convolution has 1e-7 to 1e-6. */
+/* How convolutions are computed on a CPU. The root mean square of their errors, relative to that of the result:
+ *
+ * - direct convolution and OpenBLAS: 1e-7 to 1e-6;
+ * - Winograd's minimal filtering (Lavin and Gray 2015), which serves 5x5 and 3x3 kernels of stride 1 as F(4x4,
+ *   5x5) and, whichever costs less, F(4x4, 3x3) or F(6x6, 3x3), forward and for both gradients: at most 5e-6
+ *   for outputs and gradients of the data and 1e-5 for gradients of weights, for any number of channels
+ *   (mostly 1e-6 to 4e-6);
+ * - Fourier transforms of whole planes, which serve the same kernels where a plane and its padding have no more
+ *   than 16x16 pixels: 2e-7 to 6e-7; gradients of weights are left to Winograd's. */
 typedef enum {
-    NIN_ALGORITHM_AUTO = 0,     /* winograd where a rule of shapes says that it pays, else direct */
+    NIN_ALGORITHM_AUTO = 0,     /* winograd, fft or direct, by a rule of shapes alone */
     NIN_ALGORITHM_GEMM = 1,     /* im2col and matrix products by OpenBLAS */
     NIN_ALGORITHM_DIRECT = 2,   /* windows summed as they stand: the most exact */
     NIN_ALGORITHM_WINOGRAD = 3, /* minimal filtering wherever it fits, else direct */

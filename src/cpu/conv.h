@@ -67,4 +67,12 @@ int64_t nin__cpu_winograd_cost(const struct nin__op *op);
 bool nin__cpu_fft_fits(const struct nin__op *op);
 int64_t nin__cpu_fft_cost(const struct nin__op *op);
 
+/* The gradient of the weights by Winograd's tiles, which other algorithms may take too: what it needs, a range
+ * of images (with what backward begins with), and finish. */
+void nin__cpu_winograd_declare_weights(struct cpu_need *need, const struct cpu_op *cpu,
+                                       int32_t unit);
+void nin__cpu_winograd_add_weights(const struct cpu_call *call);
+void nin__cpu_winograd_finish(const struct cpu_op *cpu, const float *lane, float *gradient,
+                              bool accumulate, struct cpu_share share);
+
 #endif

@@ -2,12 +2,14 @@
 /* Convolution of whole planes by the Fourier transform of 16x16 pixels (kernels/fft.h), stride 1. With X, W and
  * DY the transforms of the input, of the kernel (tap a at place pad - a) and of the gradient of the output,
  *
- *     Y  = sum over C  of X * W           DX = sum over OC of DY * conj(W)
- *     DW = sum over images of conj(X) * DY
+ *     Y = sum over C of X * W        DX = sum over OC of DY * conj(W)
  *
  * so at each of the 4 real and 126 complex points there is one matrix product over the images of a chunk.
  * A plane of 14x14 pixels and a kernel of 5x5 take 508 multiplications for each pair of channels where
- * Winograd's tiles take 900 and windows 4900, with the rounding errors of direct sums. */
+ * Winograd's tiles take 900 and windows 4900, with the rounding errors of direct sums.
+ *
+ * The gradient of the weights is left to Winograd's tiles: each chunk goes through all of its sums, and those at
+ * 256 values are four times as large. They take fewer multiplications and more time. */
 #include "cpu/conv.h"
 
 #include <string.h>
@@ -28,13 +30,12 @@ static bool dimension_fits(int32_t in, int32_t out, int32_t kernel, int32_t pad)
 
 bool nin__cpu_fft_fits(const struct nin__op *op)
 {
-    return op->kernel_h == op->kernel_w && op->kernel_h > 1 && op->stride == 1 &&
-           op->kernel_h <= FFT_MAX_KERNEL && op->pad < op->kernel_h &&
+    return nin__cpu_winograd_fits(op) &&
            dimension_fits(op->in.h, op->out.h, op->kernel_h, op->pad) &&
            dimension_fits(op->in.w, op->out.w, op->kernel_w, op->pad);
 }
 
-/* Products of an image, in any pass. */
+/* Products of an image, forward or for its gradient. */
 static int64_t count_products(const struct nin__op *op)
 {
     return (FFT_REAL + 4 * FFT_COMPLEX) * (int64_t)op->in.c * op->out.c;
@@ -44,7 +45,7 @@ static struct cpu_work work(const struct cpu_op *cpu)
 {
     int64_t products = count_products(cpu->op);
 
-    return (struct cpu_work){products, products, products};
+    return (struct cpu_work){products, nin__cpu_conv_winograd.work(cpu).weights, products};
 }
 
 int64_t nin__cpu_fft_cost(const struct nin__op *op)
@@ -62,41 +63,36 @@ int64_t nin__cpu_fft_cost(const struct nin__op *op)
 struct values {
     float *real, *complex;
     ptrdiff_t real_slab, complex_slab;
-    int32_t images, channels, parts;
+    int32_t images, channels;
 };
+
+static ptrdiff_t slab_of(int32_t images, int32_t channels, int32_t parts)
+{
+    return (ptrdiff_t)images * channels * parts + NIN__ALIGNMENT / (ptrdiff_t)sizeof(float);
+}
 
 static struct values lay_values(float *base, int32_t images, int32_t channels, int32_t parts)
 {
-    static const ptrdiff_t LINE = NIN__ALIGNMENT / (ptrdiff_t)sizeof(float);
-    struct values v = {.real = base, .images = images, .channels = channels, .parts = parts};
+    ptrdiff_t real = slab_of(images, channels, 1);
 
-    v.real_slab = (ptrdiff_t)images * channels + LINE;
-    v.complex_slab = (ptrdiff_t)images * parts * channels + LINE;
-    v.complex = base + FFT_REAL * v.real_slab;
-    return v;
+    return (struct values){.real = base,
+                           .complex = base + FFT_REAL * real,
+                           .real_slab = real,
+                           .complex_slab = slab_of(images, channels, parts),
+                           .images = images,
+                           .channels = channels};
 }
 
 static size_t values_floats(int32_t images, int32_t channels, int32_t parts)
 {
-    struct values v = lay_values(NULL, images, channels, parts);
-
-    return nin__cpu_align_floats((size_t)(FFT_REAL * v.real_slab + FFT_COMPLEX * v.complex_slab));
+    return nin__cpu_align_floats((size_t)(FFT_REAL * slab_of(images, channels, 1) +
+                                          FFT_COMPLEX * slab_of(images, channels, parts)));
 }
 
-static size_t largest(size_t a, size_t b)
+/* Scratch of a pass from a plane of so many channels: data, then a block's products. */
+static size_t scratch_floats(int32_t images, int32_t channels)
 {
-    return a > b ? a : b;
-}
-
-/* Scratch: what belongs to x, then what belongs to dy; products take the place of what is done with. */
-static size_t input_floats(const struct nin__op *op, int32_t images)
-{
-    return largest(values_floats(images, op->in.c, 4), values_floats(images, BLOCK_COLUMNS, 2));
-}
-
-static size_t output_floats(const struct nin__op *op, int32_t images)
-{
-    return largest(values_floats(images, op->out.c, 4), values_floats(images, BLOCK_COLUMNS, 2));
+    return values_floats(images, channels, 4) + values_floats(images, BLOCK_COLUMNS, 2);
 }
 
 static int32_t block_of(int32_t first, int32_t columns)
@@ -119,29 +115,21 @@ static size_t weight_floats(const struct cpu_op *cpu, int32_t depth, int32_t col
     return floats;
 }
 
-/* Sums of a lane: [real point][C][OC padded], [complex point][C][2][OC padded], then db. */
-static size_t point_floats(const struct cpu_op *cpu)
-{
-    return (size_t)cpu->op->in.c * (size_t)nin__cpu_padded(cpu, cpu->op->out.c);
-}
-
-static size_t sum_floats(const struct cpu_op *cpu)
-{
-    return (FFT_REAL + 2 * FFT_COMPLEX) * point_floats(cpu);
-}
-
 static void declare(struct cpu_need *need, const struct cpu_op *cpu, int32_t unit)
 {
     const struct nin__op *op = cpu->op;
     int32_t images = unit < PASS_IMAGES ? unit : PASS_IMAGES;
+    int32_t channels = cpu->wants_dx && op->out.c > op->in.c ? op->out.c : op->in.c;
+    size_t scratch = scratch_floats(images, channels) * sizeof(float);
 
+    nin__cpu_winograd_declare_weights(need, cpu, unit);
+    if (need->scratch < scratch)
+        need->scratch = scratch;
     need->form[CPU_FORWARD] = CPU_FORM_FOURIER;
     need->form[CPU_BACKWARD] = CPU_FORM_FOURIER_CONJUGATE;
     need->prepared[CPU_FORWARD] = weight_floats(cpu, op->in.c, op->out.c) * sizeof(float);
     if (cpu->wants_dx)
         need->prepared[CPU_BACKWARD] = weight_floats(cpu, op->out.c, op->in.c) * sizeof(float);
-    need->scratch = (input_floats(op, images) + output_floats(op, images)) * sizeof(float);
-    need->lane = (sum_floats(cpu) + (size_t)nin__cpu_padded(cpu, op->out.c)) * sizeof(float);
 }
 
 /* ---- maps --------------------------------------------------------------------------------- */
@@ -196,7 +184,7 @@ static void map_outputs(const struct cpu_kernels *kernels, const struct values *
     }
 }
 
-/* ---- forward and data --------------------------------------------------------------------- */
+/* ---- forward and backward ----------------------------------------------------------------- */
 
 /* At each point: products (rows x columns) = data (rows x depth) * weights; complex ones have twice the rows
  * and twice the depth. */
@@ -230,21 +218,26 @@ static void multiply_points(const struct cpu_kernels *kernels, const struct valu
     }
 }
 
-/* From data at the points to o, a block of columns at a time; room holds a block's products. */
-static void convolve(const struct cpu_call *call, const struct values *data, const float *weights,
-                     float *room, const struct outputs *o)
+/* The convolution of so many images x to o, a block of columns at a time. */
+static void convolve(const struct cpu_call *call, int32_t images, const float *x,
+                     struct nin__shape plane, const float *weights, const struct outputs *o)
 {
     const struct cpu_kernels *kernels = call->cpu->kernels;
+    struct values data = lay_values(call->scratch, images, plane.c, 4);
+    float *room = call->scratch + values_floats(images, plane.c, 4);
     size_t first, end;
 
     nin__cpu_share_range(call->share, (size_t)o->plane.c, BLOCK_COLUMNS, &first, &end);
-    weights += first / BLOCK_COLUMNS * block_floats(call->cpu, data->channels, BLOCK_COLUMNS);
+    if (first == end)
+        return;
+    map_data(kernels, &data, x, plane);
+    weights += first / BLOCK_COLUMNS * block_floats(call->cpu, plane.c, BLOCK_COLUMNS);
     for (int32_t n = (int32_t)first; n < (int32_t)end; n += BLOCK_COLUMNS) {
-        struct values products = lay_values(room, data->images, block_of(n, o->plane.c), 2);
+        struct values products = lay_values(room, images, block_of(n, o->plane.c), 2);
 
-        multiply_points(kernels, data, weights, &products);
+        multiply_points(kernels, &data, weights, &products);
         map_outputs(kernels, &products, o, n);
-        weights += block_floats(call->cpu, data->channels, products.channels);
+        weights += block_floats(call->cpu, plane.c, products.channels);
     }
 }
 
@@ -262,74 +255,19 @@ static bool next_pass(struct pass *pass, const struct cpu_call *call)
     return pass->images > 0;
 }
 
-static struct values map_input(const struct cpu_call *call, const struct pass *pass)
-{
-    const struct nin__op *op = call->op;
-    struct values v = lay_values(call->scratch, pass->images, op->in.c, 4);
-
-    map_data(call->cpu->kernels, &v, call->x + (size_t)pass->first * nin__shape_size(op->in),
-             op->in);
-    return v;
-}
-
 static void forward(const struct cpu_call *call)
 {
     const struct nin__op *op = call->op;
     struct pass pass = {0};
 
     while (next_pass(&pass, call)) {
-        struct values x = map_input(call, &pass);
+        size_t in = (size_t)pass.first * nin__shape_size(op->in);
         struct outputs y = {.y = call->y + (size_t)pass.first * nin__shape_size(op->out),
                             .bias = nin__cpu_bias(call),
                             .relu = op->relu,
                             .plane = op->out};
 
-        convolve(call, &x, call->prepared[CPU_FORWARD],
-                 call->scratch + input_floats(op, pass.images), &y);
-    }
-}
-
-/* ---- backward ----------------------------------------------------------------------------- */
-
-/* At each point: sums (C x OC) += x' * dy. With the rows re and im of x, and [re | -im] and [im | re] of dy,
- * complex ones become [re | -im] of conj(x) * dy. */
-static void add_weights(const struct cpu_call *call, const struct values *x,
-                        const struct values *dy, bool fresh)
-{
-    const struct cpu_kernels *kernels = call->cpu->kernels;
-    int32_t padded = nin__cpu_padded(call->cpu, dy->channels);
-    struct cpu_outer outer = {.c = call->lane,
-                              .fresh = fresh,
-                              .groups = 1,
-                              .rows = x->images,
-                              .depth = x->channels,
-                              .columns = dy->channels,
-                              .a_row = x->channels,
-                              .b_row = dy->channels,
-                              .c_row = padded,
-                              .a_ahead = x->real_slab,
-                              .b_ahead = dy->real_slab};
-
-    for (int32_t p = 0; p < FFT_REAL; p++, outer.c += point_floats(call->cpu)) {
-        outer.a = x->real + p * x->real_slab;
-        outer.b = dy->real + p * dy->real_slab;
-        kernels->add_outer(&outer);
-    }
-    outer.rows *= 2;
-    outer.a_row *= 2;
-    outer.b_row *= 2;
-    outer.c_row *= 2;
-    outer.a_ahead = x->complex_slab;
-    outer.b_ahead = dy->complex_slab;
-    for (int32_t p = 0; p < FFT_COMPLEX; p++, outer.c += 2 * point_floats(call->cpu)) {
-        struct cpu_outer half = outer;
-
-        half.a = x->complex + p * x->complex_slab;
-        half.b = dy->complex + p * dy->complex_slab;
-        kernels->add_outer(&half);
-        half.b += dy->channels;
-        half.c += padded;
-        kernels->add_outer(&half);
+        convolve(call, pass.images, call->x + in, op->in, call->prepared[CPU_FORWARD], &y);
     }
 }
 
@@ -338,25 +276,18 @@ static void backward(const struct cpu_call *call)
     const struct nin__op *op = call->op;
     struct pass pass = {0};
 
-    nin__cpu_begin_backward(call, call->lane + sum_floats(call->cpu));
-    while (next_pass(&pass, call)) {
-        struct values x = map_input(call, &pass);
-        struct values dy =
-            lay_values(call->scratch + input_floats(op, pass.images), pass.images, op->out.c, 4);
+    nin__cpu_winograd_add_weights(call);
+    while (call->dx != NULL && next_pass(&pass, call)) {
         size_t in = (size_t)pass.first * nin__shape_size(op->in);
-        struct outputs dx = {.y = call->dx == NULL ? NULL : call->dx + in,
-                             .gate = call->cpu->gate_dx ? call->x + in : NULL,
-                             .plane = op->in};
+        size_t out = (size_t)pass.first * nin__shape_size(op->out);
+        struct outputs dx = {
+            .y = call->dx + in, .gate = call->cpu->gate_dx ? call->x + in : NULL, .plane = op->in};
 
-        map_data(call->cpu->kernels, &dy, call->dy + (size_t)pass.first * nin__shape_size(op->out),
-                 op->out);
-        add_weights(call, &x, &dy, call->fresh && pass.first == 0);
-        if (call->dx != NULL)
-            convolve(call, &dy, call->prepared[CPU_BACKWARD], call->scratch, &dx);
+        convolve(call, pass.images, call->dy + out, op->out, call->prepared[CPU_BACKWARD], &dx);
     }
 }
 
-/* ---- prepare and finish ------------------------------------------------------------------- */
+/* ---- prepare ------------------------------------------------------------------------------ */
 
 static void prepare(const struct cpu_op *cpu, enum cpu_pass pass, const float *parameters,
                     float *prepared, struct cpu_share share)
@@ -384,46 +315,6 @@ static void prepare(const struct cpu_op *cpu, enum cpu_pass pass, const float *p
     }
 }
 
-/* The gradient of filters first ... first + columns - 1 for one channel. */
-static void finish_filters(const struct cpu_op *cpu, const float *lane, float *gradient,
-                           bool accumulate, size_t channel, size_t first, size_t columns)
-{
-    const struct nin__op *op = cpu->op;
-    size_t area = (size_t)op->kernel_h * (size_t)op->kernel_w, channels = (size_t)op->in.c;
-    size_t padded = (size_t)nin__cpu_padded(cpu, op->out.c), points = point_floats(cpu);
-    struct cpu_fft_sums sums = {.real = lane + channel * padded + first,
-                                .complex = lane + FFT_REAL * points + 2 * channel * padded + first,
-                                .kernel = op->kernel_h,
-                                .pad = op->pad,
-                                .columns = (int32_t)columns,
-                                .real_slab = (ptrdiff_t)points,
-                                .complex_slab = (ptrdiff_t)(2 * points),
-                                .imaginary = (ptrdiff_t)padded};
-    float dw[FFT_MAX_KERNEL * FFT_MAX_KERNEL * 16]; /* [tap][width], for the widest */
-
-    cpu->kernels->fft_weight_gradient(dw, &sums);
-    for (size_t i = 0; i < columns; i++)
-        for (size_t k = 0; k < area; k++)
-            nin__cpu_put(&gradient[op->weight + ((first + i) * channels + channel) * area + k],
-                         dw[k * (size_t)cpu->kernels->width + i], accumulate);
-}
-
-static void finish(const struct cpu_op *cpu, const float *lane, float *gradient, bool accumulate,
-                   struct cpu_share share)
-{
-    const struct nin__op *op = cpu->op;
-    size_t width = (size_t)cpu->kernels->width, filters = (size_t)op->out.c, first, end;
-    const float *db = lane + sum_floats(cpu);
-
-    nin__cpu_share_range(share, filters, width, &first, &end);
-    for (size_t o = first; o < end; o += width)
-        for (size_t c = 0; c < (size_t)op->in.c; c++)
-            finish_filters(cpu, lane, gradient, accumulate, c, o,
-                           end - o < width ? end - o : width);
-    for (size_t o = first; op->bias != NIN__NO_PARAMETER && o < end; o++)
-        nin__cpu_put(&gradient[op->bias + o], db[o], accumulate);
-}
-
 const struct cpu_algorithm nin__cpu_conv_fft = {.name = "fft",
                                                 .gates = true,
                                                 .whole = true,
@@ -431,5 +322,5 @@ const struct cpu_algorithm nin__cpu_conv_fft = {.name = "fft",
                                                 .prepare = prepare,
                                                 .forward = forward,
                                                 .backward = backward,
-                                                .finish = finish,
+                                                .finish = nin__cpu_winograd_finish,
                                                 .work = work};

@@ -36,7 +36,6 @@ const struct cpu_kernels nin__cpu_kernels_baseline = {
     .fft_data = fft_data,
     .fft_output = fft_output,
     .fft_weights = fft_weights,
-    .fft_weight_gradient = fft_weight_gradient,
     .max_pool_row = max_pool_row,
     .max_unpool = max_unpool,
     .mask_blocks = mask_blocks,

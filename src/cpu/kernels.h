@@ -95,8 +95,7 @@ struct cpu_winograd_weights {
 enum {
     FFT_SIDE = 16,
     FFT_REAL = 4,
-    FFT_COMPLEX = 126,
-    FFT_MAX_KERNEL = 7
+    FFT_COMPLEX = 126
 };
 
 /* An image's rows x columns pixels x, at `real` and `complex` of each point. */
@@ -129,14 +128,6 @@ struct cpu_fft_weights {
     bool conjugate; /* for the gradient of the data */
     int32_t depth, columns;
     ptrdiff_t depth_step, column_step;
-};
-
-/* Sums of conj(x) * dy, conjugated, for at most `width` columns. */
-struct cpu_fft_sums {
-    const float *real;    /* [point * real_slab + column] */
-    const float *complex; /* [point * complex_slab + column], and `imaginary` behind it */
-    int32_t kernel, pad, columns;
-    ptrdiff_t real_slab, complex_slab, imaginary;
 };
 
 /* A row of max pooling, and of the dropout behind it. `where` is for backward: each maximum's place in its
@@ -184,9 +175,6 @@ struct cpu_kernels {
 
     /* Rows first ... end - 1 of the depth. */
     void (*fft_weights)(const struct cpu_fft_weights *weights, int32_t first, int32_t end);
-
-    /* dw[tap * width + i] */
-    void (*fft_weight_gradient)(float *dw, const struct cpu_fft_sums *sums);
 
     void (*max_pool_row)(const struct cpu_pooling *pooling, int32_t row);
 

@@ -333,31 +333,4 @@ static void fft_weights(const struct cpu_fft_weights *w, int32_t first, int32_t 
     }
 }
 
-/* dw[tap * WIDTH + i]: sums hold the product of the conjugate of x's spectrum with dy's, conjugated. */
-static void fft_weight_gradient(float *dw, const struct cpu_fft_sums *sums)
-{
-    const vector one = spread(1.0f / FFT_AREA), two = spread(2.0f / FFT_AREA);
-    vector values[FFT_AREA];
-    struct spectrum s;
-
-    for (int32_t p = 0; p < FFT_REAL; p++)
-        s.real[p] = load_channels(sums->real + p * sums->real_slab, sums->columns) * one;
-    for (int32_t p = 0; p < FFT_COMPLEX; p++) {
-        const float *from = sums->complex + p * sums->complex_slab;
-
-        s.complex[p][0] = load_channels(from, sums->columns) * two;
-        s.complex[p][1] = load_channels(from + sums->imaginary, sums->columns) * -two;
-    }
-    scatter_spectrum(values, &s);
-    for (int32_t q = 0; q < FFT_SIDE; q++)
-        fft_1d_transposed(values + q, FFT_SIDE, values + q, FFT_SIDE);
-    for (int32_t a = 0; a < sums->kernel; a++) {
-        vector row[FFT_SIDE];
-
-        fft_1d_transposed(values + tap_place(a, sums->pad) * FFT_SIDE, 1, row, 1);
-        for (int32_t b = 0; b < sums->kernel; b++)
-            store(dw + (a * sums->kernel + b) * WIDTH, row[tap_place(b, sums->pad)]);
-    }
-}
-
 #endif
