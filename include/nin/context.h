@@ -20,10 +20,14 @@ typedef struct nin_context nin_context;
 
 /* Instruction sets of an x86-64 processor that the CPU backend has kernels for. */
 typedef enum {
-    NIN_INSTRUCTIONS_AUTO = 0,     /* the best one that the processor has */
-    NIN_INSTRUCTIONS_BASELINE = 1, /* what every processor has */
-    NIN_INSTRUCTIONS_AVX2 = 2,     /* with FMA */
-    NIN_INSTRUCTIONS_AVX512 = 3,   /* F, BW, DQ and VL */
+    NIN_INSTRUCTIONS_AUTO = 0,        /* the best one that the processor has */
+    NIN_INSTRUCTIONS_BASELINE = 1,    /* what every processor has */
+    NIN_INSTRUCTIONS_AVX2 = 2,        /* with FMA */
+    NIN_INSTRUCTIONS_AVX512 = 3,      /* F, BW, DQ and VL */
+    NIN_INSTRUCTIONS_AVX512_BF16 = 4, /* AVX512 and BF16: for plans in bf16, else as AVX512 */
+    NIN_INSTRUCTIONS_AMX =
+        5, /* AVX512_BF16, AMX-TILE and AMX-BF16: likewise. The first plan that needs
+                                 them asks the kernel for tiles, once for the process */
     NIN_INSTRUCTIONS_INT32 = 0x7fffffff
 } nin_instruction_set;
 
@@ -37,8 +41,8 @@ typedef struct {
                              The bits of a run follow from it, not from the number of threads. */
     nin_instruction_set
         instructions; /* of a CPU context. NIN_INSTRUCTIONS_AUTO: what the environment
-                             variable NIN_CPU_ISA names (baseline, avx2, avx512), else the best.
-                             AVX2 and AVX-512 give the same bits, the baseline others */
+                             variable NIN_CPU_ISA names (baseline, avx2, avx512, avx512_bf16, amx),
+                             else the best. All but the baseline give the same bits in fp32 */
     int32_t reserved; /* 0 */
 } nin_context_desc;
 
