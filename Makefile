@@ -101,11 +101,13 @@ OUT      := build/$(shell printf '%s' '$(subst ','\'',$(COMMANDS))' | cksum | cu
 INSTRUCTIONS  := baseline
 ifneq ($(filter x86_64%,$(shell $(CC) -dumpmachine)),)
 INSTRUCTIONS  += avx2 avx512
-BF16_SETS     := avx512_bf16
+BF16_SETS     := avx512_bf16 amx amx_x3
 endif
 FLAGS_avx2    := -DNIN__KERNELS_AVX2 -mavx2 -mfma
 FLAGS_avx512  := -DNIN__KERNELS_AVX512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mprefer-vector-width=512
 FLAGS_avx512_bf16 := $(FLAGS_avx512) -DNIN__KERNELS_AVX512_BF16 -mavx512bf16
+FLAGS_amx     := $(FLAGS_avx512) -mavx512bf16 -mamx-tile -mamx-bf16 -DNIN__KERNELS_AMX -DNIN__KERNELS_PARTS=1
+FLAGS_amx_x3  := $(FLAGS_amx) -UNIN__KERNELS_PARTS -DNIN__KERNELS_PARTS=2
 
 HEADERS  := $(wildcard include/nin/*.h)
 LIB_C    := $(filter-out src/cpu/kernels%.c,$(wildcard src/core/*.c src/layers/*.c src/data/*.c src/file/*.c src/cpu/*.c))

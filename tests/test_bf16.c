@@ -18,10 +18,16 @@ struct table {
     int parts;
 };
 
+/* tiles_bf16.c, tiles_bf16x3.c */
+extern const struct cpu_bf16_kernels nin__test_bf16_amx, nin__test_bf16x3_amx;
+
+/* Those of AMX on a stand-in, and what this processor has. */
 static int32_t list_tables(struct table tables[4])
 {
     int32_t count = 0;
 
+    tables[count++] = (struct table){&nin__test_bf16_amx, 1};
+    tables[count++] = (struct table){&nin__test_bf16x3_amx, 2};
     if (rig_bf16(NIN_BF16) != NULL)
         tables[count++] = (struct table){rig_bf16(NIN_BF16), 1};
     if (rig_bf16(NIN_BF16X3) != NULL)
@@ -716,8 +722,10 @@ START_TEST(without_instructions_it_is_refused)
     nin_plan *plan = NULL;
 
     if (nin_context_create(&context, NIN_DESC(nin_context_desc, .threads = 1,
-                                              .instructions = refusals[_i].instructions)) != NIN_OK)
+                                              .instructions = refusals[_i].instructions)) ==
+        NIN_NO_DEVICE)
         return; /* not on this processor */
+    ck_assert_msg(context != NULL, "%s", nin_last_error());
     network = rig_network(context, RIG_SMALL);
     ASSERT_FAILS(NIN_UNSUPPORTED, refusals[_i].words,
                  nin_plan_create(&plan, network,
@@ -745,6 +753,34 @@ START_TEST(the_environment_can_refuse_it)
 }
 END_TEST
 
+/* The kernel is asked for AMX's tiles. If it refuses, whoever has named AMX is told so, and the choice of nobody
+ * is the next best. */
+START_TEST(the_kernel_is_asked_for_tiles)
+{
+    struct nin__device device = {NIN_INSTRUCTIONS_AMX, true};
+    const struct cpu_bf16_kernels *kernels = NULL;
+
+#if defined(__x86_64__)
+    if (nin__cpu_ask_for_tiles() == 0) {
+        ASSERT_OK(nin__cpu_choose_bf16(&kernels, &device, NIN_BF16X3));
+        ck_assert_ptr_eq(kernels, &nin__cpu_bf16x3_amx);
+        ASSERT_OK(nin__cpu_choose_bf16(&kernels, &device, NIN_BF16));
+        ck_assert_ptr_eq(kernels, &nin__cpu_bf16_amx);
+        return;
+    }
+    device.named = false;
+    ASSERT_OK(nin__cpu_choose_bf16(&kernels, &device, NIN_BF16));
+    ck_assert_ptr_eq(kernels, &nin__cpu_bf16_avx512);
+    ASSERT_FAILS(NIN_UNSUPPORTED, "NIN_BF16X3",
+                 nin__cpu_choose_bf16(&kernels, &device, NIN_BF16X3));
+    device.named = true;
+    ASSERT_FAILS(NIN_UNSUPPORTED, "tiles of AMX",
+                 nin__cpu_choose_bf16(&kernels, &device, NIN_BF16));
+    ck_assert_ptr_null(kernels);
+#endif
+}
+END_TEST
+
 Suite *bf16_suite(void)
 {
     Suite *suite = suite_create("bf16");
@@ -765,6 +801,7 @@ Suite *bf16_suite(void)
     tcase_add_test(plans, it_learns);
     tcase_add_loop_test(refused, without_instructions_it_is_refused, 0, REFUSALS);
     tcase_add_test(refused, the_environment_can_refuse_it);
+    tcase_add_test(refused, the_kernel_is_asked_for_tiles);
     suite_add_tcase(suite, kernels);
     suite_add_tcase(suite, plans);
     suite_add_tcase(suite, refused);

@@ -187,6 +187,7 @@ struct nin__executable {
  * precision, NULL for fp32. */
 nin_status nin__cpu_choose_instructions(struct nin__device *out, nin_instruction_set choice);
 nin_status nin__cpu_choose_kernels(const struct cpu_kernels **out, nin_instruction_set choice);
+int nin__cpu_ask_for_tiles(void); /* the kernel, once for the process; 0 or its errno */
 nin_status nin__cpu_choose_bf16(const struct cpu_bf16_kernels **out,
                                 const struct nin__device *device, nin_precision precision);
 

@@ -6,8 +6,12 @@
 
 #include "core/error.h"
 
+#include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -125,6 +129,52 @@ nin_status nin__cpu_choose_kernels(const struct cpu_kernels **out, nin_instructi
 
 /* ---- bf16 --------------------------------------------------------------------------------- */
 
+static pthread_once_t asked = PTHREAD_ONCE_INIT;
+static int answer;
+
+/* Linux lets a process use tiles only after it has asked for them, for they make signal frames larger. */
+static void ask(void)
+{
+#if defined(__x86_64__) && defined(__linux__)
+    enum {
+        ARCH_REQ_XCOMP_PERM = 0x1023,
+        XFEATURE_XTILEDATA = 18
+    };
+
+    answer = syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0 ? 0 : errno;
+#else
+    answer = ENOSYS;
+#endif
+}
+
+int nin__cpu_ask_for_tiles(void)
+{
+    pthread_once(&asked, ask);
+    return answer;
+}
+
+#if defined(__x86_64__)
+static nin_status choose_amx(const struct cpu_bf16_kernels **out, const struct nin__device *device,
+                             nin_precision precision)
+{
+    int error = nin__cpu_ask_for_tiles();
+
+    if (error == 0) {
+        *out = precision == NIN_BF16 ? &nin__cpu_bf16_amx : &nin__cpu_bf16x3_amx;
+        return NIN_OK;
+    }
+    if (precision == NIN_BF16 && !device->named) { /* the next best, as if AMX were not there */
+        *out = &nin__cpu_bf16_avx512;
+        return NIN_OK;
+    }
+    return nin__fail(
+        NIN_UNSUPPORTED,
+        "plan: the operating system does not give this process the tiles of AMX, which "
+        "precision %s needs: error %d",
+        precision == NIN_BF16 ? "NIN_BF16" : "NIN_BF16X3", error);
+}
+#endif
+
 nin_status nin__cpu_choose_bf16(const struct cpu_bf16_kernels **out,
                                 const struct nin__device *device, nin_precision precision)
 {
@@ -132,6 +182,8 @@ nin_status nin__cpu_choose_bf16(const struct cpu_bf16_kernels **out,
     if (precision == NIN_FP32)
         return NIN_OK;
 #if defined(__x86_64__)
+    if (device->instructions == NIN_INSTRUCTIONS_AMX)
+        return choose_amx(out, device, precision);
     if (precision == NIN_BF16 && device->instructions == NIN_INSTRUCTIONS_AVX512_BF16) {
         *out = &nin__cpu_bf16_avx512;
         return NIN_OK;

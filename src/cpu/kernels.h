@@ -234,5 +234,7 @@ extern const struct cpu_kernels nin__cpu_kernels_baseline;
 extern const struct cpu_kernels nin__cpu_kernels_avx2;
 extern const struct cpu_kernels nin__cpu_kernels_avx512;
 extern const struct cpu_bf16_kernels nin__cpu_bf16_avx512;
+extern const struct cpu_bf16_kernels nin__cpu_bf16_amx;
+extern const struct cpu_bf16_kernels nin__cpu_bf16x3_amx;
 
 #endif

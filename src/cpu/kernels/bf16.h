@@ -2,29 +2,23 @@
 #ifndef NIN__CPU_KERNELS_BF16_H
 #define NIN__CPU_KERNELS_BF16_H
 
-/* A float rounded to bf16, as the processor's own instructions do it: to nearest, ties to even; what is
- * subnormal becomes 0, NaN stays NaN. */
+/* bf16: the upper half of a float. */
 
 #include <stdint.h>
 #include <string.h>
 
-static inline uint32_t float_bits(float value)
-{
-    uint32_t bits;
-
-    memcpy(&bits, &value, sizeof bits);
-    return bits;
-}
-
+/* As the processor's own instructions round: to nearest, ties to even; what is subnormal becomes 0, NaN
+ * stays NaN. */
 static inline uint16_t to_bf16(float value)
 {
-    uint32_t bits = float_bits(value), size = bits & UINT32_C(0x7fffffff);
+    uint32_t bits, size, rounded;
 
-    if (size < UINT32_C(0x00800000))
-        return (uint16_t)((bits >> 16) & 0x8000u);
-    if (size > UINT32_C(0x7f800000))
-        return (uint16_t)((bits >> 16) | 0x40u);
-    return (uint16_t)((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+    memcpy(&bits, &value, sizeof bits);
+    size = bits & UINT32_C(0x7fffffff);
+    rounded = bits + UINT32_C(0x7fff) + (bits >> 16 & 1);
+    rounded = size < UINT32_C(0x00800000) ? bits & UINT32_C(0x80000000) : rounded;
+    rounded = size > UINT32_C(0x7f800000) ? bits | UINT32_C(0x00400000) : rounded;
+    return (uint16_t)(rounded >> 16);
 }
 
 static inline float from_bf16(uint16_t value)
