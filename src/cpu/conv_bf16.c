@@ -90,6 +90,7 @@ static void add_weights(const struct cpu_call *call)
                               .b_row = op->out.c,
                               .c_row = nin__cpu_padded(call->cpu, op->out.c)};
 
+    outer.a_ahead = outer.groups * outer.a_group; /* the next strip: forward wrote it long ago */
     call->cpu->bf16->add_outer(&outer, call->scratch);
 }
 

@@ -102,13 +102,18 @@ static void multiply_pairs(const struct cpu_product *p, void *scratch)
 
 /* ---- c += a' * b -------------------------------------------------------------------------- */
 
-/* Two rows as pairs of the elements that lie below each other; `odd` NULL for a row of zeros. */
-static void pair_rows(float *to, const float *even, const float *odd, int32_t count)
+/* Two rows as pairs of the elements that lie below each other; `odd` NULL for a row of zeros. What lies so far
+ * ahead of them is fetched meanwhile. */
+static void pair_rows(float *to, const float *even, const float *odd, int32_t count,
+                      ptrdiff_t ahead)
 {
     int32_t k = 0;
 
-    for (; k + WIDTH <= count; k += WIDTH)
+    for (; k + WIDTH <= count; k += WIDTH) {
         store(to + k, pair_elements(load(even + k), odd == NULL ? (vector){0} : load(odd + k)));
+        __builtin_prefetch(even + k + ahead, 0, 2);
+        __builtin_prefetch((odd == NULL ? even : odd) + k + ahead, 0, 2);
+    }
     if (k < count)
         store_part(to + k,
                    pair_elements(load_part(even + k, count - k),
@@ -136,8 +141,10 @@ static void outer_pairs(const struct cpu_outer *o, void *scratch)
             const float *y = o->b + g * o->b_group + m * o->b_row;
             bool both = m + 1 < o->rows, last = g + 1 == o->groups && m + 2 >= o->rows;
 
-            pair_rows(a + block.rows * block.a_row, x, both ? x + o->a_row : NULL, o->depth);
-            pair_rows(b + block.rows * block.b_row, y, both ? y + o->b_row : NULL, o->columns);
+            pair_rows(a + block.rows * block.a_row, x, both ? x + o->a_row : NULL, o->depth,
+                      o->a_ahead);
+            pair_rows(b + block.rows * block.b_row, y, both ? y + o->b_row : NULL, o->columns,
+                      o->b_ahead);
             if (++block.rows < BLOCK_PAIRS && !last)
                 continue;
             add_outer(&block);
