@@ -230,7 +230,7 @@ static void want_outer(double *dw, const struct operands *o, int parts)
 
 /* Against rounded operands nothing but sums in fp32 differ; against the others their roundings. A short sum
  * of few products has few errors to average. */
-static const double exact_bound = 1e-6, rounded_bound[] = {0.0, 4e-3, 2e-5};
+static const double exact_bound = 5e-7, rounded_bound[] = {0.0, 4e-3, 2e-5};
 
 static void check_product(struct operands *o, int parts)
 {

@@ -38,7 +38,7 @@ typedef enum {
  * products: forward, gradient of the data, gradient of the weights. Operands are rounded as they are
  * multiplied; sums are fp32, and so are parameters, activations and gradients in memory, biases, and
  * everything else that a network does. The root mean square of a product's errors, relative to that of the
- * result, is about 2.4e-3 for NIN_BF16, 1e-5 for NIN_BF16X3.
+ * result, is about 2e-3 for NIN_BF16 and 4e-6 for NIN_BF16X3 (operands around 0).
  *
  * A CPU has NIN_BF16 with the instruction sets AVX512_BF16 and AMX, NIN_BF16X3 with AMX; the context's choice
  * counts, not the processor alone. Where they are missing the plan is refused. The two sets add up in
