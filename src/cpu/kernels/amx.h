@@ -49,13 +49,13 @@ static uint16_t part_of(float value, int32_t part)
 /* ---- four tiles of sums ------------------------------------------------------------------- */
 
 /* Sums of SPAN x SPAN, or less: rows of `row` floats at c. a and b: tiles of their first SIDE rows or columns,
- * block after block, and those of the others, which `low` and `right` say are there. */
+ * block after block, and those of the others, which `below` and `beside` say are there. */
 struct square {
     const uint32_t *a[2], *b[2];
     float *c;
     ptrdiff_t row;
     int32_t blocks;
-    bool fresh, low, right;
+    bool fresh, below, beside;
 };
 
 /* All eight tiles are whole. */
@@ -71,7 +71,7 @@ static const struct {
 static void load_sums(const struct square *s)
 {
     const long bytes = (long)s->row * 4;
-    const float *below = s->c + SIDE * s->row;
+    const float *second = s->c + SIDE * s->row;
 
     _tile_zero(0);
     _tile_zero(1);
@@ -80,26 +80,26 @@ static void load_sums(const struct square *s)
     if (s->fresh)
         return;
     _tile_loadd(0, s->c, bytes);
-    if (s->right)
+    if (s->beside)
         _tile_loadd(1, s->c + SIDE, bytes);
-    if (s->low)
-        _tile_loadd(2, below, bytes);
-    if (s->low && s->right)
-        _tile_loadd(3, below + SIDE, bytes);
+    if (s->below)
+        _tile_loadd(2, second, bytes);
+    if (s->below && s->beside)
+        _tile_loadd(3, second + SIDE, bytes);
 }
 
 static void store_sums(const struct square *s)
 {
     const long bytes = (long)s->row * 4;
-    float *below = s->c + SIDE * s->row;
+    float *second = s->c + SIDE * s->row;
 
     _tile_stored(0, s->c, bytes);
-    if (s->right)
+    if (s->beside)
         _tile_stored(1, s->c + SIDE, bytes);
-    if (s->low)
-        _tile_stored(2, below, bytes);
-    if (s->low && s->right)
-        _tile_stored(3, below + SIDE, bytes);
+    if (s->below)
+        _tile_stored(2, second, bytes);
+    if (s->below && s->beside)
+        _tile_stored(3, second + SIDE, bytes);
 }
 
 static void add_square(const struct square *s)
@@ -114,15 +114,15 @@ static void add_square(const struct square *s)
             _tile_loadd(4, s->a[0] + a, 64);
             _tile_loadd(6, s->b[0] + b, 64);
             _tile_dpbf16ps(0, 4, 6);
-            if (s->right) {
+            if (s->beside) {
                 _tile_loadd(7, s->b[1] + b, 64);
                 _tile_dpbf16ps(1, 4, 7);
             }
-            if (s->low) {
+            if (s->below) {
                 _tile_loadd(5, s->a[1] + a, 64);
                 _tile_dpbf16ps(2, 5, 6);
             }
-            if (s->low && s->right)
+            if (s->below && s->beside)
                 _tile_dpbf16ps(3, 5, 7);
         }
     store_sums(s);
@@ -231,13 +231,13 @@ static void multiply(const struct cpu_product *p, void *scratch)
         int32_t rows = p->rows - row < SPAN ? p->rows - row : SPAN;
 
         lay_rows(scratch, p, row, rows);
-        square.low = rows > SIDE;
+        square.below = rows > SIDE;
         for (int32_t at = 0; at < p->columns; at += SPAN) {
             int32_t columns = p->columns - at < SPAN ? p->columns - at : SPAN;
 
             square.b[0] = b + at / SIDE * step;
             square.b[1] = square.b[0] + step;
-            square.right = columns > SIDE;
+            square.beside = columns > SIDE;
             add_square(&square);
             finish_square(p, sums, row, rows, at, columns);
         }
@@ -312,8 +312,8 @@ static void add_outer_square(const struct cpu_outer *o, struct square *s, int32_
     float *c = o->c + row * o->c_row + at, sums[SPAN * SPAN];
     bool whole = rows % SIDE == 0;
 
-    s->low = rows > SIDE;
-    s->right = columns > SIDE;
+    s->below = rows > SIDE;
+    s->beside = columns > SIDE;
     s->c = whole ? c : sums;
     s->row = whole ? o->c_row : SPAN;
     if (!whole) {
