@@ -18,16 +18,17 @@ extern "C" {
 
 typedef struct nin_context nin_context;
 
-/* Instruction sets of an x86-64 processor that the CPU backend has kernels for. */
+/* Instruction sets of an x86-64 processor that the CPU backend has kernels for. The last two are AVX512 but for
+ * plans in bf16 (nin_precision). The first such plan with AMX asks the operating system for its tiles, once for
+ * the process; if that refuses, a context that was left to choose does as with AVX512_BF16, and one that was
+ * told to use AMX makes no such plan. */
 typedef enum {
     NIN_INSTRUCTIONS_AUTO = 0,        /* the best one that the processor has */
     NIN_INSTRUCTIONS_BASELINE = 1,    /* what every processor has */
     NIN_INSTRUCTIONS_AVX2 = 2,        /* with FMA */
     NIN_INSTRUCTIONS_AVX512 = 3,      /* F, BW, DQ and VL */
-    NIN_INSTRUCTIONS_AVX512_BF16 = 4, /* AVX512 and BF16: for plans in bf16, else as AVX512 */
-    NIN_INSTRUCTIONS_AMX =
-        5, /* AVX512_BF16, AMX-TILE and AMX-BF16: likewise. The first plan that needs
-                                 them asks the kernel for tiles, once for the process */
+    NIN_INSTRUCTIONS_AVX512_BF16 = 4, /* with BF16 */
+    NIN_INSTRUCTIONS_AMX = 5,         /* with BF16 and AMX's TILE and BF16 */
     NIN_INSTRUCTIONS_INT32 = 0x7fffffff
 } nin_instruction_set;
 

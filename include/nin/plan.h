@@ -46,9 +46,8 @@ typedef enum {
  * whatever the caller's floating-point mode is. */
 typedef enum {
     NIN_FP32 = 0,
-    NIN_BF16 = 1, /* operands with 8 significant bits */
-    NIN_BF16X3 =
-        2, /* operands as sums of two such numbers: high * high + high * low + low * high */
+    NIN_BF16 = 1,   /* operands with 8 significant bits */
+    NIN_BF16X3 = 2, /* with 16, in two such numbers: high * high + high * low + low * high */
     NIN_PRECISION_INT32 = 0x7fffffff
 } nin_precision;
 
