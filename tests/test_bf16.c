@@ -827,23 +827,35 @@ START_TEST(precisions_share_a_network)
 }
 END_TEST
 
-START_TEST(it_learns)
+/* The losses before and after so many steps on the same images, with the same dropout. */
+static void learn(double losses[2], nin_precision precision, int32_t steps)
 {
     struct rig rig;
-    nin_result first, last = {0};
+
+    rig_make(&rig, &(struct rig_desc){.net = RIG_SMALL,
+                                      .mode = NIN_TRAIN,
+                                      .threads = 2,
+                                      .batch = 32,
+                                      .precision = precision});
+    ASSERT_OK(nin_optimizer_set_rate(rig.optimizer, 0.01));
+    losses[0] = rig_step(&rig, 0, 32).loss;
+    for (int32_t s = 1; s <= steps; s++)
+        losses[1] = rig_step(&rig, 0, 32).loss;
+    rig_free(&rig);
+}
+
+START_TEST(it_learns_as_fp32_does)
+{
+    double exact[2], losses[2];
 
     if (rig_bf16(NIN_BF16) == NULL)
         return;
-    rig_make(
-        &rig,
-        &(struct rig_desc){
-            .net = RIG_SMALL, .mode = NIN_TRAIN, .threads = 2, .batch = 32, .precision = NIN_BF16});
-    first = rig_step(&rig, 0, 32);
-    for (int32_t s = 1; s < 300; s++)
-        last = rig_step(&rig, 0, 32); /* the same images, the same dropout */
-    ck_assert_double_gt(first.loss, 1.0);
-    ck_assert_double_lt(last.loss, 0.1);
-    rig_free(&rig);
+    learn(exact, NIN_FP32, 120); /* measured: 1.64 becomes 0.756 and 0.754 */
+    learn(losses, NIN_BF16, 120);
+    ck_assert_double_gt(losses[0], 1.5);
+    ck_assert_double_lt(fabs(losses[1] - exact[1]), 0.02);
+    learn(losses, NIN_BF16, 240);
+    ck_assert_double_lt(losses[1], 0.05);
 }
 END_TEST
 
@@ -945,11 +957,10 @@ Suite *bf16_suite(void)
     tcase_add_loop_test(plans, gradients_are_near_those_of_fp32, RIG_SMALL, RIG_MNIST + 1);
     tcase_add_loop_test(plans, threads_do_not_matter, RIG_SMALL, RIG_MNIST + 1);
     tcase_add_loop_test(plans, shared_images_have_the_same_scores, RIG_SMALL, RIG_MNIST + 1);
-    tcase_add_loop_test(plans, strips_do_not_matter, NIN_ALGORITHM_DIRECT,
-                        NIN_ALGORITHM_WINOGRAD + 1);
+    tcase_add_loop_test(plans, strips_do_not_matter, NIN_ALGORITHM_DIRECT, NIN_ALGORITHM_FFT + 1);
     tcase_add_loop_test(plans, forward_and_backward_are_a_step, RIG_SMALL, RIG_MNIST + 1);
     tcase_add_test(plans, precisions_share_a_network);
-    tcase_add_test(plans, it_learns);
+    tcase_add_test(plans, it_learns_as_fp32_does);
     tcase_add_loop_test(refused, without_instructions_it_is_refused, 0, REFUSALS);
     tcase_add_test(refused, the_environment_can_refuse_it);
     tcase_add_test(refused, the_kernel_is_asked_for_tiles);
