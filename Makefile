@@ -96,21 +96,27 @@ COMMANDS := $(COMPILE) $(LIB_CPPFLAGS) $(LINK) $(SO_LDFLAGS) $(DEP_CFLAGS) $(DEP
             $(BUILD_ONEDNN) $(ONEDNN_FLAGS)
 OUT      := build/$(shell printf '%s' '$(subst ','\'',$(COMMANDS))' | cksum | cut -d ' ' -f 1)
 
-# kernels.c is compiled once for each instruction set; the processor's is picked at run time.
+# kernels.c is compiled once for each instruction set, kernels_bf16.c for each that has products in bf16; the
+# processor's are picked at run time.
 INSTRUCTIONS  := baseline
 ifneq ($(filter x86_64%,$(shell $(CC) -dumpmachine)),)
 INSTRUCTIONS  += avx2 avx512
+BF16_SETS     := avx512_bf16 amx amx_x3
 endif
 FLAGS_avx2    := -DNIN__KERNELS_AVX2 -mavx2 -mfma
 FLAGS_avx512  := -DNIN__KERNELS_AVX512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mprefer-vector-width=512
+FLAGS_avx512_bf16 := $(FLAGS_avx512) -DNIN__KERNELS_AVX512_BF16 -mavx512bf16
+FLAGS_amx     := $(FLAGS_avx512) -mavx512bf16 -mamx-tile -mamx-bf16 -DNIN__KERNELS_AMX -DNIN__KERNELS_PARTS=1
+FLAGS_amx_x3  := $(FLAGS_amx) -UNIN__KERNELS_PARTS -DNIN__KERNELS_PARTS=2
 
 HEADERS  := $(wildcard include/nin/*.h)
-LIB_C    := $(filter-out src/cpu/kernels.c,$(wildcard src/core/*.c src/layers/*.c src/data/*.c src/file/*.c src/cpu/*.c))
+LIB_C    := $(filter-out src/cpu/kernels%.c,$(wildcard src/core/*.c src/layers/*.c src/data/*.c src/file/*.c src/cpu/*.c))
 TEST_C   := $(wildcard tests/*.c)
 EXAMPLES := $(patsubst %.c,%,$(wildcard examples/*_*.c)) # the others are parts of mnist_nin
 BENCHES  := $(patsubst %.c,%,$(filter-out bench/measure.c,$(wildcard bench/*.c)))
 KERNELS_O := $(INSTRUCTIONS:%=$(OUT)/src/cpu/kernels_%.o)
-LIB_O    := $(LIB_C:%.c=$(OUT)/%.o) $(KERNELS_O)
+BF16_O   := $(BF16_SETS:%=$(OUT)/src/cpu/kernels_%.o)
+LIB_O    := $(LIB_C:%.c=$(OUT)/%.o) $(KERNELS_O) $(BF16_O)
 TEST_O   := $(TEST_C:%.c=$(OUT)/%.o)
 
 # lib/, examples/ and bench/ show what was built last; the files themselves live in $(OUT), which
@@ -172,9 +178,13 @@ $(OUT)/src/%.o: src/%.c
 	@mkdir -p $(@D) && echo "  CC $<"
 	$(Q)$(COMPILE) $(LIB_CPPFLAGS) -Isrc $(DEP_CFLAGS) -c -o $@ $<
 
-$(KERNELS_O): $(OUT)/src/cpu/kernels_%.o: src/cpu/kernels.c
-	@mkdir -p $(@D) && echo "  CC $< for $*"
-	$(Q)$(COMPILE) $(FLAGS_$*) $(LIB_CPPFLAGS) -Isrc -c -o $@ $<
+$(KERNELS_O): SOURCE := src/cpu/kernels.c
+$(BF16_O): SOURCE := src/cpu/kernels_bf16.c
+$(KERNELS_O): src/cpu/kernels.c
+$(BF16_O): src/cpu/kernels_bf16.c
+$(KERNELS_O) $(BF16_O): $(OUT)/src/cpu/kernels_%.o:
+	@mkdir -p $(@D) && echo "  CC $(SOURCE) for $*"
+	$(Q)$(COMPILE) $(FLAGS_$*) $(LIB_CPPFLAGS) -Isrc -c -o $@ $(SOURCE)
 
 # Examples see the public headers and the shared library only.
 $(OUT)/examples/mnist_nin: $(wildcard $(addprefix examples/,options.[ch] output.[ch] plot.[ch] progress.[ch]))

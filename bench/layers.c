@@ -210,10 +210,10 @@ int main(int argc, char **argv)
     if (status == NIN_OK)
         status = nin_network_create_preset(&network, context, options.preset);
     if (status == NIN_OK)
-        status =
-            nin_plan_create(&plan, network,
-                            NIN_DESC(nin_plan_desc, .mode = NIN_TRAIN, .max_batch = options.batch,
-                                     .algorithm = options.algorithm));
+        status = nin_plan_create(
+            &plan, network,
+            NIN_DESC(nin_plan_desc, .mode = NIN_TRAIN, .max_batch = options.batch,
+                     .precision = options.precision, .algorithm = options.algorithm));
     if (status == NIN_OK)
         status = bench_make_batch(&batch, network, options.batch)
                      ? measure_all(plan, &batch, &options)

@@ -11,6 +11,8 @@
 #include <sys/resource.h>
 #include <time.h>
 
+static const char *const precisions[] = {"fp32", "bf16", "bf16x3"};
+
 /* ---- options ------------------------------------------------------------------------------ */
 
 static int find_name(const char *name, const char *const *names, int count)
@@ -24,7 +26,6 @@ static int find_name(const char *name, const char *const *names, int count)
 static int read_option(struct bench_options *options, int option, const char *value)
 {
     static const char *const algorithms[] = {"auto", "gemm", "direct", "winograd", "fft"};
-    static const char *const precisions[] = {"fp32"};
     int found = 0;
 
     switch (option) {
@@ -45,7 +46,7 @@ static int read_option(struct bench_options *options, int option, const char *va
         options->algorithm = (nin_algorithm)found;
         break;
     case 'q':
-        found = find_name(value, precisions, 1);
+        found = find_name(value, precisions, 3);
         options->precision = (nin_precision)found;
         break;
     default:
@@ -69,10 +70,11 @@ int bench_parse(struct bench_options *options, int argc, char **argv)
         good = read_option(options, option, optarg);
     good = good && options->batch > 0 && options->repetitions > 0 && optind == argc;
     if (!good)
-        fprintf(stderr,
-                "usage: %s [--preset mnist|cifar10] [--batch N] [--threads N] [--steps N]\n"
-                "       [--algorithm auto|gemm|direct|winograd|fft] [--precision fp32]\n",
-                argv[0]);
+        fprintf(
+            stderr,
+            "usage: %s [--preset mnist|cifar10] [--batch N] [--threads N] [--steps N]\n"
+            "       [--algorithm auto|gemm|direct|winograd|fft] [--precision fp32|bf16|bf16x3]\n",
+            argv[0]);
     return good;
 }
 
@@ -156,10 +158,11 @@ void bench_print_head(const char *name, const struct bench_options *options, int
     getrusage(RUSAGE_SELF, &usage);
     processor_name(processor, sizeof processor);
     printf("{\"bench\": \"%s\", \"version\": \"%s\", \"preset\": \"%s\", \"batch\": %d, "
-           "\"threads\": %d, \"precision\": \"fp32\", \"algorithm\": \"%s\", "
+           "\"threads\": %d, \"precision\": \"%s\", \"algorithm\": \"%s\", "
            "\"peak_rss_mb\": %.1f, \"peak_gflops\": %.1f, \"processor\": \"%s\"",
            name, nin_version_text(), options->preset, options->batch, threads,
-           algorithms[options->algorithm], (double)usage.ru_maxrss / 1024.0, peak, processor);
+           precisions[options->precision], algorithms[options->algorithm],
+           (double)usage.ru_maxrss / 1024.0, peak, processor);
 }
 
 /* ---- data --------------------------------------------------------------------------------- */

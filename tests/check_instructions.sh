@@ -9,9 +9,11 @@ trap 'rm -f "$output"' EXIT
 sets=baseline
 ! grep -qw avx2 /proc/cpuinfo || sets="$sets avx2"
 ! grep -qw avx512vl /proc/cpuinfo || sets="$sets avx512"
+! grep -qw avx512_bf16 /proc/cpuinfo || sets="$sets avx512_bf16"
+! grep -qw amx_bf16 /proc/cpuinfo || sets="$sets amx"
 
 for name in ${sets% *}; do # all but the last
-    for suite in ops gradients kernels parity determinism; do
+    for suite in ops gradients kernels bf16 parity determinism; do
         NIN_CPU_ISA=$name CK_EXCLUDE_TAGS=slow CK_RUN_SUITE=$suite "$NIN_TEST_PROGRAM" > "$output" || {
             cat "$output" >&2
             echo "check-instructions: $suite fails with $name" >&2

@@ -3,6 +3,7 @@
 
 #include "core/optimizer.h"
 #include "core/rng.h"
+#include "cpu/cpu.h"
 
 #include <stdlib.h>
 
@@ -71,6 +72,15 @@ nin_network *rig_network(nin_context *context, enum rig_net net)
     return network;
 }
 
+const struct cpu_bf16_kernels *rig_bf16(nin_precision precision)
+{
+    const struct cpu_bf16_kernels *kernels;
+    struct nin__device device;
+
+    ASSERT_OK(nin__cpu_choose_instructions(&device, NIN_INSTRUCTIONS_AUTO));
+    return nin__cpu_choose_bf16(&kernels, &device, precision) == NIN_OK ? kernels : NULL;
+}
+
 void rig_make(struct rig *out, const struct rig_desc *desc)
 {
     struct rig rig = {.batch = desc->batch};
@@ -84,7 +94,7 @@ void rig_make(struct rig *out, const struct rig_desc *desc)
                                NIN_DESC(nin_plan_desc, .mode = desc->mode, .max_batch = desc->batch,
                                         .lanes = desc->lanes, .lane_bytes = desc->lane_bytes,
                                         .input_gradient = desc->input_gradient,
-                                        .algorithm = desc->algorithm),
+                                        .precision = desc->precision, .algorithm = desc->algorithm),
                                &desc->hidden));
     ASSERT_OK(nin_optimizer_create_sgd(
         &rig.optimizer, rig.network,

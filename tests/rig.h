@@ -27,6 +27,7 @@ struct rig_desc {
     uint64_t lane_bytes;
     int32_t input_gradient;
     nin_algorithm algorithm;
+    nin_precision precision;
     nin_instruction_set instructions;
     struct nin__compile_options hidden; /* unit, boundaries, jitter */
 };
@@ -43,6 +44,10 @@ struct rig {
 
 /* A network of the context with He weights; owned by the caller. */
 nin_network *rig_network(nin_context *context, enum rig_net net);
+
+/* The kernels of a precision that a context has by default; NULL: not on this processor, or NIN_CPU_ISA
+ * names another instruction set. */
+const struct cpu_bf16_kernels *rig_bf16(nin_precision precision);
 
 /* Makes everything, or fails the test. */
 void rig_make(struct rig *out, const struct rig_desc *desc);

@@ -24,6 +24,7 @@
     X(ops)                                                                                         \
     X(gradients)                                                                                   \
     X(kernels)                                                                                     \
+    X(bf16)                                                                                        \
     X(parity)                                                                                      \
     X(determinism)                                                                                 \
     X(allocation)                                                                                  \

@@ -77,6 +77,19 @@ static void prepare_preset(struct stage *stage)
     prepare_rig(stage, RIG_MNIST, 64);
 }
 
+/* In bf16, where the processor has it. */
+static void prepare_bf16(struct stage *stage)
+{
+    memset(stage, 0, sizeof *stage);
+    stage->count = 64;
+    rig_make(&stage->rig,
+             &(struct rig_desc){.net = RIG_MNIST,
+                                .mode = NIN_TRAIN,
+                                .threads = 3,
+                                .batch = 64,
+                                .precision = rig_bf16(NIN_BF16) == NULL ? NIN_FP32 : NIN_BF16});
+}
+
 static void prepare_arrays_trainer(struct stage *stage)
 {
     const size_t image = 2 * 16 * 16;
@@ -176,6 +189,7 @@ START_TEST(steps_call_no_malloc)
     ck_assert_int_eq(count_calls(prepare_small, plan_step, STEPS), 0);
     ck_assert_int_eq(count_calls(prepare_dense, plan_step, STEPS), 0);
     ck_assert_int_eq(count_calls(prepare_preset, plan_step, 3), 0);
+    ck_assert_int_eq(count_calls(prepare_bf16, plan_step, 3), 0);
     ck_assert_int_eq(count_calls(prepare_arrays_trainer, trainer_step, STEPS), 0);
     ck_assert_int_eq(count_calls(prepare_callback_trainer, trainer_step, STEPS), 0);
     ck_assert_int_eq(count_calls(prepare_small, parts, STEPS), 0);

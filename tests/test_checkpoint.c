@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Checkpoints: runs that go on, runs that are others, hostile files, and saves that are killed. */
 #include "files.h"
+#include "rig.h"
 #include "test.h"
 
 #include "core/plan.h"
@@ -53,6 +54,7 @@ struct choice {
     int32_t filters, batch, no_shuffle, lanes, threads, images;
     int32_t unit; /* images of a unit of sums, in place of the rule's */
     nin_algorithm algorithm;
+    nin_precision precision;
     double rate, momentum, weight_decay;
     double scheduled_rate; /* set between the optimizer's start and the scheduler's */
     const char *id;        /* of a data set by callback */
@@ -117,7 +119,8 @@ static struct run start(struct choice choice)
     run.network = make_network(run.context, choice.filters == 0 ? 5 : choice.filters);
     ASSERT_OK(nin__plan_create(&run.plan, run.network,
                                NIN_DESC(nin_plan_desc, .mode = NIN_TRAIN, .max_batch = 8,
-                                        .lanes = choice.lanes, .algorithm = choice.algorithm),
+                                        .lanes = choice.lanes, .algorithm = choice.algorithm,
+                                        .precision = choice.precision),
                                &(struct nin__compile_options){.unit = choice.unit}));
     ASSERT_OK(nin_optimizer_create_sgd(
         &run.optimizer, run.network,
@@ -509,6 +512,29 @@ START_TEST(another_algorithm)
 }
 END_TEST
 
+/* bf16 gives other bits. */
+START_TEST(another_precision)
+{
+    struct run run, other;
+
+    if (rig_bf16(NIN_BF16) == NULL)
+        return; /* not on this processor */
+    run = start((struct choice){.precision = NIN_BF16});
+    other = start((struct choice){0});
+    train(&run, 3);
+    ASSERT_OK(nin_trainer_save(run.trainer, in_folder("checkpoint")));
+    ASSERT_FAILS(NIN_MISMATCH, "precision is 'bf16' there, 'fp32' here",
+                 nin_trainer_restore(other.trainer, in_folder("checkpoint"),
+                                     NIN_DESC(nin_restore_desc, .other_algorithm = 1)));
+    end(&other);
+    other = start((struct choice){.precision = NIN_BF16});
+    ASSERT_OK(nin_trainer_restore(other.trainer, in_folder("checkpoint"), NULL));
+    assert_same_runs(&run, &other);
+    end(&other);
+    end(&run);
+}
+END_TEST
+
 /* The algorithm is all that may be another. */
 START_TEST(another_algorithm_of_another_run)
 {
@@ -836,6 +862,7 @@ Suite *checkpoint_suite(void)
     tcase_add_test(tests, another_data_set);
     tcase_add_test(tests, data_sets_without_an_id);
     tcase_add_loop_test(tests, another_algorithm, 0, COUNT(algorithms));
+    tcase_add_test(tests, another_precision);
     tcase_add_test(tests, another_algorithm_of_another_run);
     tcase_add_test(tests, busy_checkpoints);
     tcase_add_test(tests, callbacks_save_and_restore);

@@ -64,7 +64,7 @@ START_TEST(threads_of_each_algorithm)
     struct rig_desc desc = {.mode = NIN_TRAIN, .batch = 54, .algorithm = (nin_algorithm)_i};
     nin_context *context;
 
-    for (int set = NIN_INSTRUCTIONS_BASELINE; set <= NIN_INSTRUCTIONS_AVX512; set++) {
+    for (int set = NIN_INSTRUCTIONS_BASELINE; set <= NIN_INSTRUCTIONS_AMX; set++) {
         desc.instructions = (nin_instruction_set)set;
         if (nin_context_create(
                 &context, NIN_DESC(nin_context_desc, .instructions = desc.instructions)) != NIN_OK)

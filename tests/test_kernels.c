@@ -7,6 +7,7 @@
 #include "cpu/peak.h"
 #include "cpu/workers.h"
 #include "oracle.h"
+#include "rig.h"
 #include "suites.h"
 #include "test.h"
 
@@ -67,11 +68,13 @@ static struct bench *make_bench(const struct cpu_algorithm *algorithm, const str
     size_t weights = ((size_t)op->in.c * window + 1) * (size_t)op->out.c; /* and biases */
     struct cpu_need need = {0};
 
-    b->cpu =
-        (struct cpu_op){.op = op,
-                        .algorithm = algorithm,
-                        .wants_dx = true,
-                        .rowwise = algorithm == &nin__cpu_conv_direct && nin__cpu_is_pointwise(op)};
+    b->cpu = (struct cpu_op){
+        .op = op,
+        .algorithm = algorithm,
+        .wants_dx = true,
+        .bf16 = rig_bf16(NIN_BF16),
+        .rowwise = (algorithm == &nin__cpu_conv_direct || algorithm == &nin__cpu_conv_bf16) &&
+                   nin__cpu_is_pointwise(op)};
     ASSERT_OK(nin__cpu_choose_kernels(&b->cpu.kernels, NIN_INSTRUCTIONS_AUTO));
     if (algorithm->declare != NULL)
         algorithm->declare(&need, &b->cpu, IMAGES);
@@ -335,6 +338,8 @@ static void check_conv(struct nin__shape in, const int32_t filters_kernel_stride
         check_ranges(&nin__cpu_conv_winograd, &op, 0.0);
     if (nin__cpu_fft_fits(&op))
         check_ranges(&nin__cpu_conv_fft, &op, 0.0);
+    if (nin__cpu_is_pointwise(&op) && rig_bf16(NIN_BF16) != NULL)
+        check_ranges(&nin__cpu_conv_bf16, &op, 0.0);
 }
 
 START_TEST(convolutions)

@@ -5,6 +5,8 @@
     python3 bench/peers/compare.py                      the MNIST net, three rounds, minutes
     python3 bench/peers/compare.py --preset cifar10 --rounds 5 --json results.json
 
+    python3 bench/peers/compare.py --bf16               in bf16 too
+
 In every round each program runs once, one after the other, in an order that turns round from one
 round to the next; ratios (libnin / peer) are taken within a round, their medians are printed with
 the least and the largest. Below 1 libnin is faster. So much is measured for one thread and for all.
@@ -79,11 +81,12 @@ def look_for_peers():
 def programs(there, bf16):
     """What a round runs: libnin first."""
     python = [PYTHON, "-B"]
-    made = [Program("libnin's steps", [ROOT / "bench/step"]),
-            Program("libnin's inference", [ROOT / "bench/infer"])]
+    precisions = ["fp32", "bf16"] if bf16 else ["fp32"]
+    made = [Program(f"libnin's {name} {precision}", [ROOT / "bench" / name, "--precision", precision])
+            for precision in precisions for name in ["step", "infer"]]
     if "onednn" in there:
         made.append(Program("oneDNN", [HERE / "onednn"]))
-    for precision in ["fp32", "bf16"] if bf16 else ["fp32"]:
+    for precision in precisions:
         options = ["--precision", precision]
         if "pytorch" in there:
             made.append(Program(f"PyTorch {precision}", [*python, HERE / "pytorch.py", *options]))
@@ -145,7 +148,7 @@ def label(record):
     if "bench" in record:
         return None
     version = record["version"].split("-")[0].split("+")[0]
-    return f"{NAMES[record['peer']]} {version}" + (" bf16" if record["precision"] == "bf16" else "")
+    return f"{NAMES[record['peer']]} {version}"
 
 
 def timings(record, batch):
@@ -166,6 +169,8 @@ def tabulate(records, batch):
     times = {}
     for record in records:
         for what, who, ms in timings(record, batch):
+            if record["precision"] != "fp32":
+                what = f"{what} {record['precision']}"
             rounds = times.setdefault((record["threads"], what), {}).setdefault(who, {})
             rounds[record["round"]] = ms
     rows = []
@@ -184,7 +189,8 @@ def tabulate(records, batch):
 def floors(records, preset, batch):
     """By threads: the peak, a step of direct convolution at that peak, and libnin's."""
     gflop, made = nets.step_gflop(preset, batch), {}
-    steps = [record for record in records if record.get("bench") == "step"]
+    steps = [record for record in records
+             if record.get("bench") == "step" and record["precision"] == "fp32"]
     for threads in sorted({record["threads"] for record in steps}):
         own = [record for record in steps if record["threads"] == threads]
         peak = statistics.median(record["peak_gflops"] for record in own)
@@ -247,10 +253,10 @@ def print_floors(summary):
 
 def print_rows(rows):
     """The table."""
-    print(f"\n{'threads':>7}  {'what':<10} {'peer':<33} {'libnin ms':>10} {'peer ms':>10} "
+    print(f"\n{'threads':>7}  {'what':<14} {'peer':<33} {'libnin ms':>10} {'peer ms':>10} "
           f"{'ratio':>7}  spread")
     for row in rows:
-        print(f"{row['threads']:>7}  {row['what']:<10} {row['peer']:<33} {row['libnin_ms']:>10.2f} "
+        print(f"{row['threads']:>7}  {row['what']:<14} {row['peer']:<33} {row['libnin_ms']:>10.2f} "
               f"{row['peer_ms']:>10.2f} {row['ratio']:>7.3f}  {row['least']:.3f} to "
               f"{row['largest']:.3f}")
 
@@ -282,7 +288,7 @@ def parse():
     parser.add_argument("--steps", type=int, default=10, help="timed by every program in a round")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--bf16", action="store_true",
-                        help="the peers in bf16 too, against libnin as it is")
+                        help="in bf16 too, libnin and the peers that have it")
     parser.add_argument("--json", metavar="FILE", help="writes everything that was measured")
     return parser.parse_args()
 

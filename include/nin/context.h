@@ -18,12 +18,17 @@ extern "C" {
 
 typedef struct nin_context nin_context;
 
-/* Instruction sets of an x86-64 processor that the CPU backend has kernels for. */
+/* Instruction sets of an x86-64 processor that the CPU backend has kernels for. The last two are AVX512 but for
+ * plans in bf16 (nin_precision). The first such plan with AMX asks the operating system for its tiles, once for
+ * the process; if that refuses, a context that was left to choose does as with AVX512_BF16, and one that was
+ * told to use AMX makes no such plan. */
 typedef enum {
-    NIN_INSTRUCTIONS_AUTO = 0,     /* the best one that the processor has */
-    NIN_INSTRUCTIONS_BASELINE = 1, /* what every processor has */
-    NIN_INSTRUCTIONS_AVX2 = 2,     /* with FMA */
-    NIN_INSTRUCTIONS_AVX512 = 3,   /* F, BW, DQ and VL */
+    NIN_INSTRUCTIONS_AUTO = 0,        /* the best one that the processor has */
+    NIN_INSTRUCTIONS_BASELINE = 1,    /* what every processor has */
+    NIN_INSTRUCTIONS_AVX2 = 2,        /* with FMA */
+    NIN_INSTRUCTIONS_AVX512 = 3,      /* F, BW, DQ and VL */
+    NIN_INSTRUCTIONS_AVX512_BF16 = 4, /* with BF16 */
+    NIN_INSTRUCTIONS_AMX = 5,         /* with BF16 and AMX's TILE and BF16 */
     NIN_INSTRUCTIONS_INT32 = 0x7fffffff
 } nin_instruction_set;
 
@@ -37,8 +42,8 @@ typedef struct {
                              The bits of a run follow from it, not from the number of threads. */
     nin_instruction_set
         instructions; /* of a CPU context. NIN_INSTRUCTIONS_AUTO: what the environment
-                             variable NIN_CPU_ISA names (baseline, avx2, avx512), else the best.
-                             AVX2 and AVX-512 give the same bits, the baseline others */
+                             variable NIN_CPU_ISA names (baseline, avx2, avx512, avx512_bf16, amx),
+                             else the best. All but the baseline give the same bits in fp32 */
     int32_t reserved; /* 0 */
 } nin_context_desc;
 

@@ -34,8 +34,20 @@ typedef enum {
     NIN_MODE_INT32 = 0x7fffffff
 } nin_mode;
 
+/* Of the operands of 1x1 convolutions, and of dense layers whose input is one pixel, in all three of their
+ * products: forward, gradient of the data, gradient of the weights. Operands are rounded as they are
+ * multiplied; sums are fp32, and so are parameters, activations and gradients in memory, biases, and
+ * everything else that a network does. The root mean square of a product's errors, relative to that of the
+ * result, is about 2e-3 for NIN_BF16 and 4e-6 for NIN_BF16X3 (operands around 0).
+ *
+ * A CPU has NIN_BF16 with the instruction sets AVX512_BF16 and AMX, NIN_BF16X3 with AMX; the context's choice
+ * counts, not the processor alone. Where they are missing the plan is refused. The two sets add up in
+ * different orders, so their bits differ. The instructions round to nearest and take what is subnormal for 0,
+ * whatever the caller's floating-point mode is. */
 typedef enum {
     NIN_FP32 = 0,
+    NIN_BF16 = 1,   /* operands with 8 significant bits */
+    NIN_BF16X3 = 2, /* with 16, in two such numbers: high * high + high * low + low * high */
     NIN_PRECISION_INT32 = 0x7fffffff
 } nin_precision;
 
@@ -116,7 +128,8 @@ typedef struct {
  *   network  kept alive by the plan
  *   desc     copied; NULL for all defaults
  * Fails with NIN_INVALID_ARGUMENT (a layer that does not fit the input size, a kept name that does not
- * exist), NIN_UNSUPPORTED (precision, algorithm), NIN_OUT_OF_MEMORY. Since 0.1. */
+ * exist), NIN_UNSUPPORTED (precision, algorithm, or the two together: NIN_ALGORITHM_GEMM is fp32 only),
+ * NIN_OUT_OF_MEMORY. Since 0.1. */
 NIN_CHECKED nin_status nin_plan_create(nin_plan **out, nin_network *network,
                                        const nin_plan_desc *desc);
 

@@ -21,7 +21,7 @@ nin_status nin_context_create(nin_context **out, const nin_context_desc *source)
     if (desc.threads < 0 || desc.threads > MAX_THREADS)
         return nin__fail(NIN_INVALID_ARGUMENT, "context: threads %d is outside 0 to %d",
                          desc.threads, MAX_THREADS);
-    if (desc.instructions < NIN_INSTRUCTIONS_AUTO || desc.instructions > NIN_INSTRUCTIONS_AVX512)
+    if (desc.instructions < NIN_INSTRUCTIONS_AUTO || desc.instructions > NIN_INSTRUCTIONS_AMX)
         return nin__fail(NIN_INVALID_ARGUMENT, "context: %d is no nin_instruction_set",
                          (int)desc.instructions);
     if (desc.reserved != 0)

@@ -13,15 +13,14 @@
 static nin_status open_device(struct nin__device **out, int32_t index,
                               nin_instruction_set instructions)
 {
-    const struct cpu_kernels *kernels;
-    struct nin__device *device;
+    struct nin__device chosen, *device;
 
     (void)index;
-    NIN__TRY(nin__cpu_choose_kernels(&kernels, instructions));
-    device = calloc(1, sizeof *device);
+    NIN__TRY(nin__cpu_choose_instructions(&chosen, instructions));
+    device = malloc(sizeof *device);
     if (device == NULL)
         return nin__no_memory("a device");
-    device->kernels = kernels;
+    *device = chosen;
     *out = device;
     return NIN_OK;
 }

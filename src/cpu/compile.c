@@ -43,10 +43,13 @@ static const struct cpu_algorithm *cheapest(const struct nin__op *op)
 /* The one place that chooses: a rule of the plan's descriptor and of shapes, never of timing, for the
  * bits follow from it. */
 static const struct cpu_algorithm *choose_algorithm(const struct nin__op *op,
-                                                    nin_algorithm algorithm)
+                                                    nin_algorithm algorithm,
+                                                    nin_precision precision)
 {
     if (op->kind != NIN__OP_CONV)
         return algorithms[op->kind];
+    if (precision != NIN_FP32 && nin__cpu_is_pointwise(op))
+        return &nin__cpu_conv_bf16;
     if (algorithm == NIN_ALGORITHM_AUTO)
         return cheapest(op);
     if (algorithm == NIN_ALGORITHM_GEMM)
@@ -90,7 +93,15 @@ static bool wants_gradient(const struct nin__program *program, int32_t i)
     return program->train && (i > 1 || (i == 1 && program->input_gradient));
 }
 
-static void choose_algorithms(struct nin__executable *executable, const struct cpu_kernels *kernels)
+/* Whether an algorithm needs of the input only the rows that it makes of the output. */
+static bool is_rowwise(const struct cpu_op *op)
+{
+    return nin__cpu_is_pointwise(op->op) &&
+           (op->algorithm == &nin__cpu_conv_direct || op->algorithm == &nin__cpu_conv_bf16);
+}
+
+static void choose_algorithms(struct nin__executable *executable, const struct cpu_kernels *kernels,
+                              const struct cpu_bf16_kernels *bf16)
 {
     const struct nin__op *ops = executable->program.ops;
 
@@ -99,8 +110,10 @@ static void choose_algorithms(struct nin__executable *executable, const struct c
 
         op->op = &ops[i];
         op->kernels = kernels;
-        op->algorithm = choose_algorithm(&ops[i], executable->options.algorithm);
-        op->rowwise = op->algorithm == &nin__cpu_conv_direct && nin__cpu_is_pointwise(&ops[i]);
+        op->bf16 = bf16;
+        op->algorithm =
+            choose_algorithm(&ops[i], executable->options.algorithm, executable->options.precision);
+        op->rowwise = is_rowwise(op);
         op->wants_dx = wants_gradient(&executable->program, i);
         if (i > 0 && op->algorithm->gates && op->wants_dx && ops[i - 1].kind == NIN__OP_CONV &&
             ops[i - 1].relu) {
@@ -349,10 +362,15 @@ static nin_status reserve_blas(struct nin__executable *executable)
 }
 
 static nin_status build(struct nin__executable *executable, const struct nin__program *program,
-                        const struct cpu_kernels *kernels)
+                        const struct nin__device *device)
 {
+    const struct cpu_kernels *kernels;
+    const struct cpu_bf16_kernels *bf16;
+
+    NIN__TRY(nin__cpu_choose_kernels(&kernels, device->instructions));
+    NIN__TRY(nin__cpu_choose_bf16(&bf16, device, executable->options.precision));
     NIN__TRY(copy_program(executable, program));
-    choose_algorithms(executable, kernels);
+    choose_algorithms(executable, kernels, bf16);
     nin__cpu_cut_segments(executable);
     NIN__TRY(allocate_whole(executable));
     nin__cpu_cut_groups(executable);
@@ -372,7 +390,7 @@ nin_status nin__cpu_compile(struct nin__executable **out, struct nin__device *de
     if (executable == NULL)
         return nin__no_memory("an executable");
     executable->options = *options;
-    status = build(executable, program, device->kernels);
+    status = build(executable, program, device);
     if (status != NIN_OK) {
         nin__cpu_discard(executable);
         return status;

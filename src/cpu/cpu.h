@@ -38,6 +38,8 @@ enum cpu_form {
     CPU_FORM_WINOGRAD_TURNED,   /* at each point filters x channels, likewise */
     CPU_FORM_FOURIER,           /* at each point channels x filters, likewise, re above im */
     CPU_FORM_FOURIER_CONJUGATE, /* at each point filters x channels, likewise */
+    CPU_FORM_BF16,              /* channels x filters, rounded; bytes tell bf16x3 apart */
+    CPU_FORM_BF16_TURNED,       /* filters x channels, likewise */
 };
 
 /* A worker's share of what several do together: part of 0 ... parts - 1. */
@@ -109,6 +111,7 @@ extern const struct cpu_algorithm nin__cpu_conv_gemm;
 extern const struct cpu_algorithm nin__cpu_conv_direct;
 extern const struct cpu_algorithm nin__cpu_conv_winograd;
 extern const struct cpu_algorithm nin__cpu_conv_fft;
+extern const struct cpu_algorithm nin__cpu_conv_bf16;
 extern const struct cpu_algorithm nin__cpu_relu;
 extern const struct cpu_algorithm nin__cpu_max_pool;
 extern const struct cpu_algorithm nin__cpu_average_pool;
@@ -120,8 +123,9 @@ struct cpu_op {
     const struct nin__op *op;
     const struct cpu_algorithm *algorithm;
     const struct cpu_kernels *kernels;
-    bool rowwise;  /* an output row needs the same row of the input only */
-    bool wants_dx; /* the op above needs a gradient */
+    const struct cpu_bf16_kernels *bf16; /* of the plan's precision; NULL: it is fp32 */
+    bool rowwise;                        /* an output row needs the same row of the input only */
+    bool wants_dx;                       /* the op above needs a gradient */
     bool
         gate_dx; /* backward gates dx by x: the op above is rectified and leaves that to this one */
     bool gated;  /* so dy comes gated */
@@ -154,7 +158,8 @@ struct cpu_segment {
 
 /* What a context has of this backend. */
 struct nin__device {
-    const struct cpu_kernels *kernels;
+    nin_instruction_set instructions; /* never NIN_INSTRUCTIONS_AUTO */
+    bool named;                       /* by the context or NIN_CPU_ISA: no other will do */
 };
 
 struct nin__executable {
@@ -178,8 +183,13 @@ struct nin__executable {
     uint64_t bytes; /* of everything above */
 };
 
-/* instructions.c: the kernels of an instruction set, or of the best one that there is. */
+/* instructions.c: what a context's choice comes to; the kernels of a choice; those of a device for a
+ * precision, NULL for fp32. */
+nin_status nin__cpu_choose_instructions(struct nin__device *out, nin_instruction_set choice);
 nin_status nin__cpu_choose_kernels(const struct cpu_kernels **out, nin_instruction_set choice);
+int nin__cpu_ask_for_tiles(void); /* the kernel, once for the process; 0 or its errno */
+nin_status nin__cpu_choose_bf16(const struct cpu_bf16_kernels **out,
+                                const struct nin__device *device, nin_precision precision);
 
 /* segments.c: segments and their units; then, when whole-batch buffers are known, groups. */
 void nin__cpu_cut_segments(struct nin__executable *executable);
@@ -210,6 +220,12 @@ void nin__cpu_draw_mask(unsigned char *keep, const struct cpu_call *call, int32_
 nin_status nin__cpu_check_finite(struct nin__executable *executable, const float *values,
                                  size_t count, size_t *bad);
 nin_status nin__cpu_update(struct nin__executable *executable, const struct nin__update *update);
+
+/* The instruction set whose kernels an executable with this op uses. */
+static inline const char *nin__cpu_kernels_name(const struct cpu_op *op)
+{
+    return op->bf16 != NULL ? op->bf16->name : op->kernels->name;
+}
 
 /* Items first ... end - 1 of so many that fall to a share, in blocks of `block` items. */
 static inline void nin__cpu_share_range(struct cpu_share share, size_t count, size_t block,

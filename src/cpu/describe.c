@@ -124,7 +124,7 @@ static void add_plan(struct text *text, const struct nin__executable *executable
     bool train = executable->program.train;
 
     add(text, "%s, batch %d, %s, %d workers of %zu bytes", train ? "train" : "infer",
-        executable->options.max_batch, executable->ops[0].kernels->name,
+        executable->options.max_batch, nin__cpu_kernels_name(&executable->ops[0]),
         executable->options.threads, executable->worker_bytes);
     add_work(text, work_of_all(executable), train, peak);
     if (peak > 0.0)
@@ -175,5 +175,7 @@ size_t nin__cpu_order_of_sums(const struct nin__executable *executable, int32_t 
     }
     if (executable->options.algorithm != NIN_ALGORITHM_GEMM) /* OpenBLAS does not say */
         add(&text, "; products %s", executable->ops[0].kernels->fused ? "fused" : "rounded");
+    if (executable->ops[0].bf16 != NULL)
+        add(&text, "; bf16 by %s", executable->ops[0].bf16->name);
     return text.length;
 }

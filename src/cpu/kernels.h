@@ -197,9 +197,32 @@ struct cpu_kernels {
     int64_t (*saturate)(float *sums, int32_t rounds);
 };
 
+/* Products whose operands are rounded to bf16, to nearest with ties to even (what is subnormal becomes 0),
+ * or are sums of two such numbers; sums are fp32. Operands and results lie in memory as fp32, but for a
+ * packed b. A table for each instruction set and precision.
+ *
+ * A sum takes k, or the rows of a group, in pairs or in blocks of 32 from the first one on; what is missing
+ * in the last counts as 0. No pair reaches from one group into the next, so here too any split of a
+ * product's rows, or of groups, gives the same bits. */
+struct cpu_bf16_kernels {
+    const char *name; /* of the instruction set */
+
+    /* Bytes of a packed b. pack takes an even number of rows at an even place, unless they are the last
+     * ones. */
+    size_t (*packed_bytes)(int32_t depth, int32_t columns);
+    void (*pack)(const struct cpu_packing *packing);
+
+    size_t (*scratch_bytes)(int32_t depth, int32_t columns);            /* for either of these */
+    void (*multiply)(const struct cpu_product *product, void *scratch); /* of one run */
+    void (*add_outer)(const struct cpu_outer *outer, void *scratch);
+};
+
 /* Tables: the first one runs everywhere. */
 extern const struct cpu_kernels nin__cpu_kernels_baseline;
 extern const struct cpu_kernels nin__cpu_kernels_avx2;
 extern const struct cpu_kernels nin__cpu_kernels_avx512;
+extern const struct cpu_bf16_kernels nin__cpu_bf16_avx512;
+extern const struct cpu_bf16_kernels nin__cpu_bf16_amx;
+extern const struct cpu_bf16_kernels nin__cpu_bf16x3_amx;
 
 #endif

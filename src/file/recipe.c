@@ -130,7 +130,14 @@ static const char *name_algorithm(nin_algorithm algorithm)
 
 static const char *name_precision(nin_precision precision)
 {
-    return precision == NIN_FP32 ? "fp32" : "unknown";
+    switch (precision) {
+    case NIN_BF16:
+        return "bf16";
+    case NIN_BF16X3:
+        return "bf16x3";
+    default:
+        return "fp32";
+    }
 }
 
 /* What sets the order of additions, as the backend has it. */

@@ -64,7 +64,7 @@ static size_t packed_size(int32_t depth, int32_t columns)
 }
 
 /* packed: for each panel [depth][vectors * WIDTH], zeros behind the last column */
-static void pack(const struct cpu_packing *p)
+static inline void pack(const struct cpu_packing *p)
 {
     struct panel panel;
 

@@ -100,10 +100,13 @@ INLINE vector spread(float value)
 #endif
 }
 
-/* a * b + c, in one rounding where the instruction set can. */
+/* a * b + c, in one rounding where the instruction set can. In the kernels of bf16 an element of a and b is
+ * a pair of such numbers, and both their products are added. */
 INLINE vector multiply_add(vector a, vector b, vector c)
 {
-#if defined(__AVX512F__)
+#if defined(NIN__KERNELS_AVX512_BF16)
+    return (vector)_mm512_dpbf16_ps((__m512)c, (__m512bh)a, (__m512bh)b);
+#elif defined(__AVX512F__)
     return (vector)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
 #elif defined(__AVX2__) && defined(__FMA__)
     return (vector)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
@@ -111,6 +114,25 @@ INLINE vector multiply_add(vector a, vector b, vector c)
     return a * b + c;
 #endif
 }
+
+#if defined(NIN__KERNELS_AVX512_BF16)
+/* Floats rounded to pairs of bf16: of neighbours, the first eight pairs from `low`. */
+INLINE vector pair_neighbours(vector low, vector high)
+{
+    return (vector)_mm512_cvtne2ps_pbh((__m512)high, (__m512)low);
+}
+
+/* Of elements of two vectors. */
+INLINE vector pair_elements(vector even, vector odd)
+{
+    const __m512i order =
+        _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6,
+                         21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+
+    return (vector)_mm512_permutexvar_epi16(
+        order, (__m512i)_mm512_cvtne2ps_pbh((__m512)odd, (__m512)even));
+}
+#endif
 
 /* Where v is to take the place of what is largest so far: it is larger, or not a number. */
 #if defined(__AVX512F__)

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: MIT */
+/* Convolution with a 1x1 kernel in bf16: the products of conv_direct.c for such a kernel, with operands
+ * rounded to bf16 and sums in fp32. Weights are rounded where they are packed, once per version of the
+ * parameters, activations and gradients strip by strip where they are multiplied; the bias and its gradient
+ * stay fp32.
+ *
+ *     y = x w        (pixels x OC)
+ *     dx = dy w'     (pixels x C)
+ *     dw = x' dy     (C x OC), summed over pairs of neighbours in a row of pixels; the last of an odd row has
+ *                    a zero beside it, so that the pairs do not depend on where strips and images end */
+#include "cpu/conv.h"
+
+static size_t weight_floats(const struct cpu_op *cpu)
+{
+    return (size_t)cpu->op->in.c * (size_t)nin__cpu_padded(cpu, cpu->op->out.c);
+}
+
+/* The lane is that of conv_direct.c: dw, C x OC, then db. */
+static void declare(struct cpu_need *need, const struct cpu_op *cpu, int32_t unit)
+{
+    const struct nin__op *op = cpu->op;
+    size_t forward = cpu->bf16->scratch_bytes(op->in.c, op->out.c);
+    size_t backward = cpu->bf16->scratch_bytes(op->out.c, op->in.c);
+
+    (void)unit;
+    need->form[CPU_FORWARD] = CPU_FORM_BF16;
+    need->form[CPU_BACKWARD] = CPU_FORM_BF16_TURNED;
+    need->prepared[CPU_FORWARD] = cpu->bf16->packed_bytes(op->in.c, op->out.c);
+    if (cpu->wants_dx)
+        need->prepared[CPU_BACKWARD] = cpu->bf16->packed_bytes(op->out.c, op->in.c);
+    need->scratch = forward > backward ? forward : backward;
+    need->lane = (weight_floats(cpu) + (size_t)nin__cpu_padded(cpu, op->out.c)) * sizeof(float);
+}
+
+/* Weights are OC x C. */
+static void prepare(const struct cpu_op *cpu, enum cpu_pass pass, const float *parameters,
+                    float *prepared, struct cpu_share share)
+{
+    const struct nin__op *op = cpu->op;
+    bool turned = pass == CPU_BACKWARD;
+    int32_t depth = turned ? op->out.c : op->in.c, columns = turned ? op->in.c : op->out.c;
+    ptrdiff_t depth_step = turned ? op->in.c : 1, column_step = turned ? 1 : op->in.c;
+    size_t first, end;
+
+    nin__cpu_share_range(share, (size_t)depth, 2, &first, &end);
+    cpu->bf16->pack(
+        &(struct cpu_packing){.packed = prepared,
+                              .source = parameters + op->weight + (ptrdiff_t)first * depth_step,
+                              .depth = depth,
+                              .first = (int32_t)first,
+                              .count = (int32_t)(end - first),
+                              .columns = columns,
+                              .inner = columns,
+                              .depth_step = depth_step,
+                              .inner_step = column_step});
+}
+
+static void forward(const struct cpu_call *call)
+{
+    const struct nin__op *op = call->op;
+    struct cpu_product product = {.a = call->x,
+                                  .b = call->prepared[CPU_FORWARD],
+                                  .c = call->y,
+                                  .bias = nin__cpu_bias(call),
+                                  .relu = op->relu,
+                                  .rows = call->images * call->rows * op->out.w,
+                                  .columns = op->out.c,
+                                  .depth = op->in.c,
+                                  .runs = 1,
+                                  .a_row = op->in.c,
+                                  .c_row = op->out.c};
+
+    call->cpu->bf16->multiply(&product, call->scratch);
+}
+
+static void add_weights(const struct cpu_call *call)
+{
+    const struct nin__op *op = call->op;
+    struct cpu_outer outer = {.a = call->x,
+                              .b = call->dy,
+                              .c = call->lane,
+                              .fresh = call->fresh,
+                              .groups = call->images * call->rows,
+                              .rows = op->out.w,
+                              .depth = op->in.c,
+                              .columns = op->out.c,
+                              .a_group = (ptrdiff_t)op->out.w * op->in.c,
+                              .a_row = op->in.c,
+                              .b_group = (ptrdiff_t)op->out.w * op->out.c,
+                              .b_row = op->out.c,
+                              .c_row = nin__cpu_padded(call->cpu, op->out.c)};
+
+    outer.a_ahead = outer.groups * outer.a_group; /* the next strip: forward wrote it long ago */
+    call->cpu->bf16->add_outer(&outer, call->scratch);
+}
+
+static void set_data(const struct cpu_call *call)
+{
+    const struct nin__op *op = call->op;
+    struct cpu_product product = {.a = call->dy,
+                                  .b = call->prepared[CPU_BACKWARD],
+                                  .c = call->dx,
+                                  .gate = call->cpu->gate_dx ? call->x : NULL,
+                                  .rows = call->images * call->rows * op->out.w,
+                                  .columns = op->in.c,
+                                  .depth = op->out.c,
+                                  .runs = 1,
+                                  .a_row = op->out.c,
+                                  .c_row = op->in.c};
+
+    call->cpu->bf16->multiply(&product, call->scratch);
+}
+
+static void backward(const struct cpu_call *call)
+{
+    nin__cpu_begin_backward(call, call->lane + weight_floats(call->cpu));
+    add_weights(call);
+    if (call->dx != NULL)
+        set_data(call);
+}
+
+static void finish(const struct cpu_op *cpu, const float *lane, float *gradient, bool accumulate,
+                   struct cpu_share share)
+{
+    nin__cpu_conv_direct.finish(cpu, lane, gradient, accumulate, share);
+}
+
+const struct cpu_algorithm nin__cpu_conv_bf16 = {.name = "bf16",
+                                                 .gates = true,
+                                                 .declare = declare,
+                                                 .prepare = prepare,
+                                                 .forward = forward,
+                                                 .backward = backward,
+                                                 .finish = finish};
