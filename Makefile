@@ -75,7 +75,8 @@ ifeq ($(WERROR),1)
 NIN_CFLAGS   += -Werror
 endif
 ifneq ($(SANITIZE),)
-NIN_CFLAGS   += -O2 -g -fno-omit-frame-pointer -fsanitize=$(SANITIZE) -fno-sanitize-recover=all
+NIN_CFLAGS   += -O2 -g -fno-omit-frame-pointer -fsanitize=$(SANITIZE) -fno-sanitize-recover=all \
+                -Wno-maybe-uninitialized # with sanitizers gcc sees paths that are none
 NIN_LDFLAGS  += -fsanitize=$(SANITIZE)
 else
 # the library never aborts; asserts are for our own mistakes, in builds that look for them

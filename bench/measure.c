@@ -42,7 +42,7 @@ static int read_option(struct bench_options *options, int option, const char *va
         options->repetitions = atoi(value);
         break;
     case 'a':
-        found = find_name(value, algorithms, 4);
+        found = find_name(value, algorithms, 5);
         options->algorithm = (nin_algorithm)found;
         break;
     case 'q':

@@ -476,6 +476,7 @@ static void make_layer(struct layer *l, struct table table, int32_t in, int32_t 
                              .kernels = &l->kernels,
                              .bf16 = table.kernels,
                              .rowwise = true,
+                             .train = true,
                              .wants_dx = true,
                              .gate_dx = true};
     nin__cpu_conv_bf16.declare(need, &l->cpu, images);

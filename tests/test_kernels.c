@@ -71,6 +71,7 @@ static struct bench *make_bench(const struct cpu_algorithm *algorithm, const str
     b->cpu = (struct cpu_op){
         .op = op,
         .algorithm = algorithm,
+        .train = true,
         .wants_dx = true,
         .bf16 = rig_bf16(NIN_BF16),
         .rowwise = (algorithm == &nin__cpu_conv_direct || algorithm == &nin__cpu_conv_bf16) &&

@@ -28,9 +28,10 @@ struct trial {
     struct bounds bounds;
     nin_dtype dtype; /* of the images */
     int64_t step, position;
-    uint32_t seed;         /* of the context */
-    int keep;              /* keep every output: nothing is fused */
-    int ties;              /* images of few different numbers */
+    uint32_t seed; /* of the context */
+    int keep;      /* keep every output: nothing is fused */
+    int ties;      /* images of few different numbers */
+    int centred; /* images and gradients of scores have a mean of 0, so that sums of many are small */
     int mlpconv;           /* build the layers by one call */
     long built_h, built_w; /* size that the network is built for; 0: that of the input */
 };
@@ -227,7 +228,7 @@ static void load_images(struct pair *pair, uint64_t seed)
     unsigned char *bytes = pair->images;
     float *floats = pair->images;
 
-    oracle_fill(floats, count, 0.25, 1.0, seed + 200);
+    oracle_fill(floats, count, pair->trial->centred ? 0.0 : 0.25, 1.0, seed + 200);
     for (long k = 0; k < count; k++) {
         unsigned char random = (unsigned char)(oracle_random(&seed) >> 56);
 
@@ -265,7 +266,7 @@ static void load_everything(struct pair *pair)
         load_images(pair, seed);
         oracle_forward(pair->oracle);
     } while (!pair->trial->ties && oracle_clearance(pair->oracle) < 4e-6);
-    oracle_fill(pair->score_gradient, scores, 0.25, 1.0, seed + 300);
+    oracle_fill(pair->score_gradient, scores, pair->trial->centred ? 0.0 : 0.25, 1.0, seed + 300);
     for (long n = 0; pair->labels != NULL && n < pair->oracle->scores.n; n++)
         pair->labels[n] = (int32_t)(oracle_random(&seed) % (uint64_t)pair->oracle->scores.c);
 }
@@ -557,6 +558,26 @@ START_TEST(deep_convolutions)
             (struct oracle_layer){.kind = ORACLE_CONV, .filters = c[2], .window = {c[3], 1, c[4]}},
             (struct oracle_map){1, c[0], c[1], c[1]}, deep);
     }
+}
+END_TEST
+
+/* So they do with the number of tiles: a lane of such batches adds some thousands of them up. */
+START_TEST(convolutions_of_many_tiles)
+{
+    static const long cases[][5] = {/* images, side, kernel, pad, channels */
+                                    {128, 32, 5, 2, 3},
+                                    {2, 224, 5, 2, 1},
+                                    {2, 224, 3, 1, 1}};
+    const long *c = cases[_i];
+    const struct oracle_layer layer = {
+        .kind = ORACLE_CONV, .filters = 4, .window = {c[2], 1, c[3]}};
+    struct trial trial = {.layers = &layer,
+                          .count = 1,
+                          .input = {c[0], c[4], c[1], c[1]},
+                          .bounds = {1.5e-6, 1.5e-6, 6e-6, 4e-6},
+                          .centred = 1};
+
+    check(&trial);
 }
 END_TEST
 
@@ -1033,6 +1054,7 @@ Suite *ops_suite(void)
     tcase_add_loop_test(layers, convolution, 1, 12);
     tcase_add_test(layers, large_convolutions);
     tcase_add_test(layers, deep_convolutions);
+    tcase_add_loop_test(layers, convolutions_of_many_tiles, 0, 3);
     tcase_add_test(layers, planes_of_both_tiles);
     tcase_add_test(layers, dense);
     tcase_add_loop_test(layers, max_pool, 1, 8);

@@ -53,17 +53,17 @@ typedef enum {
 
 /* How convolutions are computed on a CPU. The root mean square of their errors, relative to that of the result:
  *
- * - direct convolution and OpenBLAS: 1e-7 to 1e-6;
+ * - direct convolution: 1e-7 to 1e-6, growing with the root of the products in a sum (4e-6 for 51200);
  * - Winograd's minimal filtering (Lavin and Gray 2015), which serves 5x5 and 3x3 kernels of stride 1 as F(4x4,
  *   5x5) and, whichever costs less, F(4x4, 3x3) or F(6x6, 3x3), forward and for both gradients: at most 5e-6
- *   for outputs and gradients of the data and 1e-5 for gradients of weights, for any number of channels
- *   (mostly 1e-6 to 4e-6);
- * - Fourier transforms of whole planes, which serve the same kernels where a plane and its padding have no more
- *   than 16x16 pixels: 2e-7 to 6e-7; gradients of weights are left to Winograd's. */
+ *   for outputs and gradients of the data and 1e-5 for gradients of weights, for any number of channels and
+ *   pixels (mostly 1e-6 to 4e-6);
+ * - Fourier transforms of whole planes, which serve the same kernels where a plane and the padding of one side
+ *   have no more than 16 pixels down and across: 1e-7 to 1.2e-6; gradients of weights are left to Winograd's. */
 typedef enum {
     NIN_ALGORITHM_AUTO = 0,     /* winograd, fft or direct, by a rule of shapes alone */
     NIN_ALGORITHM_GEMM = 1,     /* im2col and matrix products by OpenBLAS */
-    NIN_ALGORITHM_DIRECT = 2,   /* windows summed as they stand: the most exact */
+    NIN_ALGORITHM_DIRECT = 2,   /* windows summed as they stand */
     NIN_ALGORITHM_WINOGRAD = 3, /* minimal filtering wherever it fits, else direct */
     NIN_ALGORITHM_FFT = 4,      /* Fourier transforms wherever they fit, else direct */
     NIN_ALGORITHM_INT32 = 0x7fffffff
@@ -207,11 +207,13 @@ NIN_CHECKED nin_status nin_plan_gradient(nin_tensor **out, nin_plan *plan, const
                                          nin_parameter which);
 
 /* The program as text, a line an op: its kind, layers, shapes, algorithm, segment, bytes; and for each op
- * and all together the multiply-adds that the algorithm takes for an image (zeros of the padding and
- * Winograd's maps not counted), forward and backward, and the time that they take at the peak of the
- * processor's units for single precision. The first call for a plan measures that peak on its workers, for
- * about ten milliseconds; nothing that is computed follows from it. While another thread uses the plan the
- * text has no times.
+ * and all together the multiply-adds that the algorithm takes for an image, forward and backward, and the
+ * time that they take at the peak of the processor's units for single precision. Not counted are zeros of the
+ * padding in direct convolution and the maps of minimal filtering and of Fourier transforms; backward counts
+ * what has to go forward again.
+ * The first call for a plan measures that peak on its workers and has the plan for about ten milliseconds:
+ * another thread's call on it gets NIN_BUSY meanwhile. If that first call finds the plan in use its text has
+ * no times, and the next one measures. Nothing that is computed follows from the peak.
  *   text  receives up to size bytes with a final zero; may be NULL if size is 0
  * Returns the length that the whole text has. Since 0.1. */
 NIN_API size_t nin_plan_describe(const nin_plan *plan, char *text, size_t size);

@@ -113,11 +113,13 @@ struct nin__backend {
     const struct nin__form *(*forms)(const struct nin__executable *executable, int32_t *count);
     uint64_t (*bytes)(const struct nin__executable *executable);
 
-    /* The executable as text; only where nobody runs it may that take its workers, to time the machine. */
-    size_t (*describe)(struct nin__executable *executable, bool idle, char *text, size_t size);
+    /* The executable as text, with times if the machine has been measured. `measure` does so first, on the
+     * executable's workers: nobody may run it meanwhile. */
+    bool (*measured)(const struct nin__executable *executable);
+    size_t (*describe)(struct nin__executable *executable, bool measure, char *text, size_t size);
 
     /* What fixes the order in which a batch of so many images adds up, as text: two executables of one
-     * network and one algorithm with equal texts give the same bits. */
+     * network, precision and algorithm with equal texts give the same bits. */
     size_t (*order_of_sums)(const struct nin__executable *executable, int32_t batch, char *text,
                             size_t size);
 

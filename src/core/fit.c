@@ -136,12 +136,14 @@ static nin_status evaluate(nin_trainer *trainer, const nin_fit_desc *desc)
     double start = nin__seconds();
     nin_epoch_info *info;
     nin_result result;
+    nin_status status;
 
     if (desc->test_plan == NULL)
         return NIN_OK;
     nin__plan_rest(trainer->plan);
-    NIN__TRY(nin__evaluate(&result, desc->test_plan, desc->test_set));
+    status = nin__evaluate(&result, desc->test_plan, desc->test_set);
     nin__plan_rest(desc->test_plan);
+    NIN__TRY(status);
     info = &trainer->curve[epoch]; /* not before: the test set's callback has run */
     info->test_count = result.count;
     info->test_correct = result.correct;

@@ -201,10 +201,12 @@ void nin__plan_rest(nin_plan *plan)
 
 size_t nin_plan_describe(const nin_plan *plan, char *text, size_t size)
 {
-    bool idle = !atomic_flag_test_and_set(&((nin_plan *)plan)->busy);
-    size_t length = backend_of(plan)->describe(plan->executable, idle, text, size);
+    const struct nin__backend *backend = backend_of(plan);
+    bool measure = !backend->measured(plan->executable) &&
+                   !atomic_flag_test_and_set(&((nin_plan *)plan)->busy);
+    size_t length = backend->describe(plan->executable, measure, text, size);
 
-    if (idle)
+    if (measure)
         nin__plan_leave(plan);
     return length;
 }

@@ -91,6 +91,11 @@ static const struct nin__form *forms(const struct nin__executable *executable, i
     return executable->forms;
 }
 
+static bool measured(const struct nin__executable *executable)
+{
+    return atomic_load(&executable->peak) > 0;
+}
+
 static uint64_t bytes(const struct nin__executable *executable)
 {
     return executable->bytes;
@@ -136,6 +141,7 @@ const struct nin__backend nin__cpu_backend = {
     .rest = rest,
     .forms = forms,
     .bytes = bytes,
+    .measured = measured,
     .describe = nin__cpu_describe,
     .order_of_sums = nin__cpu_order_of_sums,
     .prepare = nin__cpu_prepare,

@@ -109,6 +109,7 @@ static void choose_algorithms(struct nin__executable *executable, const struct c
         struct cpu_op *op = &executable->ops[i];
 
         op->op = &ops[i];
+        op->train = executable->program.train;
         op->kernels = kernels;
         op->bf16 = bf16;
         op->algorithm =
@@ -213,6 +214,8 @@ static nin_status place_segment(struct nin__executable *executable, struct cpu_s
 
         if (op->algorithm->declare != NULL)
             op->algorithm->declare(&op->need, op, segment->unit);
+        if (!op->train)
+            op->need.lane = 0;
         while (group->end <= segment->first + i)
             group++;
         describe_blocks(blocks + count, op, group, i, n, segment->unit, executable->program.train);

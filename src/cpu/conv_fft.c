@@ -22,17 +22,11 @@ enum {
 
 /* ---- the rule ----------------------------------------------------------------------------- */
 
-/* Pixels of one dimension and the zeros that its windows reach, beyond which the plane begins again. */
-static bool dimension_fits(int32_t in, int32_t out, int32_t kernel, int32_t pad)
-{
-    return in + pad <= FFT_SIDE && out + kernel - 1 - pad <= FFT_SIDE;
-}
-
+/* Behind 16 pixels a plane begins again, so that one border of zeros serves both sides. */
 bool nin__cpu_fft_fits(const struct nin__op *op)
 {
-    return nin__cpu_winograd_fits(op) &&
-           dimension_fits(op->in.h, op->out.h, op->kernel_h, op->pad) &&
-           dimension_fits(op->in.w, op->out.w, op->kernel_w, op->pad);
+    return nin__cpu_winograd_fits(op) && op->in.h + op->pad <= FFT_SIDE &&
+           op->in.w + op->pad <= FFT_SIDE;
 }
 
 /* Products of an image, forward or for its gradient. */

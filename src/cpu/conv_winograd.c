@@ -18,7 +18,7 @@
  * order in which their gradients add up. */
 enum {
     DATA_TILES = 16,
-    WEIGHT_TILES = 64,
+    WEIGHT_TILES = 64, /* at least as many as DATA_TILES */
     BLOCK_COLUMNS = 64
 };
 
@@ -239,7 +239,7 @@ static size_t largest(size_t a, size_t b)
 static struct scratch lay_scratch(const struct cpu_op *cpu, int32_t images)
 {
     const struct nin__op *op = cpu->op;
-    int32_t together = images_together(op, WEIGHT_TILES > DATA_TILES ? WEIGHT_TILES : DATA_TILES);
+    int32_t together = images_together(op, cpu->train ? WEIGHT_TILES : DATA_TILES);
     struct cpu_tiling out = tile_plane(op, op->out, together < images ? together : images);
     struct cpu_tiling in = tile_plane(op, op->in, together < images ? together : images);
     size_t zeros =
@@ -375,6 +375,21 @@ static void forward(const struct cpu_call *call)
 
 /* ---- backward ----------------------------------------------------------------------------- */
 
+/* All rows of a sum, in blocks: a lane may have thousands of tiles. None make a fresh sum 0. */
+static void add_tiles(const struct cpu_kernels *kernels, const struct cpu_outer *sum)
+{
+    struct cpu_outer block = *sum;
+
+    block.apart = true;
+    for (int32_t row = 0; row == 0 || row < sum->rows; row += WEIGHT_TILES) {
+        block.rows = sum->rows - row < WEIGHT_TILES ? sum->rows - row : WEIGHT_TILES;
+        block.a = sum->a + row * sum->a_row;
+        block.b = sum->b + row * sum->b_row;
+        block.fresh = sum->fresh && row == 0;
+        kernels->add_outer(&block);
+    }
+}
+
 /* At each point: sums (C x OC) += data (tiles x C)' * gradients (tiles x OC), a block of columns of OC
  * at a time. */
 static void add_weights(const struct cpu_call *call, const struct images *x,
@@ -404,7 +419,7 @@ static void add_weights(const struct cpu_call *call, const struct images *x,
             outer.a = data + k * slab_of(&t, x->c) + (ptrdiff_t)first * x->c;
             outer.b = gradients + k * slab_of(&t, outer.columns) + (ptrdiff_t)first * outer.columns;
             outer.c = call->lane + (ptrdiff_t)k * x->c * outer.c_row + n;
-            kernels->add_outer(&outer);
+            add_tiles(kernels, &outer);
         }
     }
 }

@@ -18,6 +18,8 @@
 #include "core/placement.h"
 #include "cpu/kernels.h"
 
+#include <stdatomic.h>
+
 struct cpu_op;
 
 /* A pass over the network, each of which may want weights in a form of its own. */
@@ -124,6 +126,7 @@ struct cpu_op {
     const struct cpu_algorithm *algorithm;
     const struct cpu_kernels *kernels;
     const struct cpu_bf16_kernels *bf16; /* of the plan's precision; NULL: it is fp32 */
+    bool train;                          /* the program goes backward too */
     bool rowwise;                        /* an output row needs the same row of the input only */
     bool wants_dx;                       /* the op above needs a gradient */
     bool
@@ -177,7 +180,7 @@ struct nin__executable {
     char *worker_memory;     /* of all workers */
     size_t worker_bytes;     /* of one */
     float *whole;            /* all whole-batch buffers */
-    double peak;             /* multiply-adds a second of all workers; 0: not measured */
+    atomic_llong peak;       /* multiply-adds a second of all workers; 0: not measured */
     struct nin__form *forms; /* of prepared weights */
     int32_t form_count;
     uint64_t bytes; /* of everything above */
@@ -207,7 +210,7 @@ nin_status nin__cpu_prepare(struct nin__executable *executable, const float *par
 nin_status nin__cpu_run(struct nin__executable *executable, const struct nin__run *run);
 
 /* describe.c */
-size_t nin__cpu_describe(struct nin__executable *executable, bool idle, char *text, size_t size);
+size_t nin__cpu_describe(struct nin__executable *executable, bool measure, char *text, size_t size);
 
 size_t nin__cpu_order_of_sums(const struct nin__executable *executable, int32_t batch, char *text,
                               size_t size);

@@ -72,12 +72,17 @@ static struct cpu_work work_of_all(const struct nin__executable *executable)
 {
     struct cpu_work sum = {0};
 
-    for (int32_t i = 0; i < executable->program.count; i++) {
-        struct cpu_work work = work_of(&executable->ops[i], executable->program.train);
+    for (int32_t s = 0; s < executable->segment_count; s++) {
+        /* backward begins with the last segment's forward pass, and goes forward again in the others */
+        bool again = executable->program.train && s < executable->segment_count - 1;
 
-        sum.forward += work.forward;
-        sum.weights += work.weights;
-        sum.data += work.data;
+        for (int32_t i = executable->segments[s].first; i < executable->segments[s].end; i++) {
+            struct cpu_work work = work_of(&executable->ops[i], executable->program.train);
+
+            sum.forward += work.forward;
+            sum.weights += work.weights + (again ? work.forward : 0);
+            sum.data += work.data;
+        }
     }
     return sum;
 }
@@ -132,20 +137,15 @@ static void add_plan(struct text *text, const struct nin__executable *executable
     add(text, "\n");
 }
 
-/* Multiply-adds a second, measured once for an executable; 0 if somebody may run it. */
-static double find_peak(struct nin__executable *executable, bool idle)
-{
-    if (!idle)
-        return 0.0;
-    if (executable->peak <= 0.0)
-        executable->peak = nin__cpu_measure_peak(executable->workers, executable->ops[0].kernels);
-    return executable->peak;
-}
-
-size_t nin__cpu_describe(struct nin__executable *executable, bool idle, char *start, size_t size)
+size_t nin__cpu_describe(struct nin__executable *executable, bool measure, char *start, size_t size)
 {
     struct text text = {start, start == NULL ? 0 : size, 0};
-    double peak = find_peak(executable, idle);
+    double peak;
+
+    if (measure)
+        atomic_store(&executable->peak, (long long)nin__cpu_measure_peak(
+                                            executable->workers, executable->ops[0].kernels));
+    peak = (double)atomic_load(&executable->peak);
 
     add_plan(&text, executable, peak);
     for (int32_t s = 0; s < executable->segment_count; s++) {

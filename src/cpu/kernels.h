@@ -46,12 +46,13 @@ struct cpu_packing {
 
 /* c (depth x columns) += sum over groups and rows of a_gm' (depth) * b_gm (columns), where
  * a_gm = a + g * a_group + m * a_row, and b likewise: the gradient of weights, summed over pixels in
- * ascending order. `fresh` overwrites c instead. */
+ * ascending order. */
 struct cpu_outer {
     const float *a;
     const float *b;
-    float *c; /* rows of c_row floats */
-    bool fresh;
+    float *c;   /* rows of c_row floats */
+    bool fresh; /* overwrites c instead */
+    bool apart; /* is summed by itself, and then added to c */
     int32_t groups, rows, depth, columns;
     ptrdiff_t a_group, a_row, b_group, b_row, c_row;
     ptrdiff_t a_ahead,

@@ -337,7 +337,8 @@ static void multiply(const struct cpu_product *p)
     struct panel panel;
 
     for (int32_t at = 0; at < p->columns; at += panel.vectors * WIDTH) {
-        int32_t step = p->runs == 1 ? DEPTH_STEP : p->depth;
+        int32_t whole = p->block > 0 ? DEPTH_STEP / p->block * p->block : DEPTH_STEP;
+        int32_t step = p->runs == 1 ? whole : p->depth;
 
         panel = panel_at(at, p->columns);
         for (int32_t first = 0; first < p->depth; first += step)
@@ -368,7 +369,7 @@ INLINE void outer_tile(const struct outer_tile *tile, const int32_t rows, const 
 #pragma GCC unroll 4
         for (int32_t j = 0; j < vectors; j++)
             sums[i][j] = (vector){0};
-    if (!o->fresh)
+    if (!o->fresh && !o->apart)
 #pragma GCC unroll 14
         for (int32_t i = 0; i < rows; i++)
 #pragma GCC unroll 4
@@ -401,6 +402,12 @@ INLINE void outer_tile(const struct outer_tile *tile, const int32_t rows, const 
             }
         }
     }
+    if (!o->fresh && o->apart)
+#pragma GCC unroll 14
+        for (int32_t i = 0; i < rows; i++)
+#pragma GCC unroll 4
+            for (int32_t j = 0; j < vectors; j++)
+                sums[i][j] = load(tile->c + i * o->c_row + j * WIDTH) + sums[i][j];
 #pragma GCC unroll 14
     for (int32_t i = 0; i < rows; i++)
 #pragma GCC unroll 4

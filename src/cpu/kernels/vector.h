@@ -11,19 +11,16 @@
 #if defined(__AVX512F__)
 #include <immintrin.h>
 enum {
-    WIDTH = 16,
-    REGISTERS = 32
+    WIDTH = 16
 };
 #elif defined(__AVX2__) && defined(__FMA__)
 #include <immintrin.h>
 enum {
-    WIDTH = 8,
-    REGISTERS = 16
+    WIDTH = 8
 };
 #else
 enum {
-    WIDTH = 4,
-    REGISTERS = 16
+    WIDTH = 4
 };
 #endif
 
