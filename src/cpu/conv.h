@@ -50,6 +50,34 @@ static inline void nin__cpu_put(float *target, float value, bool accumulate)
     *target = accumulate ? *target + value : value;
 }
 
+/* Weights at points (of tiles, of spectra) are laid out as [block of columns][point][depth x columns packed], so
+ * that a block's products of all points stay in a cache of the second level. All blocks but the last have 64
+ * columns: measured. */
+enum {
+    NIN__CPU_BLOCK = 64
+};
+
+static inline int32_t nin__cpu_block_of(int32_t first, int32_t columns)
+{
+    return columns - first < NIN__CPU_BLOCK ? columns - first : NIN__CPU_BLOCK;
+}
+
+static inline size_t nin__cpu_block_floats(const struct cpu_op *cpu, size_t points, int32_t depth,
+                                           int32_t columns)
+{
+    return points * cpu->kernels->packed_size(depth, columns);
+}
+
+static inline size_t nin__cpu_blocked_floats(const struct cpu_op *cpu, size_t points, int32_t depth,
+                                             int32_t columns)
+{
+    size_t floats = 0;
+
+    for (int32_t n = 0; n < columns; n += NIN__CPU_BLOCK)
+        floats += nin__cpu_block_floats(cpu, points, depth, nin__cpu_block_of(n, columns));
+    return floats;
+}
+
 /* What backward begins with: dy becomes 0 where the ReLU was, unless the op below has seen to it; then its
  * sums over the pixels are added to db. */
 void nin__cpu_begin_backward(const struct cpu_call *call, float *db);

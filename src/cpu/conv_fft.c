@@ -14,10 +14,9 @@
 
 #include <string.h>
 
-/* Images that a pass takes together, and columns of products at once: measured. */
+/* Images that a pass takes together: measured. */
 enum {
-    PASS_IMAGES = 8,
-    BLOCK_COLUMNS = 64
+    PASS_IMAGES = 8
 };
 
 /* ---- the rule ----------------------------------------------------------------------------- */
@@ -86,28 +85,13 @@ static size_t values_floats(int32_t images, int32_t channels, int32_t parts)
 /* Scratch of a pass from a plane of so many channels: data, then a block's products. */
 static size_t scratch_floats(int32_t images, int32_t channels)
 {
-    return values_floats(images, channels, 4) + values_floats(images, BLOCK_COLUMNS, 2);
+    return values_floats(images, channels, 4) + values_floats(images, NIN__CPU_BLOCK, 2);
 }
 
-static int32_t block_of(int32_t first, int32_t columns)
-{
-    return columns - first < BLOCK_COLUMNS ? columns - first : BLOCK_COLUMNS;
-}
-
-/* Weights at the points: [block of columns][point][depth x columns packed]. */
-static size_t block_floats(const struct cpu_op *cpu, int32_t depth, int32_t columns)
-{
-    return (FFT_REAL + 2 * FFT_COMPLEX) * cpu->kernels->packed_size(depth, columns);
-}
-
-static size_t weight_floats(const struct cpu_op *cpu, int32_t depth, int32_t columns)
-{
-    size_t floats = 0;
-
-    for (int32_t n = 0; n < columns; n += BLOCK_COLUMNS)
-        floats += block_floats(cpu, depth, block_of(n, columns));
-    return floats;
-}
+/* Floats of weights at a spectrum's points: real ones, and complex ones of re above im. */
+enum {
+    POINTS = FFT_REAL + 2 * FFT_COMPLEX
+};
 
 static void declare(struct cpu_need *need, const struct cpu_op *cpu, int32_t unit)
 {
@@ -121,9 +105,11 @@ static void declare(struct cpu_need *need, const struct cpu_op *cpu, int32_t uni
         need->scratch = scratch;
     need->form[CPU_FORWARD] = CPU_FORM_FOURIER;
     need->form[CPU_BACKWARD] = CPU_FORM_FOURIER_CONJUGATE;
-    need->prepared[CPU_FORWARD] = weight_floats(cpu, op->in.c, op->out.c) * sizeof(float);
+    need->prepared[CPU_FORWARD] =
+        nin__cpu_blocked_floats(cpu, POINTS, op->in.c, op->out.c) * sizeof(float);
     if (cpu->wants_dx)
-        need->prepared[CPU_BACKWARD] = weight_floats(cpu, op->out.c, op->in.c) * sizeof(float);
+        need->prepared[CPU_BACKWARD] =
+            nin__cpu_blocked_floats(cpu, POINTS, op->out.c, op->in.c) * sizeof(float);
 }
 
 /* ---- maps --------------------------------------------------------------------------------- */
@@ -221,17 +207,18 @@ static void convolve(const struct cpu_call *call, int32_t images, const float *x
     float *room = call->scratch + values_floats(images, plane.c, 4);
     size_t first, end;
 
-    nin__cpu_share_range(call->share, (size_t)o->plane.c, BLOCK_COLUMNS, &first, &end);
+    nin__cpu_share_range(call->share, (size_t)o->plane.c, NIN__CPU_BLOCK, &first, &end);
     if (first == end)
         return;
     map_data(kernels, &data, x, plane);
-    weights += first / BLOCK_COLUMNS * block_floats(call->cpu, plane.c, BLOCK_COLUMNS);
-    for (int32_t n = (int32_t)first; n < (int32_t)end; n += BLOCK_COLUMNS) {
-        struct values products = lay_values(room, images, block_of(n, o->plane.c), 2);
+    weights +=
+        first / NIN__CPU_BLOCK * nin__cpu_block_floats(call->cpu, POINTS, plane.c, NIN__CPU_BLOCK);
+    for (int32_t n = (int32_t)first; n < (int32_t)end; n += NIN__CPU_BLOCK) {
+        struct values products = lay_values(room, images, nin__cpu_block_of(n, o->plane.c), 2);
 
         multiply_points(kernels, &data, weights, &products);
         map_outputs(kernels, &products, o, n);
-        weights += block_floats(call->cpu, plane.c, products.channels);
+        weights += nin__cpu_block_floats(call->cpu, POINTS, plane.c, products.channels);
     }
 }
 
@@ -301,11 +288,11 @@ static void prepare(const struct cpu_op *cpu, enum cpu_pass pass, const float *p
     size_t first, end;
 
     nin__cpu_share_range(share, (size_t)weights.depth, 1, &first, &end);
-    for (int32_t n = 0; n < columns; n += BLOCK_COLUMNS) {
-        weights.columns = block_of(n, columns);
+    for (int32_t n = 0; n < columns; n += NIN__CPU_BLOCK) {
+        weights.columns = nin__cpu_block_of(n, columns);
         cpu->kernels->fft_weights(&weights, (int32_t)first, (int32_t)end);
         weights.w += weights.columns * weights.column_step;
-        weights.u += block_floats(cpu, weights.depth, weights.columns);
+        weights.u += nin__cpu_block_floats(cpu, POINTS, weights.depth, weights.columns);
     }
 }
 

@@ -14,12 +14,10 @@
 #include <string.h>
 
 /* What keeps the values of a pass in a cache of the second level: images are taken together up to so
- * many tiles, and products are made for so many columns at once. The weights' tiles are part of the
- * order in which their gradients add up. */
+ * many tiles. The weights' tiles are part of the order in which their gradients add up. */
 enum {
     DATA_TILES = 16,
-    WEIGHT_TILES = 64, /* at least as many as DATA_TILES */
-    BLOCK_COLUMNS = 64
+    WEIGHT_TILES = 64 /* at least as many */
 };
 
 /* Floats from point to point: the tiles of one, and a cache line more, so that the points of a tile do
@@ -195,22 +193,6 @@ static int32_t even_block(int32_t depth)
     return (depth + blocks - 1) / blocks;
 }
 
-/* Blocks of columns, all but the last of BLOCK_COLUMNS. */
-static int32_t block_of(int32_t first, int32_t columns)
-{
-    return columns - first < BLOCK_COLUMNS ? columns - first : BLOCK_COLUMNS;
-}
-
-/* Weights at the points: [block of columns][point][depth x columns packed]. */
-static size_t weight_floats(const struct cpu_op *cpu, int32_t depth, int32_t columns)
-{
-    size_t floats = 0;
-
-    for (int32_t n = 0; n < columns; n += BLOCK_COLUMNS)
-        floats += points_of(cpu->op) * cpu->kernels->packed_size(depth, block_of(n, columns));
-    return floats;
-}
-
 /* Sums of a lane: [point][C][OC padded], then db. */
 static size_t sum_floats(const struct cpu_op *cpu)
 {
@@ -246,7 +228,7 @@ static struct scratch lay_scratch(const struct cpu_op *cpu, int32_t images)
         largest((size_t)nin__cpu_padded(cpu, op->in.c), (size_t)nin__cpu_padded(cpu, op->out.c));
     size_t data = (size_t)slab_of(&out, op->in.c);
     size_t products =
-        largest((size_t)slab_of(&in, BLOCK_COLUMNS), (size_t)slab_of(&out, BLOCK_COLUMNS));
+        largest((size_t)slab_of(&in, NIN__CPU_BLOCK), (size_t)slab_of(&out, NIN__CPU_BLOCK));
     struct scratch s;
 
     if (cpu->wants_dx)
@@ -271,9 +253,11 @@ static void declare(struct cpu_need *need, const struct cpu_op *cpu, int32_t uni
     nin__cpu_winograd_declare_weights(need, cpu, unit);
     need->form[CPU_FORWARD] = CPU_FORM_WINOGRAD;
     need->form[CPU_BACKWARD] = CPU_FORM_WINOGRAD_TURNED;
-    need->prepared[CPU_FORWARD] = weight_floats(cpu, op->in.c, op->out.c) * sizeof(float);
+    need->prepared[CPU_FORWARD] =
+        nin__cpu_blocked_floats(cpu, points_of(op), op->in.c, op->out.c) * sizeof(float);
     if (cpu->wants_dx)
-        need->prepared[CPU_BACKWARD] = weight_floats(cpu, op->out.c, op->in.c) * sizeof(float);
+        need->prepared[CPU_BACKWARD] =
+            nin__cpu_blocked_floats(cpu, points_of(op), op->out.c, op->in.c) * sizeof(float);
 }
 
 static const float *clear_zeros(const struct cpu_call *call)
@@ -308,7 +292,7 @@ static void multiply_points(const struct cpu_kernels *kernels, const struct cpu_
     }
 }
 
-/* One convolution of a chunk: x with its pad to o, which tiles t cover; weights as weight_floats lays them. */
+/* One convolution of a chunk: x with its pad to o, which tiles t cover; weights in blocks of columns. */
 static void convolve(const struct cpu_call *call, const struct images *x, int32_t pad,
                      const float *weights, const struct cpu_tiling *t, const struct outputs *o)
 {
@@ -317,13 +301,13 @@ static void convolve(const struct cpu_call *call, const struct images *x, int32_
     float *data = call->scratch + s.data, *products = call->scratch + s.products;
     size_t points = points_of(call->op), first, end;
 
-    nin__cpu_share_range(call->share, (size_t)o->c, BLOCK_COLUMNS, &first, &end);
+    nin__cpu_share_range(call->share, (size_t)o->c, NIN__CPU_BLOCK, &first, &end);
     if (first == end)
         return;
     map_data(kernels, t, x, pad, data);
-    weights += first / BLOCK_COLUMNS * points * kernels->packed_size(x->c, BLOCK_COLUMNS);
-    for (int32_t n = (int32_t)first; n < (int32_t)end; n += BLOCK_COLUMNS) {
-        int32_t columns = block_of(n, o->c);
+    weights += first / NIN__CPU_BLOCK * points * kernels->packed_size(x->c, NIN__CPU_BLOCK);
+    for (int32_t n = (int32_t)first; n < (int32_t)end; n += NIN__CPU_BLOCK) {
+        int32_t columns = nin__cpu_block_of(n, o->c);
 
         multiply_points(kernels, t, data, weights, products, x->c, columns);
         map_outputs(kernels, t, products, o, n, columns);
@@ -407,8 +391,8 @@ static void add_weights(const struct cpu_call *call, const struct images *x,
                               .a_ahead = slab_of(&t, x->c)};
 
     map_data(kernels, &t, x, call->op->pad, data);
-    for (int32_t n = 0; n < dy->c; n += BLOCK_COLUMNS) {
-        outer.columns = block_of(n, dy->c);
+    for (int32_t n = 0; n < dy->c; n += NIN__CPU_BLOCK) {
+        outer.columns = nin__cpu_block_of(n, dy->c);
         outer.b_row = outer.columns;
         outer.b_ahead = slab_of(&t, outer.columns);
         map_gradient(kernels, &t, dy, n, outer.columns, gradients);
@@ -479,9 +463,9 @@ static void prepare_blocks(const struct cpu_op *cpu, struct cpu_winograd_weights
     size_t first, end;
 
     nin__cpu_share_range(share, (size_t)weights.depth, 1, &first, &end);
-    for (int32_t n = 0; n < weights.columns; n += BLOCK_COLUMNS) {
+    for (int32_t n = 0; n < weights.columns; n += NIN__CPU_BLOCK) {
         block.w = weights.w + n * weights.column_step;
-        block.columns = block_of(n, weights.columns);
+        block.columns = nin__cpu_block_of(n, weights.columns);
         cpu->kernels->winograd_weights(&block, (int32_t)first, (int32_t)end);
         block.u += weights.side * weights.side *
                    (ptrdiff_t)cpu->kernels->packed_size(block.depth, block.columns);

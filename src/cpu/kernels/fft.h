@@ -13,7 +13,6 @@
 #include "cpu/kernels.h"
 #include "cpu/kernels/product.h"
 #include "cpu/kernels/vector.h"
-#include "cpu/kernels/winograd.h"
 
 enum {
     FFT_AREA = FFT_SIDE * FFT_SIDE

@@ -40,7 +40,8 @@ INLINE void store(float *to, vector v)
     *(unaligned_vector *)to = v;
 }
 
-/* The first `count` elements, 1 to WIDTH - 1; the others are 0 and are not touched. */
+/* The first `count` elements, at least 1 and at most WIDTH - 1 (with AVX-512 WIDTH); the others are 0 and are
+ * not touched. */
 #if defined(__AVX512F__)
 INLINE __mmask16 first_lanes(int32_t count)
 {
@@ -85,6 +86,20 @@ INLINE void store_part(float *to, vector v, int32_t count)
     memcpy(to, &v, (size_t)count * sizeof(float));
 }
 #endif
+
+/* Channels that are left: a whole vector of them, or as many as there are. */
+INLINE vector load_channels(const float *from, int32_t channels)
+{
+    return channels >= WIDTH ? load(from) : load_part(from, channels);
+}
+
+INLINE void store_channels(float *to, vector v, int32_t channels)
+{
+    if (channels >= WIDTH)
+        store(to, v);
+    else
+        store_part(to, v, channels);
+}
 
 INLINE vector spread(float value)
 {

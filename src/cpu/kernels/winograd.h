@@ -153,19 +153,6 @@ INLINE void interpolate_1d(const vector *m, const int32_t step, const int32_t n,
 
 /* ---- two dimensions ----------------------------------------------------------------------- */
 
-INLINE vector load_channels(const float *from, int32_t channels)
-{
-    return channels >= WIDTH ? load(from) : load_part(from, channels);
-}
-
-INLINE void store_channels(float *to, vector v, int32_t channels)
-{
-    if (channels >= WIDTH)
-        store(to, v);
-    else
-        store_part(to, v, channels);
-}
-
 /* v[k * slab + c], k the points row by row, from the side x side pixels */
 INLINE void data_2d(float *v, ptrdiff_t slab, const float *const *pixels, const int32_t side,
                     int32_t channels)
