@@ -42,8 +42,8 @@ typedef struct {
                              The bits of a run follow from it, not from the number of threads. */
     nin_instruction_set
         instructions; /* of a CPU context. NIN_INSTRUCTIONS_AUTO: what the environment
-                             variable NIN_CPU_ISA names (baseline, avx2, avx512, avx512_bf16, amx),
-                             else the best. All but the baseline give the same bits in fp32 */
+                             variable NIN_CPU_ISA names (baseline, avx2, avx512, avx512_bf16, amx; auto
+                             or nothing leaves it open), else the best. All but the baseline give the same bits in fp32 */
     int32_t reserved; /* 0 */
 } nin_context_desc;
 

@@ -60,7 +60,7 @@ typedef struct {
  * interrupted, with any number of threads.
  *   desc  copied; NULL for all defaults
  * Fails with NIN_IO, NIN_BAD_FORMAT, NIN_MISMATCH (the sentence names what differs: network, data
- * set, batch, recipe, lanes, algorithm), NIN_OUT_OF_MEMORY, NIN_BUSY; nothing has then changed.
+ * set, batch, recipe, precision, lanes, algorithm), NIN_OUT_OF_MEMORY, NIN_BUSY; nothing has then changed.
  * Since 0.1. */
 NIN_CHECKED nin_status nin_trainer_restore(nin_trainer *trainer, const char *path,
                                            const nin_restore_desc *desc);

@@ -17,7 +17,9 @@
  * worker, and lets all workers multiply at once; OpenBLAS keeps the buffers that it made for them. With more
  * workers than processors, with several plans at work at the same time, or beside another library of the
  * process that runs OpenBLAS on more threads, a run can still need more. After a fork OpenBLAS starts its own
- * threads again in the next run. */
+ * threads again in the next run. It starts them first when a program is loaded, before main, and then waits
+ * for ever where the address space is too small for them (ulimit -v below 200 MB on two cores), whether it is
+ * used or not; the environment variable OPENBLAS_NUM_THREADS=1 spares them. */
 
 #include <nin/network.h>
 
@@ -51,9 +53,12 @@ typedef enum {
     NIN_PRECISION_INT32 = 0x7fffffff
 } nin_precision;
 
-/* How convolutions are computed on a CPU. The root mean square of their errors, relative to that of the result:
+/* How convolutions are computed on a CPU. The root mean square of the errors of one convolution, relative to that
+ * of the result, where nothing is near the limits of single precision (1e-30 to 1e35). Behind a ReLU or a
+ * maximum an error may decide otherwise between two that are nearly equal, and a few elements of a
+ * network's gradient are then those of the other decision.
  *
- * - direct convolution: 1e-7 to 1e-6, growing with the root of the products in a sum (4e-6 for 51200);
+ * - direct convolution: 1e-7 to 1.5e-6, growing with the root of the products in a sum (4e-6 for 51200);
  * - Winograd's minimal filtering (Lavin and Gray 2015), which serves 5x5 and 3x3 kernels of stride 1 as F(4x4,
  *   5x5) and, whichever costs less, F(4x4, 3x3) or F(6x6, 3x3), forward and for both gradients: at most 5e-6
  *   for outputs and gradients of the data and 1e-5 for gradients of weights, for any number of channels and

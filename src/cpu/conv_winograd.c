@@ -186,7 +186,7 @@ static struct cpu_work work(const struct cpu_op *cpu)
 static int32_t even_block(int32_t depth)
 {
     enum {
-        LARGEST = 64
+        LARGEST = 32
     };
     int32_t blocks = (depth + LARGEST - 1) / LARGEST;
 
