@@ -95,6 +95,13 @@ int64_t nin__cpu_winograd_cost(const struct nin__op *op);
 bool nin__cpu_fft_fits(const struct nin__op *op);
 int64_t nin__cpu_fft_cost(const struct nin__op *op);
 
+/* What a flat convolution multiplies, forward and for the gradient of the data, and how the sums of direct
+ * convolution, [tap][C][OC padded] and db, become gradients: also for products in bf16. */
+struct cpu_product nin__cpu_flat_product(const struct cpu_call *call);
+struct cpu_product nin__cpu_flat_gradient(const struct cpu_call *call);
+void nin__cpu_direct_finish(const struct cpu_op *cpu, const float *lane, float *gradient,
+                            bool accumulate, struct cpu_share share);
+
 /* The gradient of the weights by Winograd's tiles, which other algorithms may take too: what it needs, a range
  * of images (with what backward begins with), and finish. */
 void nin__cpu_winograd_declare_weights(struct cpu_need *need, const struct cpu_op *cpu,

@@ -57,18 +57,7 @@ static void prepare(const struct cpu_op *cpu, enum cpu_pass pass, const float *p
 
 static void forward(const struct cpu_call *call)
 {
-    const struct nin__op *op = call->op;
-    struct cpu_product product = {.a = call->x,
-                                  .b = call->prepared[CPU_FORWARD],
-                                  .c = call->y,
-                                  .bias = nin__cpu_bias(call),
-                                  .relu = op->relu,
-                                  .rows = call->images * call->rows * op->out.w,
-                                  .columns = op->out.c,
-                                  .depth = op->in.c,
-                                  .runs = 1,
-                                  .a_row = op->in.c,
-                                  .c_row = op->out.c};
+    struct cpu_product product = nin__cpu_flat_product(call);
 
     call->cpu->bf16->multiply(&product, call->scratch);
 }
@@ -96,17 +85,7 @@ static void add_weights(const struct cpu_call *call)
 
 static void set_data(const struct cpu_call *call)
 {
-    const struct nin__op *op = call->op;
-    struct cpu_product product = {.a = call->dy,
-                                  .b = call->prepared[CPU_BACKWARD],
-                                  .c = call->dx,
-                                  .gate = call->cpu->gate_dx ? call->x : NULL,
-                                  .rows = call->images * call->rows * op->out.w,
-                                  .columns = op->in.c,
-                                  .depth = op->out.c,
-                                  .runs = 1,
-                                  .a_row = op->out.c,
-                                  .c_row = op->in.c};
+    struct cpu_product product = nin__cpu_flat_gradient(call);
 
     call->cpu->bf16->multiply(&product, call->scratch);
 }
@@ -119,16 +98,10 @@ static void backward(const struct cpu_call *call)
         set_data(call);
 }
 
-static void finish(const struct cpu_op *cpu, const float *lane, float *gradient, bool accumulate,
-                   struct cpu_share share)
-{
-    nin__cpu_conv_direct.finish(cpu, lane, gradient, accumulate, share);
-}
-
 const struct cpu_algorithm nin__cpu_conv_bf16 = {.name = "bf16",
                                                  .gates = true,
                                                  .declare = declare,
                                                  .prepare = prepare,
                                                  .forward = forward,
                                                  .backward = backward,
-                                                 .finish = finish};
+                                                 .finish = nin__cpu_direct_finish};

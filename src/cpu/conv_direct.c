@@ -123,20 +123,26 @@ static ptrdiff_t framed_row(struct frame frame)
 
 /* ---- forward ------------------------------------------------------------------------------ */
 
-static void forward_flat(const struct cpu_call *call)
+struct cpu_product nin__cpu_flat_product(const struct cpu_call *call)
 {
     const struct nin__op *op = call->op;
-    struct cpu_product product = {.a = call->x,
-                                  .b = call->prepared[CPU_FORWARD],
-                                  .c = call->y,
-                                  .bias = nin__cpu_bias(call),
-                                  .relu = op->relu,
-                                  .rows = call->images * call->rows * op->out.w,
-                                  .columns = op->out.c,
-                                  .depth = depth_of(op),
-                                  .runs = 1,
-                                  .a_row = depth_of(op),
-                                  .c_row = op->out.c};
+
+    return (struct cpu_product){.a = call->x,
+                                .b = call->prepared[CPU_FORWARD],
+                                .c = call->y,
+                                .bias = nin__cpu_bias(call),
+                                .relu = op->relu,
+                                .rows = call->images * call->rows * op->out.w,
+                                .columns = op->out.c,
+                                .depth = depth_of(op),
+                                .runs = 1,
+                                .a_row = depth_of(op),
+                                .c_row = op->out.c};
+}
+
+static void forward_flat(const struct cpu_call *call)
+{
+    struct cpu_product product = nin__cpu_flat_product(call);
 
     call->cpu->kernels->multiply(&product);
 }
@@ -245,19 +251,25 @@ static void add_image_weights(const struct cpu_call *call, const float *x, const
 
 /* ---- backward: data ----------------------------------------------------------------------- */
 
-static void flat_data(const struct cpu_call *call)
+struct cpu_product nin__cpu_flat_gradient(const struct cpu_call *call)
 {
     const struct nin__op *op = call->op;
-    struct cpu_product product = {.a = call->dy,
-                                  .b = call->prepared[CPU_BACKWARD],
-                                  .c = call->dx,
-                                  .gate = call->cpu->gate_dx ? call->x : NULL,
-                                  .rows = call->images * call->rows * op->out.w,
-                                  .columns = depth_of(op),
-                                  .depth = op->out.c,
-                                  .runs = 1,
-                                  .a_row = op->out.c,
-                                  .c_row = depth_of(op)};
+
+    return (struct cpu_product){.a = call->dy,
+                                .b = call->prepared[CPU_BACKWARD],
+                                .c = call->dx,
+                                .gate = call->cpu->gate_dx ? call->x : NULL,
+                                .rows = call->images * call->rows * op->out.w,
+                                .columns = depth_of(op),
+                                .depth = op->out.c,
+                                .runs = 1,
+                                .a_row = op->out.c,
+                                .c_row = depth_of(op)};
+}
+
+static void flat_data(const struct cpu_call *call)
+{
+    struct cpu_product product = nin__cpu_flat_gradient(call);
 
     call->cpu->kernels->multiply(&product);
 }
@@ -436,8 +448,8 @@ static void prepare(const struct cpu_op *cpu, enum cpu_pass pass, const float *p
         pack_windows(cpu, oihw, prepared, share);
 }
 
-static void finish(const struct cpu_op *cpu, const float *lane, float *gradient, bool accumulate,
-                   struct cpu_share share)
+void nin__cpu_direct_finish(const struct cpu_op *cpu, const float *lane, float *gradient,
+                            bool accumulate, struct cpu_share share)
 {
     const struct nin__op *op = cpu->op;
     size_t area = (size_t)op->kernel_h * (size_t)op->kernel_w, channels = (size_t)op->in.c;
@@ -462,4 +474,4 @@ const struct cpu_algorithm nin__cpu_conv_direct = {.name = "direct",
                                                    .prepare = prepare,
                                                    .forward = forward,
                                                    .backward = backward,
-                                                   .finish = finish};
+                                                   .finish = nin__cpu_direct_finish};

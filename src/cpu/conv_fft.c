@@ -100,7 +100,8 @@ static void declare(struct cpu_need *need, const struct cpu_op *cpu, int32_t uni
     int32_t channels = cpu->wants_dx && op->out.c > op->in.c ? op->out.c : op->in.c;
     size_t scratch = scratch_floats(images, channels) * sizeof(float);
 
-    nin__cpu_winograd_declare_weights(need, cpu, unit);
+    if (cpu->train)
+        nin__cpu_winograd_declare_weights(need, cpu, unit);
     if (need->scratch < scratch)
         need->scratch = scratch;
     need->form[CPU_FORWARD] = CPU_FORM_FOURIER;
