@@ -929,6 +929,52 @@ START_TEST(keeping_changes_no_bits)
 }
 END_TEST
 
+/* A training plan for eight images of the preset, whose first convolution takes 25 multiplications a value. */
+static nin_plan *plan_of_preset(nin_network *net, const char *const *keep, int32_t keep_count)
+{
+    nin_plan *plan = NULL;
+
+    ASSERT_OK(nin_plan_create(&plan, net,
+                              NIN_DESC(nin_plan_desc, .mode = NIN_TRAIN, .max_batch = 8,
+                                       .keep = keep, .keep_count = keep_count)));
+    ck_assert_str_eq(plan->executable->ops[1].op->name, "conv1");
+    return plan;
+}
+
+static uint64_t bits_of_gradient(nin_plan *plan)
+{
+    static float pixels[8 * 28 * 28];
+    static const int32_t classes[8] = {0, 1, 2, 3, 4, 5, 6, 7};
+
+    for (size_t k = 0; k < sizeof pixels / sizeof pixels[0]; k++)
+        pixels[k] = (float)(k * 40503 % 65536) / 65536.0f;
+    ASSERT_OK(nin_plan_forward(plan, NIN_DESC(nin_batch_desc, .images = pixels, .count = 8)));
+    ASSERT_OK(nin_plan_backward(NULL, plan, NIN_DESC(nin_backward_desc, .labels = classes)));
+    return rig_hash(RIG_HASH, plan->gradient,
+                    nin_network_parameter_count(plan->network) * sizeof *plan->gradient);
+}
+
+/* No memory holds the first output from forward to backward, unless it is kept for the caller. */
+START_TEST(a_cheap_output_is_made_again_with_the_same_bits)
+{
+    static const char *const keep[] = {"conv1"};
+    nin_network *net = NULL;
+    nin_plan *plain, *keeping;
+
+    ASSERT_OK(nin_network_create_preset(&net, context, "mnist"));
+    plain = plan_of_preset(net, NULL, 0);
+    keeping = plan_of_preset(net, keep, 1);
+    ck_assert(plain->executable->ops[1].again);
+    ck_assert(!plain->executable->ops[2].again); /* 96 multiplications a value */
+    ck_assert(!keeping->executable->ops[1].again);
+    ck_assert_uint_gt(keeping->executable->worker_bytes, plain->executable->worker_bytes);
+    ck_assert_uint_eq(bits_of_gradient(plain), bits_of_gradient(keeping));
+    nin_plan_destroy(plain);
+    nin_plan_destroy(keeping);
+    nin_network_destroy(net);
+}
+END_TEST
+
 /* A dense layer with so many weights that segments end before and after it, and maps behind it: their units
  * are smaller than its own. */
 static void describe_wide(nin_builder *builder)
@@ -1861,6 +1907,7 @@ static void add_runs(Suite *suite)
     tcase_add_test(results, an_evaluation_needs_no_result);
     tcase_add_loop_test(results, a_relu_clips_what_was_kept_before_it, 0, 2);
     tcase_add_test(results, keeping_changes_no_bits);
+    tcase_add_test(results, a_cheap_output_is_made_again_with_the_same_bits);
     tcase_add_loop_test(results, keeping_what_is_between_fused_layers_changes_no_order, 0,
                         FUSED_NETS);
     tcase_add_test(results, a_dropout_behind_a_max_pool_is_part_of_it);

@@ -133,6 +133,7 @@ struct cpu_op {
         gate_dx; /* backward gates dx by x: the op above is rectified and leaves that to this one */
     bool gated;  /* so dy comes gated */
     bool strips; /* backward takes rows too, in its group's strips */
+    bool again;  /* nothing keeps y: backward makes each strip of it again */
     struct cpu_need need;
     size_t y, dy, saved;        /* offsets in a worker's memory */
     size_t scratch[CPU_PASSES]; /* likewise */

@@ -185,6 +185,14 @@ static void load_score_gradient(const struct chunk *chunk)
                 target[(n * pixels + p) * channels + c] = source[(n * channels + c) * pixels + p];
 }
 
+/* Forward at the time of the backward pass, whose scratch is free. */
+static void op_again(const struct chunk *chunk, int32_t i, struct range range)
+{
+    struct cpu_call call = describe_call(chunk, i, CPU_BACKWARD, range);
+
+    call.cpu->algorithm->forward(&call);
+}
+
 static void op_backward(const struct chunk *chunk, int32_t i, struct range range)
 {
     struct cpu_call call = describe_call(chunk, i, CPU_BACKWARD, range);
@@ -210,9 +218,12 @@ static void group_backward(const struct chunk *chunk, const struct cpu_group *gr
     int32_t end = group->end - 1 < last ? group->end - 1 : last;
     struct range strip = {0};
 
-    while (group->rows > 0 && next_strip(&strip, chunk, group))
+    while (group->rows > 0 && next_strip(&strip, chunk, group)) {
+        if (first->again && end > group->first)
+            op_again(chunk, group->first, strip);
         for (int32_t i = end; i > group->first || (i == group->first && first->strips); i--)
             op_backward(chunk, i, strip);
+    }
     if (!first->strips && end >= group->first)
         op_backward(chunk, group->first, whole_chunk(chunk, first));
 }

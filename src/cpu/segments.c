@@ -2,7 +2,7 @@
 /* How a program is cut: into segments, these into groups, and a batch into units. The order of additions
  * follows from all of these but the groups, so they follow from shapes and the constants below, never from
  * this machine. */
-#include "cpu/cpu.h"
+#include "cpu/conv.h"
 
 /* A segment ends before its weights would pass this: a worker streams them once a chunk. */
 static const size_t SEGMENT_WEIGHT_BYTES = (size_t)4 << 20;
@@ -21,6 +21,12 @@ static const size_t UNIT_BYTES = (size_t)32 << 20;
 /* Pixels of a strip: all that a group makes of one fits a cache of the second level. */
 enum {
     STRIP_PIXELS = 112
+};
+
+/* An output whose values take no more multiplications than this is made again in the backward pass: that
+ * takes no more time than to write it to memory and to read it again. */
+enum {
+    CHEAP_PATCH = 32
 };
 
 /* ---- segments ----------------------------------------------------------------------------- */
@@ -136,6 +142,13 @@ static bool joins_group(const struct nin__executable *executable, int32_t i, int
            !before->algorithm->whole && before->whole_y == NULL;
 }
 
+/* Whether the backward pass makes the output of a group's first op again, strip by strip. */
+static bool is_made_again(const struct cpu_op *op)
+{
+    return op->train && op->strips && op->whole_y == NULL &&
+           nin__cpu_patch_size(op->op) <= CHEAP_PATCH;
+}
+
 void nin__cpu_cut_groups(struct nin__executable *executable)
 {
     for (int32_t s = 0; s < executable->segment_count; s++) {
@@ -159,7 +172,8 @@ void nin__cpu_cut_groups(struct nin__executable *executable)
             bool last = i == group->end - 1;
 
             op->strips = i > group->first || op->rowwise || !op->wants_dx;
-            op->y_strip = !last && !executable->program.train;
+            op->again = i == group->first && !last && is_made_again(op);
+            op->y_strip = !last && (!op->train || op->again);
             op->dy_strip = !last && op->strips;
         }
     }
