@@ -587,6 +587,107 @@ START_TEST(updates)
 }
 END_TEST
 
+/* A product at one point of a Fourier transform, with rows `first` ... of weights that fill 2 * depth rows. */
+struct point {
+    int32_t images, columns, depth, first, parts;
+    float *a, *w, *packed, *c;
+};
+
+static void pack_point(const struct cpu_kernels *kernels, struct cpu_fft_gradient *g,
+                       const struct point *p)
+{
+    const int32_t points = FFT_REAL + 2 * FFT_COMPLEX;
+
+    g->point = p->parts == 1 ? FFT_REAL - 1 : FFT_REAL + 6;
+    g->b_block = (ptrdiff_t)kernels->packed_size(p->depth, CPU_BLOCK) * points;
+    for (int32_t n = 0; n < p->columns; n += CPU_BLOCK) {
+        int32_t rest = p->columns - n, columns = rest < CPU_BLOCK ? rest : CPU_BLOCK;
+        size_t size = kernels->packed_size(p->depth, columns);
+
+        kernels->pack(&(struct cpu_packing){.packed = p->packed + n / CPU_BLOCK * g->b_block +
+                                                      (size_t)g->point * size,
+                                            .source = p->w + n,
+                                            .depth = p->parts * p->depth,
+                                            .count = p->parts * p->depth,
+                                            .columns = columns,
+                                            .inner = columns,
+                                            .depth_step = p->columns,
+                                            .inner_step = 1});
+    }
+}
+
+/* Row k of the result, re or im, of image n: in double. */
+static double sum_of_point(const struct point *p, int32_t n, int32_t k, bool im)
+{
+    const float *a = p->a + (size_t)n * (size_t)(p->parts * p->columns);
+    const float *re_w = p->w + (size_t)(p->first + k) * (size_t)p->columns;
+    const float *im_w = re_w + (size_t)p->depth * (size_t)p->columns;
+    double sum = 0.0;
+
+    for (int32_t i = 0; i < p->columns; i++) {
+        double re = a[i], other = p->parts == 2 ? a[p->columns + i] : 0.0;
+
+        if (p->parts == 1)
+            sum += re * re_w[i];
+        else
+            sum += im ? other * re_w[i] - re * im_w[i] : re * re_w[i] + other * im_w[i];
+    }
+    return sum;
+}
+
+static void check_point(int32_t images, int32_t columns, int32_t depth, int32_t first,
+                        int32_t parts)
+{
+    const struct cpu_kernels *kernels = NULL;
+    size_t blocks = (size_t)columns / CPU_BLOCK + 1, count = (size_t)(depth - first);
+    size_t sums = (size_t)(images * parts) * count;
+    struct point p = {
+        .images = images, .columns = columns, .depth = depth, .first = first, .parts = parts};
+    struct cpu_fft_gradient g = {.complex = parts == 2,
+                                 .images = images,
+                                 .columns = columns,
+                                 .depth = depth,
+                                 .first = first,
+                                 .count = (int32_t)count};
+
+    ASSERT_OK(nin__cpu_choose_kernels(&kernels, NIN_INSTRUCTIONS_AUTO));
+    p.a = new_floats((size_t)(images * parts * columns), 1);
+    p.w = new_floats((size_t)(parts * depth * columns), 2);
+    p.c = new_floats(sums, 0);
+    p.packed = new_floats(
+        blocks * kernels->packed_size(depth, CPU_BLOCK) * (FFT_REAL + 2 * FFT_COMPLEX), 0);
+    pack_point(kernels, &g, &p);
+    g.a = p.a;
+    g.b = p.packed;
+    g.c = p.c;
+    kernels->fft_gradient(&g);
+    for (size_t i = 0; i < sums; i++) {
+        int32_t row = (int32_t)(i / count), n = row / parts;
+        double sum = sum_of_point(&p, n, (int32_t)(i % count), row % parts == 1);
+
+        ck_assert_double_eq_tol(p.c[i], sum, 1e-5 * sqrt(columns));
+    }
+    free(p.a);
+    free(p.w);
+    free(p.c);
+    free(p.packed);
+}
+
+/* Weights that lie for the forward pass, in whole blocks of columns and in a last one. */
+START_TEST(gradients_at_a_point)
+{
+    static const int32_t columns[] = {1, 5, 16, 17, 64, 65, 130, 192}, depths[] = {2, 5, 8, 67};
+
+    for (int32_t images = 1; images <= 5; images += images < 3 ? 1 : 2)
+        for (size_t i = 0; i < sizeof columns / sizeof columns[0]; i++)
+            for (size_t k = 0; k < sizeof depths / sizeof depths[0]; k++)
+                for (int32_t parts = 1; parts <= 2; parts++) {
+                    check_point(images, columns[i], depths[k], 0, parts);
+                    check_point(images, columns[i], depths[k], 1, parts);
+                }
+}
+END_TEST
+
 /* All that is counted is computed: each sum has come from x / 2 + 1 to 2. */
 START_TEST(multiply_adds_are_counted)
 {
@@ -982,6 +1083,7 @@ Suite *kernels_suite(void)
     tcase_add_test(kernels, fused_pools);
     tcase_add_test(kernels, what_is_not_finite_is_found);
     tcase_add_test(kernels, updates);
+    tcase_add_test(kernels, gradients_at_a_point);
     tcase_add_test(kernels, multiply_adds_are_counted);
     tcase_add_test(kernels, a_peak_is_measured);
     tcase_add_test(memory, blocks_alive_together_lie_apart);

@@ -51,15 +51,10 @@ static inline void nin__cpu_put(float *target, float value, bool accumulate)
 }
 
 /* Weights at points (of tiles, of spectra) are laid out as [block of columns][point][depth x columns packed], so
- * that a block's products of all points stay in a cache of the second level. All blocks but the last have 64
- * columns: measured. */
-enum {
-    NIN__CPU_BLOCK = 64
-};
-
+ * that a block's products of all points stay in a cache of the second level. */
 static inline int32_t nin__cpu_block_of(int32_t first, int32_t columns)
 {
-    return columns - first < NIN__CPU_BLOCK ? columns - first : NIN__CPU_BLOCK;
+    return columns - first < CPU_BLOCK ? columns - first : CPU_BLOCK;
 }
 
 static inline size_t nin__cpu_block_floats(const struct cpu_op *cpu, size_t points, int32_t depth,
@@ -73,7 +68,7 @@ static inline size_t nin__cpu_blocked_floats(const struct cpu_op *cpu, size_t po
 {
     size_t floats = 0;
 
-    for (int32_t n = 0; n < columns; n += NIN__CPU_BLOCK)
+    for (int32_t n = 0; n < columns; n += CPU_BLOCK)
         floats += nin__cpu_block_floats(cpu, points, depth, nin__cpu_block_of(n, columns));
     return floats;
 }

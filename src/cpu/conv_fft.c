@@ -4,7 +4,9 @@
  *
  *     Y = sum over C of X * W        DX = sum over OC of DY * conj(W)
  *
- * so at each of the 4 real and 126 complex points there is one matrix product over the images of a chunk.
+ * so at each of the 4 real and 126 complex points there is one matrix product over the images of a chunk. Both
+ * take the same weights, for they are large: 256 values for each kernel.
+ *
  * A plane of 14x14 pixels and a kernel of 5x5 take 508 multiplications for each pair of channels where
  * Winograd's tiles take 900 and windows 4900, with the rounding errors of direct sums.
  *
@@ -52,11 +54,11 @@ int64_t nin__cpu_fft_cost(const struct nin__op *op)
 
 /* Values of some images at the points: [real point][image][channels], then [complex point][image][parts *
  * channels], each slab a cache line longer, so that a channel's points do not all fall into one set of the
- * cache. Data has four parts (re, -im, im, re), products two. */
+ * cache. Parts are re and im, or re, -im, im and re for `multiply`. */
 struct values {
     float *real, *complex;
     ptrdiff_t real_slab, complex_slab;
-    int32_t images, channels;
+    int32_t images, channels, parts;
 };
 
 static ptrdiff_t slab_of(int32_t images, int32_t channels, int32_t parts)
@@ -73,7 +75,8 @@ static struct values lay_values(float *base, int32_t images, int32_t channels, i
                            .real_slab = real,
                            .complex_slab = slab_of(images, channels, parts),
                            .images = images,
-                           .channels = channels};
+                           .channels = channels,
+                           .parts = parts};
 }
 
 static size_t values_floats(int32_t images, int32_t channels, int32_t parts)
@@ -82,10 +85,11 @@ static size_t values_floats(int32_t images, int32_t channels, int32_t parts)
                                           FFT_COMPLEX * slab_of(images, channels, parts)));
 }
 
-/* Scratch of a pass from a plane of so many channels: data, then a block's products. */
-static size_t scratch_floats(int32_t images, int32_t channels)
+/* Scratch of a pass: data in so many parts, then a block's products. */
+static size_t scratch_bytes(int32_t images, int32_t channels, int32_t parts)
 {
-    return values_floats(images, channels, 4) + values_floats(images, NIN__CPU_BLOCK, 2);
+    return (values_floats(images, channels, parts) + values_floats(images, CPU_BLOCK, 2)) *
+           sizeof(float);
 }
 
 /* Floats of weights at a spectrum's points: real ones, and complex ones of re above im. */
@@ -97,20 +101,18 @@ static void declare(struct cpu_need *need, const struct cpu_op *cpu, int32_t uni
 {
     const struct nin__op *op = cpu->op;
     int32_t images = unit < PASS_IMAGES ? unit : PASS_IMAGES;
-    int32_t channels = cpu->wants_dx && op->out.c > op->in.c ? op->out.c : op->in.c;
-    size_t scratch = scratch_floats(images, channels) * sizeof(float);
+    size_t forth = scratch_bytes(images, op->in.c, 4);
+    size_t back = cpu->wants_dx ? scratch_bytes(images, op->out.c, 2) : 0;
 
     if (cpu->train)
         nin__cpu_winograd_declare_weights(need, cpu, unit);
-    if (need->scratch < scratch)
-        need->scratch = scratch;
+    if (need->scratch < forth)
+        need->scratch = forth;
+    if (need->scratch < back)
+        need->scratch = back;
     need->form[CPU_FORWARD] = CPU_FORM_FOURIER;
-    need->form[CPU_BACKWARD] = CPU_FORM_FOURIER_CONJUGATE;
     need->prepared[CPU_FORWARD] =
         nin__cpu_blocked_floats(cpu, POINTS, op->in.c, op->out.c) * sizeof(float);
-    if (cpu->wants_dx)
-        need->prepared[CPU_BACKWARD] =
-            nin__cpu_blocked_floats(cpu, POINTS, op->out.c, op->in.c) * sizeof(float);
 }
 
 /* ---- maps --------------------------------------------------------------------------------- */
@@ -121,8 +123,9 @@ static void map_data(const struct cpu_kernels *kernels, const struct values *v, 
     for (int32_t n = 0; n < v->images; n++)
         kernels->fft_data(&(struct cpu_fft_data){
             .real = v->real + (ptrdiff_t)n * plane.c,
-            .complex = v->complex + (ptrdiff_t)n * 4 * plane.c,
+            .complex = v->complex + (ptrdiff_t)n * v->parts * plane.c,
             .x = x + (size_t)n * nin__shape_size(plane),
+            .one_row = v->parts == 2,
             .rows = plane.h,
             .columns = plane.w,
             .channels = plane.c,
@@ -165,12 +168,26 @@ static void map_outputs(const struct cpu_kernels *kernels, const struct values *
     }
 }
 
+/* Images first ... of a call, as many as go together. */
+struct pass {
+    int32_t first, images;
+};
+
+static bool next_pass(struct pass *pass, const struct cpu_call *call)
+{
+    pass->first += pass->images;
+    pass->images = call->images - pass->first;
+    if (pass->images > PASS_IMAGES)
+        pass->images = PASS_IMAGES;
+    return pass->images > 0;
+}
+
 /* ---- forward and backward ----------------------------------------------------------------- */
 
 /* At each point: products (rows x columns) = data (rows x depth) * weights; complex ones have twice the rows
  * and twice the depth. */
-static void multiply_points(const struct cpu_kernels *kernels, const struct values *data,
-                            const float *weights, const struct values *products)
+static void multiply_forward(const struct cpu_kernels *kernels, const struct values *data,
+                             const float *weights, const struct values *products)
 {
     size_t packed = kernels->packed_size(data->channels, products->channels);
     struct cpu_product product = {.rows = data->images,
@@ -199,74 +216,99 @@ static void multiply_points(const struct cpu_kernels *kernels, const struct valu
     }
 }
 
-/* The convolution of so many images x to o, a block of columns at a time. */
-static void convolve(const struct cpu_call *call, int32_t images, const float *x,
-                     struct nin__shape plane, const float *weights, const struct outputs *o)
+/* Some images' outputs, a block of channels at a time. */
+static void convolve(const struct cpu_call *call, struct pass pass)
 {
+    const struct nin__op *op = call->op;
     const struct cpu_kernels *kernels = call->cpu->kernels;
-    struct values data = lay_values(call->scratch, images, plane.c, 4);
-    float *room = call->scratch + values_floats(images, plane.c, 4);
+    const float *weights = call->prepared[CPU_FORWARD];
+    struct values data = lay_values(call->scratch, pass.images, op->in.c, 4);
+    float *room = call->scratch + values_floats(pass.images, op->in.c, 4);
+    struct outputs y = {.y = call->y + (size_t)pass.first * nin__shape_size(op->out),
+                        .bias = nin__cpu_bias(call),
+                        .relu = op->relu,
+                        .plane = op->out};
     size_t first, end;
 
-    nin__cpu_share_range(call->share, (size_t)o->plane.c, NIN__CPU_BLOCK, &first, &end);
+    nin__cpu_share_range(call->share, (size_t)op->out.c, CPU_BLOCK, &first, &end);
     if (first == end)
         return;
-    map_data(kernels, &data, x, plane);
-    weights +=
-        first / NIN__CPU_BLOCK * nin__cpu_block_floats(call->cpu, POINTS, plane.c, NIN__CPU_BLOCK);
-    for (int32_t n = (int32_t)first; n < (int32_t)end; n += NIN__CPU_BLOCK) {
-        struct values products = lay_values(room, images, nin__cpu_block_of(n, o->plane.c), 2);
+    map_data(kernels, &data, call->x + (size_t)pass.first * nin__shape_size(op->in), op->in);
+    weights += first / CPU_BLOCK * nin__cpu_block_floats(call->cpu, POINTS, op->in.c, CPU_BLOCK);
+    for (int32_t n = (int32_t)first; n < (int32_t)end; n += CPU_BLOCK) {
+        struct values products = lay_values(room, pass.images, nin__cpu_block_of(n, op->out.c), 2);
 
-        multiply_points(kernels, &data, weights, &products);
-        map_outputs(kernels, &products, o, n);
-        weights += nin__cpu_block_floats(call->cpu, POINTS, plane.c, products.channels);
+        multiply_forward(kernels, &data, weights, &products);
+        map_outputs(kernels, &products, &y, n);
+        weights += nin__cpu_block_floats(call->cpu, POINTS, op->in.c, products.channels);
     }
 }
 
-/* Images first ... of a call, as many as go together. */
-struct pass {
-    int32_t first, images;
-};
-
-static bool next_pass(struct pass *pass, const struct cpu_call *call)
+/* At each point: products = data * conj(weights)', for channels first ... of the input. */
+static void multiply_backward(const struct cpu_call *call, const struct values *data, int32_t first,
+                              const struct values *products)
 {
-    pass->first += pass->images;
-    pass->images = call->images - pass->first;
-    if (pass->images > PASS_IMAGES)
-        pass->images = PASS_IMAGES;
-    return pass->images > 0;
+    const struct nin__op *op = call->op;
+    const struct cpu_kernels *kernels = call->cpu->kernels;
+    struct cpu_fft_gradient gradient = {
+        .b = call->prepared[CPU_FORWARD],
+        .images = data->images,
+        .columns = op->out.c,
+        .depth = op->in.c,
+        .first = first,
+        .count = products->channels,
+        .b_block = (ptrdiff_t)nin__cpu_block_floats(call->cpu, POINTS, op->in.c, CPU_BLOCK)};
+
+    for (int32_t p = 0; p < FFT_REAL; p++) {
+        gradient.a = data->real + p * data->real_slab;
+        gradient.c = products->real + p * products->real_slab;
+        gradient.point = p;
+        kernels->fft_gradient(&gradient);
+    }
+    gradient.complex = true;
+    for (int32_t p = 0; p < FFT_COMPLEX; p++) {
+        gradient.a = data->complex + p * data->complex_slab;
+        gradient.c = products->complex + p * products->complex_slab;
+        gradient.point = FFT_REAL + 2 * p;
+        kernels->fft_gradient(&gradient);
+    }
+}
+
+/* The gradient of some images' data, likewise. */
+static void convolve_back(const struct cpu_call *call, struct pass pass)
+{
+    const struct nin__op *op = call->op;
+    const struct cpu_kernels *kernels = call->cpu->kernels;
+    struct values data = lay_values(call->scratch, pass.images, op->out.c, 2);
+    float *room = call->scratch + values_floats(pass.images, op->out.c, 2);
+    size_t in = (size_t)pass.first * nin__shape_size(op->in);
+    struct outputs dx = {
+        .y = call->dx + in, .gate = call->cpu->gate_dx ? call->x + in : NULL, .plane = op->in};
+
+    map_data(kernels, &data, call->dy + (size_t)pass.first * nin__shape_size(op->out), op->out);
+    for (int32_t n = 0; n < op->in.c; n += CPU_BLOCK) {
+        struct values products = lay_values(room, pass.images, nin__cpu_block_of(n, op->in.c), 2);
+
+        multiply_backward(call, &data, n, &products);
+        map_outputs(kernels, &products, &dx, n);
+    }
 }
 
 static void forward(const struct cpu_call *call)
 {
-    const struct nin__op *op = call->op;
     struct pass pass = {0};
 
-    while (next_pass(&pass, call)) {
-        size_t in = (size_t)pass.first * nin__shape_size(op->in);
-        struct outputs y = {.y = call->y + (size_t)pass.first * nin__shape_size(op->out),
-                            .bias = nin__cpu_bias(call),
-                            .relu = op->relu,
-                            .plane = op->out};
-
-        convolve(call, pass.images, call->x + in, op->in, call->prepared[CPU_FORWARD], &y);
-    }
+    while (next_pass(&pass, call))
+        convolve(call, pass);
 }
 
 static void backward(const struct cpu_call *call)
 {
-    const struct nin__op *op = call->op;
     struct pass pass = {0};
 
     nin__cpu_winograd_add_weights(call);
-    while (call->dx != NULL && next_pass(&pass, call)) {
-        size_t in = (size_t)pass.first * nin__shape_size(op->in);
-        size_t out = (size_t)pass.first * nin__shape_size(op->out);
-        struct outputs dx = {
-            .y = call->dx + in, .gate = call->cpu->gate_dx ? call->x + in : NULL, .plane = op->in};
-
-        convolve(call, pass.images, call->dy + out, op->out, call->prepared[CPU_BACKWARD], &dx);
-    }
+    while (call->dx != NULL && next_pass(&pass, call))
+        convolve_back(call, pass);
 }
 
 /* ---- prepare ------------------------------------------------------------------------------ */
@@ -276,24 +318,22 @@ static void prepare(const struct cpu_op *cpu, enum cpu_pass pass, const float *p
 {
     const struct nin__op *op = cpu->op;
     ptrdiff_t area = (ptrdiff_t)op->kernel_h * op->kernel_w;
-    bool forth = pass == CPU_FORWARD;
     struct cpu_fft_weights weights = {.u = prepared,
                                       .w = parameters + op->weight,
                                       .kernel = op->kernel_h,
                                       .pad = op->pad,
-                                      .conjugate = !forth,
-                                      .depth = forth ? op->in.c : op->out.c,
-                                      .depth_step = forth ? area : area * op->in.c,
-                                      .column_step = forth ? area * op->in.c : area};
-    int32_t columns = forth ? op->out.c : op->in.c;
+                                      .depth = op->in.c,
+                                      .depth_step = area,
+                                      .column_step = area * op->in.c};
     size_t first, end;
 
-    nin__cpu_share_range(share, (size_t)weights.depth, 1, &first, &end);
-    for (int32_t n = 0; n < columns; n += NIN__CPU_BLOCK) {
-        weights.columns = nin__cpu_block_of(n, columns);
+    (void)pass; /* backward has no weights of its own */
+    nin__cpu_share_range(share, (size_t)op->in.c, 1, &first, &end);
+    for (int32_t n = 0; n < op->out.c; n += CPU_BLOCK) {
+        weights.columns = nin__cpu_block_of(n, op->out.c);
         cpu->kernels->fft_weights(&weights, (int32_t)first, (int32_t)end);
         weights.w += weights.columns * weights.column_step;
-        weights.u += nin__cpu_block_floats(cpu, POINTS, weights.depth, weights.columns);
+        weights.u += nin__cpu_block_floats(cpu, POINTS, op->in.c, weights.columns);
     }
 }
 

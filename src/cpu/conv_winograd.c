@@ -227,8 +227,7 @@ static struct scratch lay_scratch(const struct cpu_op *cpu, int32_t images)
     size_t zeros =
         largest((size_t)nin__cpu_padded(cpu, op->in.c), (size_t)nin__cpu_padded(cpu, op->out.c));
     size_t data = (size_t)slab_of(&out, op->in.c);
-    size_t products =
-        largest((size_t)slab_of(&in, NIN__CPU_BLOCK), (size_t)slab_of(&out, NIN__CPU_BLOCK));
+    size_t products = largest((size_t)slab_of(&in, CPU_BLOCK), (size_t)slab_of(&out, CPU_BLOCK));
     struct scratch s;
 
     if (cpu->wants_dx)
@@ -301,12 +300,12 @@ static void convolve(const struct cpu_call *call, const struct images *x, int32_
     float *data = call->scratch + s.data, *products = call->scratch + s.products;
     size_t points = points_of(call->op), first, end;
 
-    nin__cpu_share_range(call->share, (size_t)o->c, NIN__CPU_BLOCK, &first, &end);
+    nin__cpu_share_range(call->share, (size_t)o->c, CPU_BLOCK, &first, &end);
     if (first == end)
         return;
     map_data(kernels, t, x, pad, data);
-    weights += first / NIN__CPU_BLOCK * points * kernels->packed_size(x->c, NIN__CPU_BLOCK);
-    for (int32_t n = (int32_t)first; n < (int32_t)end; n += NIN__CPU_BLOCK) {
+    weights += first / CPU_BLOCK * points * kernels->packed_size(x->c, CPU_BLOCK);
+    for (int32_t n = (int32_t)first; n < (int32_t)end; n += CPU_BLOCK) {
         int32_t columns = nin__cpu_block_of(n, o->c);
 
         multiply_points(kernels, t, data, weights, products, x->c, columns);
@@ -391,7 +390,7 @@ static void add_weights(const struct cpu_call *call, const struct images *x,
                               .a_ahead = slab_of(&t, x->c)};
 
     map_data(kernels, &t, x, call->op->pad, data);
-    for (int32_t n = 0; n < dy->c; n += NIN__CPU_BLOCK) {
+    for (int32_t n = 0; n < dy->c; n += CPU_BLOCK) {
         outer.columns = nin__cpu_block_of(n, dy->c);
         outer.b_row = outer.columns;
         outer.b_ahead = slab_of(&t, outer.columns);
@@ -463,7 +462,7 @@ static void prepare_blocks(const struct cpu_op *cpu, struct cpu_winograd_weights
     size_t first, end;
 
     nin__cpu_share_range(share, (size_t)weights.depth, 1, &first, &end);
-    for (int32_t n = 0; n < weights.columns; n += NIN__CPU_BLOCK) {
+    for (int32_t n = 0; n < weights.columns; n += CPU_BLOCK) {
         block.w = weights.w + n * weights.column_step;
         block.columns = nin__cpu_block_of(n, weights.columns);
         cpu->kernels->winograd_weights(&block, (int32_t)first, (int32_t)end);

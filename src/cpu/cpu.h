@@ -33,15 +33,14 @@ enum cpu_pass {
  * tiles of another side have other bytes. */
 enum cpu_form {
     CPU_FORM_OHWI,
-    CPU_FORM_PACKED,            /* taps and channels x filters, in the panels of `multiply` */
-    CPU_FORM_PACKED_TURNED,     /* taps and filters x channels, likewise */
-    CPU_FORM_PACKED_WINDOWS,    /* filters x taps and channels, likewise */
-    CPU_FORM_WINOGRAD,          /* at each point channels x filters, likewise */
-    CPU_FORM_WINOGRAD_TURNED,   /* at each point filters x channels, likewise */
-    CPU_FORM_FOURIER,           /* at each point channels x filters, likewise, re above im */
-    CPU_FORM_FOURIER_CONJUGATE, /* at each point filters x channels, likewise */
-    CPU_FORM_BF16,              /* channels x filters, rounded; bytes tell bf16x3 apart */
-    CPU_FORM_BF16_TURNED,       /* filters x channels, likewise */
+    CPU_FORM_PACKED,          /* taps and channels x filters, in the panels of `multiply` */
+    CPU_FORM_PACKED_TURNED,   /* taps and filters x channels, likewise */
+    CPU_FORM_PACKED_WINDOWS,  /* filters x taps and channels, likewise */
+    CPU_FORM_WINOGRAD,        /* at each point channels x filters, likewise */
+    CPU_FORM_WINOGRAD_TURNED, /* at each point filters x channels, likewise */
+    CPU_FORM_FOURIER,         /* at each point channels x filters, likewise, re above im */
+    CPU_FORM_BF16,            /* channels x filters, rounded; bytes tell bf16x3 apart */
+    CPU_FORM_BF16_TURNED,     /* filters x channels, likewise */
 };
 
 /* A worker's share of what several do together: part of 0 ... parts - 1. */

@@ -104,6 +104,7 @@ struct cpu_fft_data {
     float *real;    /* [point * real_slab + channel] */
     float *complex; /* [point * complex_slab + ...]: two rows of 2 * channels */
     const float *x; /* [r * row + q * channels + channel] */
+    bool one_row;   /* of a complex point: [re | im] alone */
     int32_t rows, columns, channels;
     ptrdiff_t real_slab, complex_slab, row;
 };
@@ -126,9 +127,27 @@ struct cpu_fft_weights {
     float *u;
     const float *w; /* tap k (row by row) from depth i to column n: w[k + i * depth_step + ...] */
     int32_t kernel, pad;
-    bool conjugate; /* for the gradient of the data */
     int32_t depth, columns;
     ptrdiff_t depth_step, column_step;
+};
+
+/* Blocks of columns in which weights at points are packed: [block][point][depth x columns]. All but the last
+ * have so many columns: measured. */
+enum {
+    CPU_BLOCK = 64
+};
+
+/* c (images x count) = a (images x columns) * conj(b)', the gradient of the data at one point. b (depth x
+ * columns) is the weights as forward takes them, of which rows first ... first + count - 1 are used; so
+ * they need not be there a second time, with rows for columns. */
+struct cpu_fft_gradient {
+    const float *a; /* rows of parts * columns: re, then im */
+    const float *b; /* the first block of all points */
+    float *c;       /* rows of parts * count */
+    bool complex;   /* parts are 2, else 1 */
+    int32_t images, columns, depth, first, count;
+    int32_t point;     /* of b: in matrices of depth x columns */
+    ptrdiff_t b_block; /* distance of blocks */
 };
 
 /* A row of max pooling, and of the dropout behind it. `where` is for backward: each maximum's place in its
@@ -173,6 +192,7 @@ struct cpu_kernels {
 
     void (*fft_data)(const struct cpu_fft_data *data);
     void (*fft_output)(const struct cpu_fft_output *output);
+    void (*fft_gradient)(const struct cpu_fft_gradient *gradient);
 
     /* Rows first ... end - 1 of the depth. */
     void (*fft_weights)(const struct cpu_fft_weights *weights, int32_t first, int32_t end);

@@ -227,7 +227,9 @@ static void fft_data(const struct cpu_fft_data *data)
             float *to = data->complex + p * data->complex_slab + c;
 
             store_channels(to, s.complex[p][0], rest);
-            store_channels(to + channels, -s.complex[p][1], rest);
+            store_channels(to + channels, data->one_row ? s.complex[p][1] : -s.complex[p][1], rest);
+            if (data->one_row)
+                continue;
             store_channels(to + 2 * channels, s.complex[p][1], rest);
             store_channels(to + 3 * channels, s.complex[p][0], rest);
         }
@@ -307,7 +309,6 @@ INLINE void fft_taps(struct spectrum *s, const struct cpu_fft_weights *w, const 
 static void fft_weights(const struct cpu_fft_weights *w, int32_t first, int32_t end)
 {
     const vector one = spread(1.0f / FFT_AREA), two = spread(2.0f / FFT_AREA);
-    const vector turned = spread((w->conjugate ? -2.0f : 2.0f) / FFT_AREA);
     const ptrdiff_t depth = w->depth, real = (ptrdiff_t)packed_size(w->depth, w->columns);
     struct panel panel;
 
@@ -326,7 +327,7 @@ static void fft_weights(const struct cpu_fft_weights *w, int32_t first, int32_t 
                     store(u + p * real, s.real[p] * one);
                 for (int32_t p = 0; p < FFT_COMPLEX; p++) {
                     store(v + 2 * p * real, s.complex[p][0] * two);
-                    store(v + 2 * p * real + depth * row, s.complex[p][1] * turned);
+                    store(v + 2 * p * real + depth * row, s.complex[p][1] * two);
                 }
             }
     }

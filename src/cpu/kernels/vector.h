@@ -112,6 +112,57 @@ INLINE vector spread(float value)
 #endif
 }
 
+/* Element i: the sum of the elements of v[i], halves first. */
+#if defined(__AVX512F__)
+INLINE vector sum_elements(const vector v[WIDTH])
+{
+    __m512 halves[8], quarters[4], pairs[2];
+
+#pragma GCC unroll 8
+    for (int32_t i = 0; i < 8; i++) { /* of v[i] and v[i + 4] in each eight */
+        __m512 a = (__m512)v[i / 4 * 8 + i % 4], b = (__m512)v[i / 4 * 8 + i % 4 + 4];
+
+        halves[i] =
+            _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
+    }
+#pragma GCC unroll 4
+    for (int32_t i = 0; i < 4; i++)
+        quarters[i] = _mm512_add_ps(_mm512_shuffle_f32x4(halves[i], halves[i + 4], 0x88),
+                                    _mm512_shuffle_f32x4(halves[i], halves[i + 4], 0xdd));
+#pragma GCC unroll 2
+    for (int32_t i = 0; i < 2; i++)
+        pairs[i] = _mm512_add_ps(_mm512_shuffle_ps(quarters[2 * i], quarters[2 * i + 1], 0x44),
+                                 _mm512_shuffle_ps(quarters[2 * i], quarters[2 * i + 1], 0xee));
+    return (vector)_mm512_add_ps(_mm512_shuffle_ps(pairs[0], pairs[1], 0x88),
+                                 _mm512_shuffle_ps(pairs[0], pairs[1], 0xdd));
+}
+#elif defined(__AVX2__) && defined(__FMA__)
+INLINE vector sum_elements(const vector v[WIDTH])
+{
+    __m256 halves[4], pairs[2];
+
+#pragma GCC unroll 4
+    for (int32_t i = 0; i < 4; i++)
+        halves[i] = _mm256_add_ps(_mm256_permute2f128_ps((__m256)v[i], (__m256)v[i + 4], 0x20),
+                                  _mm256_permute2f128_ps((__m256)v[i], (__m256)v[i + 4], 0x31));
+#pragma GCC unroll 2
+    for (int32_t i = 0; i < 2; i++)
+        pairs[i] = _mm256_add_ps(_mm256_shuffle_ps(halves[2 * i], halves[2 * i + 1], 0x44),
+                                 _mm256_shuffle_ps(halves[2 * i], halves[2 * i + 1], 0xee));
+    return (vector)_mm256_add_ps(_mm256_shuffle_ps(pairs[0], pairs[1], 0x88),
+                                 _mm256_shuffle_ps(pairs[0], pairs[1], 0xdd));
+}
+#else
+INLINE vector sum_elements(const vector v[WIDTH])
+{
+    vector sums;
+
+    for (int32_t i = 0; i < WIDTH; i++)
+        sums[i] = (v[i][0] + v[i][2]) + (v[i][1] + v[i][3]);
+    return sums;
+}
+#endif
+
 /* a * b + c, in one rounding where the instruction set can. In the kernels of bf16 an element of a and b is
  * a pair of such numbers, and both their products are added. */
 INLINE vector multiply_add(vector a, vector b, vector c)
