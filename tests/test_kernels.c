@@ -593,7 +593,7 @@ struct point {
     float *a, *w, *packed, *c;
 };
 
-static void pack_point(const struct cpu_kernels *kernels, struct cpu_fft_gradient *g,
+static void pack_point(const struct cpu_kernels *kernels, struct cpu_fft_data_gradient *g,
                        const struct point *p)
 {
     const int32_t points = FFT_REAL + 2 * FFT_COMPLEX;
@@ -643,12 +643,12 @@ static void check_point(int32_t images, int32_t columns, int32_t depth, int32_t 
     size_t sums = (size_t)(images * parts) * count;
     struct point p = {
         .images = images, .columns = columns, .depth = depth, .first = first, .parts = parts};
-    struct cpu_fft_gradient g = {.complex = parts == 2,
-                                 .images = images,
-                                 .columns = columns,
-                                 .depth = depth,
-                                 .first = first,
-                                 .count = (int32_t)count};
+    struct cpu_fft_data_gradient g = {.complex = parts == 2,
+                                      .images = images,
+                                      .columns = columns,
+                                      .depth = depth,
+                                      .first = first,
+                                      .count = (int32_t)count};
 
     ASSERT_OK(nin__cpu_choose_kernels(&kernels, NIN_INSTRUCTIONS_AUTO));
     p.a = new_floats((size_t)(images * parts * columns), 1);
@@ -660,7 +660,7 @@ static void check_point(int32_t images, int32_t columns, int32_t depth, int32_t 
     g.a = p.a;
     g.b = p.packed;
     g.c = p.c;
-    kernels->fft_gradient(&g);
+    kernels->fft_data_gradient(&g);
     for (size_t i = 0; i < sums; i++) {
         int32_t row = (int32_t)(i / count), n = row / parts;
         double sum = sum_of_point(&p, n, (int32_t)(i % count), row % parts == 1);

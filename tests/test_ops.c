@@ -432,14 +432,12 @@ static void widen(double *bound, double least)
         *bound = least;
 }
 
-/* What the header says of minimal filtering, by which Fourier transforms sum the gradient of weights. */
-static void widen_bounds(struct bounds *bounds, nin_algorithm algorithm)
+/* What the header says of minimal filtering. */
+static void widen_bounds(struct bounds *bounds)
 {
-    if (algorithm != NIN_ALGORITHM_FFT) {
-        widen(&bounds->y, 5e-6);
-        widen(&bounds->dx, 5e-6);
-        widen(&bounds->db, 1e-5);
-    }
+    widen(&bounds->y, 5e-6);
+    widen(&bounds->dx, 5e-6);
+    widen(&bounds->db, 1e-5);
     widen(&bounds->dw, 1e-5);
 }
 
@@ -450,9 +448,8 @@ static void check_once(const struct trial *given, nin_algorithm algorithm)
     nin_batch_desc batch = batch_of(&pair);
     nin_result result;
 
-    if (algorithm == NIN_ALGORITHM_AUTO || algorithm == NIN_ALGORITHM_WINOGRAD ||
-        algorithm == NIN_ALGORITHM_FFT)
-        widen_bounds(&trial.bounds, algorithm);
+    if (algorithm == NIN_ALGORITHM_AUTO || algorithm == NIN_ALGORITHM_WINOGRAD)
+        widen_bounds(&trial.bounds);
     pair.plan = make_plan(&pair, NIN_TRAIN, algorithm, 1);
     run_oracle(&pair);
     ASSERT_OK(nin_plan_forward(pair.plan, &batch));

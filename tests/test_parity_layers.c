@@ -181,20 +181,14 @@ static float *go_backward(const struct single *single)
 
 /* ---- deviations ---------------------------------------------------------------------------- */
 
-/* What the header says of minimal filtering, which sums the gradient of weights for Fourier transforms too. */
+/* What the header says of minimal filtering. */
 static const double WINOGRAD_BOUND = 5e-6;
-
-static bool is_winograd(const struct single *single, const char *what)
-{
-    return single->algorithm == NIN_ALGORITHM_WINOGRAD ||
-           (single->algorithm == NIN_ALGORITHM_FFT && strcmp(what, "dweight") == 0);
-}
 
 static void compare(const struct single *single, const float *got, const char *what, double bound)
 {
     struct parity_sums sums = {0.0, 0.0};
 
-    if (is_winograd(single, what) && bound < WINOGRAD_BOUND)
+    if (single->algorithm == NIN_ALGORITHM_WINOGRAD && bound < WINOGRAD_BOUND)
         bound = WINOGRAD_BOUND;
     parity_add(&sums, got, record(single, GOLDEN_F64, what));
     parity_check(parity_deviation(sums), bound, "%s.%d.%s", single->kind->name, single->number,

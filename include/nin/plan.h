@@ -64,7 +64,7 @@ typedef enum {
  *   for outputs and gradients of the data and 1e-5 for gradients of weights, for any number of channels and
  *   pixels (mostly 1e-6 to 4e-6);
  * - Fourier transforms of whole planes, which serve the same kernels where a plane and the padding of one side
- *   have no more than 16 pixels down and across: 1e-7 to 1.2e-6; gradients of weights are left to Winograd's. */
+ *   have no more than 16 pixels down and across: 1e-7 to 1.2e-6. */
 typedef enum {
     NIN_ALGORITHM_AUTO = 0,     /* winograd, fft or direct, by a rule of shapes alone */
     NIN_ALGORITHM_GEMM = 1,     /* im2col and matrix products by OpenBLAS */

@@ -90,19 +90,23 @@ int64_t nin__cpu_winograd_cost(const struct nin__op *op);
 bool nin__cpu_fft_fits(const struct nin__op *op);
 int64_t nin__cpu_fft_cost(const struct nin__op *op);
 
-/* What a flat convolution multiplies, forward and for the gradient of the data, and how the sums of direct
- * convolution, [tap][C][OC padded] and db, become gradients: also for products in bf16. */
+/* What a flat convolution multiplies, forward and for the gradient of the data: also in bf16. */
 struct cpu_product nin__cpu_flat_product(const struct cpu_call *call);
 struct cpu_product nin__cpu_flat_gradient(const struct cpu_call *call);
-void nin__cpu_direct_finish(const struct cpu_op *cpu, const float *lane, float *gradient,
-                            bool accumulate, struct cpu_share share);
 
-/* The gradient of the weights by Winograd's tiles, which other algorithms may take too: what it needs, a range
- * of images (with what backward begins with), and finish. */
-void nin__cpu_winograd_declare_weights(struct cpu_need *need, const struct cpu_op *cpu,
-                                       int32_t unit);
-void nin__cpu_winograd_add_weights(const struct cpu_call *call);
-void nin__cpu_winograd_finish(const struct cpu_op *cpu, const float *lane, float *gradient,
-                              bool accumulate, struct cpu_share share);
+/* A lane of taps: so many floats of dw, [tap][C][OC padded], then db. How it becomes a gradient. */
+static inline size_t nin__cpu_tap_floats(const struct cpu_op *cpu)
+{
+    return (size_t)nin__cpu_patch_size(cpu->op) * (size_t)nin__cpu_padded(cpu, cpu->op->out.c);
+}
+
+static inline size_t nin__cpu_tap_lane(const struct cpu_op *cpu)
+{
+    return (nin__cpu_tap_floats(cpu) + (size_t)nin__cpu_padded(cpu, cpu->op->out.c)) *
+           sizeof(float);
+}
+
+void nin__cpu_finish_taps(const struct cpu_op *cpu, const float *lane, float *gradient,
+                          bool accumulate, struct cpu_share share);
 
 #endif

@@ -10,12 +10,6 @@
  *                    a zero beside it, so that the pairs do not depend on where strips and images end */
 #include "cpu/conv.h"
 
-static size_t weight_floats(const struct cpu_op *cpu)
-{
-    return (size_t)cpu->op->in.c * (size_t)nin__cpu_padded(cpu, cpu->op->out.c);
-}
-
-/* The lane is that of conv_direct.c: dw, C x OC, then db. */
 static void declare(struct cpu_need *need, const struct cpu_op *cpu, int32_t unit)
 {
     const struct nin__op *op = cpu->op;
@@ -29,7 +23,7 @@ static void declare(struct cpu_need *need, const struct cpu_op *cpu, int32_t uni
     if (cpu->wants_dx)
         need->prepared[CPU_BACKWARD] = cpu->bf16->packed_bytes(op->out.c, op->in.c);
     need->scratch = forward > backward ? forward : backward;
-    need->lane = (weight_floats(cpu) + (size_t)nin__cpu_padded(cpu, op->out.c)) * sizeof(float);
+    need->lane = nin__cpu_tap_lane(cpu);
 }
 
 /* Weights are OC x C. */
@@ -92,7 +86,7 @@ static void set_data(const struct cpu_call *call)
 
 static void backward(const struct cpu_call *call)
 {
-    nin__cpu_begin_backward(call, call->lane + weight_floats(call->cpu));
+    nin__cpu_begin_backward(call, call->lane + nin__cpu_tap_floats(call->cpu));
     add_weights(call);
     if (call->dx != NULL)
         set_data(call);
@@ -104,4 +98,4 @@ const struct cpu_algorithm nin__cpu_conv_bf16 = {.name = "bf16",
                                                  .prepare = prepare,
                                                  .forward = forward,
                                                  .backward = backward,
-                                                 .finish = nin__cpu_direct_finish};
+                                                 .finish = nin__cpu_finish_taps};

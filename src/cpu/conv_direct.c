@@ -40,11 +40,6 @@ static int32_t depth_of(const struct nin__op *op)
     return (int32_t)nin__cpu_patch_size(op);
 }
 
-static size_t weight_floats(const struct cpu_op *cpu)
-{
-    return (size_t)depth_of(cpu->op) * (size_t)nin__cpu_padded(cpu, cpu->op->out.c);
-}
-
 /* The form of the weights for dx: the turned kernel, or OC x patch for the gradients of windows. */
 static bool is_turned(const struct nin__op *op)
 {
@@ -89,8 +84,7 @@ static void declare(struct cpu_need *need, const struct cpu_op *cpu, int32_t uni
     if (cpu->wants_dx)
         need->prepared[CPU_BACKWARD] = backward_packed(cpu) * sizeof(float);
     need->scratch = scratch_floats(cpu) * sizeof(float);
-    need->lane =
-        (weight_floats(cpu) + (size_t)nin__cpu_padded(cpu, cpu->op->out.c)) * sizeof(float);
+    need->lane = nin__cpu_tap_lane(cpu);
 }
 
 /* Rows first ... end - 1 of the framed map, from an image x. Without a border the map is its own. */
@@ -351,7 +345,7 @@ static void backward(const struct cpu_call *call)
     size_t in = nin__shape_size(op->in);
     size_t out = (size_t)call->rows * (size_t)op->out.w * (size_t)op->out.c;
 
-    nin__cpu_begin_backward(call, call->lane + weight_floats(call->cpu));
+    nin__cpu_begin_backward(call, call->lane + nin__cpu_tap_floats(call->cpu));
     if (nin__cpu_is_flat(op)) {
         add_flat_weights(call);
         if (call->dx != NULL)
@@ -448,13 +442,13 @@ static void prepare(const struct cpu_op *cpu, enum cpu_pass pass, const float *p
         pack_windows(cpu, oihw, prepared, share);
 }
 
-void nin__cpu_direct_finish(const struct cpu_op *cpu, const float *lane, float *gradient,
-                            bool accumulate, struct cpu_share share)
+void nin__cpu_finish_taps(const struct cpu_op *cpu, const float *lane, float *gradient,
+                          bool accumulate, struct cpu_share share)
 {
     const struct nin__op *op = cpu->op;
     size_t area = (size_t)op->kernel_h * (size_t)op->kernel_w, channels = (size_t)op->in.c;
     size_t row = (size_t)nin__cpu_padded(cpu, cpu->op->out.c), first, end;
-    const float *db = lane + weight_floats(cpu);
+    const float *db = lane + nin__cpu_tap_floats(cpu);
 
     nin__cpu_share_range(share, (size_t)op->out.c, 1, &first, &end);
     for (size_t o = first; o < end; o++) {
@@ -474,4 +468,4 @@ const struct cpu_algorithm nin__cpu_conv_direct = {.name = "direct",
                                                    .prepare = prepare,
                                                    .forward = forward,
                                                    .backward = backward,
-                                                   .finish = nin__cpu_direct_finish};
+                                                   .finish = nin__cpu_finish_taps};

@@ -2,16 +2,14 @@
 /* Convolution of whole planes by the Fourier transform of 16x16 pixels (kernels/fft.h), stride 1. With X, W and
  * DY the transforms of the input, of the kernel (tap a at place pad - a) and of the gradient of the output,
  *
- *     Y = sum over C of X * W        DX = sum over OC of DY * conj(W)
+ *     Y = sum over C of X * W    DX = sum over OC of DY * conj(W)    DW = sum over images of X * conj(DY)
  *
- * so at each of the 4 real and 126 complex points there is one matrix product over the images of a chunk. Both
- * take the same weights, for they are large: 256 values for each kernel.
+ * so at each of the 4 real and 126 complex points there is one matrix product over the images of a chunk. The
+ * first two take the same weights, for they are large: 256 values for each kernel. For the same reason DW is
+ * summed a block at a time, whose taps are added to those of other chunks.
  *
  * A plane of 14x14 pixels and a kernel of 5x5 take 508 multiplications for each pair of channels where
- * Winograd's tiles take 900 and windows 4900, with the rounding errors of direct sums.
- *
- * The gradient of the weights is left to Winograd's tiles: each chunk goes through all of its sums, and those at
- * 256 values are four times as large. They take fewer multiplications and more time. */
+ * Winograd's tiles take 900 and windows 4900, with the rounding errors of direct sums. */
 #include "cpu/conv.h"
 
 #include <string.h>
@@ -40,7 +38,7 @@ static struct cpu_work work(const struct cpu_op *cpu)
 {
     int64_t products = count_products(cpu->op);
 
-    return (struct cpu_work){products, nin__cpu_conv_winograd.work(cpu).weights, products};
+    return (struct cpu_work){products, products, products};
 }
 
 int64_t nin__cpu_fft_cost(const struct nin__op *op)
@@ -85,11 +83,18 @@ static size_t values_floats(int32_t images, int32_t channels, int32_t parts)
                                           FFT_COMPLEX * slab_of(images, channels, parts)));
 }
 
-/* Scratch of a pass: data in so many parts, then a block's products. */
-static size_t scratch_bytes(int32_t images, int32_t channels, int32_t parts)
+/* Scratch of a pass forward: x, then a block's products; backward: dy, x, then a block's products or sums. */
+static size_t forward_floats(const struct nin__op *op, int32_t images)
 {
-    return (values_floats(images, channels, parts) + values_floats(images, CPU_BLOCK, 2)) *
-           sizeof(float);
+    return values_floats(images, op->in.c, 4) + values_floats(images, CPU_BLOCK, 2);
+}
+
+static size_t backward_floats(const struct nin__op *op, int32_t images)
+{
+    size_t products = values_floats(images, CPU_BLOCK, 2);
+
+    return values_floats(images, op->out.c, 2) + values_floats(images, op->in.c, 2) +
+           (products > CPU_FFT_SUMS ? products : CPU_FFT_SUMS);
 }
 
 /* Floats of weights at a spectrum's points: real ones, and complex ones of re above im. */
@@ -101,15 +106,10 @@ static void declare(struct cpu_need *need, const struct cpu_op *cpu, int32_t uni
 {
     const struct nin__op *op = cpu->op;
     int32_t images = unit < PASS_IMAGES ? unit : PASS_IMAGES;
-    size_t forth = scratch_bytes(images, op->in.c, 4);
-    size_t back = cpu->wants_dx ? scratch_bytes(images, op->out.c, 2) : 0;
+    size_t forth = forward_floats(op, images), back = cpu->train ? backward_floats(op, images) : 0;
 
-    if (cpu->train)
-        nin__cpu_winograd_declare_weights(need, cpu, unit);
-    if (need->scratch < forth)
-        need->scratch = forth;
-    if (need->scratch < back)
-        need->scratch = back;
+    need->scratch = (forth > back ? forth : back) * sizeof(float);
+    need->lane = nin__cpu_tap_lane(cpu);
     need->form[CPU_FORWARD] = CPU_FORM_FOURIER;
     need->prepared[CPU_FORWARD] =
         nin__cpu_blocked_floats(cpu, POINTS, op->in.c, op->out.c) * sizeof(float);
@@ -250,7 +250,7 @@ static void multiply_backward(const struct cpu_call *call, const struct values *
 {
     const struct nin__op *op = call->op;
     const struct cpu_kernels *kernels = call->cpu->kernels;
-    struct cpu_fft_gradient gradient = {
+    struct cpu_fft_data_gradient gradient = {
         .b = call->prepared[CPU_FORWARD],
         .images = data->images,
         .columns = op->out.c,
@@ -263,35 +263,87 @@ static void multiply_backward(const struct cpu_call *call, const struct values *
         gradient.a = data->real + p * data->real_slab;
         gradient.c = products->real + p * products->real_slab;
         gradient.point = p;
-        kernels->fft_gradient(&gradient);
+        kernels->fft_data_gradient(&gradient);
     }
     gradient.complex = true;
     for (int32_t p = 0; p < FFT_COMPLEX; p++) {
         gradient.a = data->complex + p * data->complex_slab;
         gradient.c = products->complex + p * products->complex_slab;
         gradient.point = FFT_REAL + 2 * p;
-        kernels->fft_gradient(&gradient);
+        kernels->fft_data_gradient(&gradient);
     }
 }
 
 /* The gradient of some images' data, likewise. */
-static void convolve_back(const struct cpu_call *call, struct pass pass)
+static void add_data(const struct cpu_call *call, struct pass pass, const struct values *dy,
+                     float *room)
 {
     const struct nin__op *op = call->op;
-    const struct cpu_kernels *kernels = call->cpu->kernels;
-    struct values data = lay_values(call->scratch, pass.images, op->out.c, 2);
-    float *room = call->scratch + values_floats(pass.images, op->out.c, 2);
     size_t in = (size_t)pass.first * nin__shape_size(op->in);
     struct outputs dx = {
         .y = call->dx + in, .gate = call->cpu->gate_dx ? call->x + in : NULL, .plane = op->in};
 
-    map_data(kernels, &data, call->dy + (size_t)pass.first * nin__shape_size(op->out), op->out);
     for (int32_t n = 0; n < op->in.c; n += CPU_BLOCK) {
         struct values products = lay_values(room, pass.images, nin__cpu_block_of(n, op->in.c), 2);
 
-        multiply_backward(call, &data, n, &products);
-        map_outputs(kernels, &products, &dx, n);
+        multiply_backward(call, dy, n, &products);
+        map_outputs(call->cpu->kernels, &products, &dx, n);
     }
+}
+
+static struct cpu_fft_rows rows_from(const struct values *v, int32_t channel)
+{
+    return (struct cpu_fft_rows){.real = v->real + channel,
+                                 .complex = v->complex + channel,
+                                 .real_slab = v->real_slab,
+                                 .complex_slab = v->complex_slab,
+                                 .channels = v->channels};
+}
+
+static int32_t at_most(int32_t count, int32_t most)
+{
+    return count < most ? count : most;
+}
+
+/* The taps' gradients that come of some images, a block of channels and filters at a time. */
+static void add_weights(const struct cpu_call *call, struct pass pass, const struct values *x,
+                        const struct values *dy, float *room)
+{
+    const struct nin__op *op = call->op;
+    ptrdiff_t row = nin__cpu_padded(call->cpu, op->out.c);
+    struct cpu_fft_weight_gradient g = {.sums = room,
+                                        .fresh = call->fresh && pass.first == 0,
+                                        .images = pass.images,
+                                        .kernel = op->kernel_h,
+                                        .pad = op->pad,
+                                        .dw_tap = op->in.c * row,
+                                        .dw_row = row};
+
+    for (int32_t n = 0; n < op->out.c; n += CPU_FFT_SUM_COLUMNS)
+        for (int32_t c = 0; c < op->in.c; c += CPU_FFT_SUM_ROWS) {
+            g.x = rows_from(x, c);
+            g.dy = rows_from(dy, n);
+            g.rows = at_most(op->in.c - c, CPU_FFT_SUM_ROWS);
+            g.columns = at_most(op->out.c - n, CPU_FFT_SUM_COLUMNS);
+            g.dw = call->lane + c * row + n;
+            call->cpu->kernels->fft_weight_gradient(&g);
+        }
+}
+
+static void backward_pass(const struct cpu_call *call, struct pass pass)
+{
+    const struct nin__op *op = call->op;
+    const struct cpu_kernels *kernels = call->cpu->kernels;
+    float *x_room = call->scratch + values_floats(pass.images, op->out.c, 2);
+    float *room = x_room + values_floats(pass.images, op->in.c, 2);
+    struct values dy = lay_values(call->scratch, pass.images, op->out.c, 2);
+    struct values x = lay_values(x_room, pass.images, op->in.c, 2);
+
+    map_data(kernels, &dy, call->dy + (size_t)pass.first * nin__shape_size(op->out), op->out);
+    map_data(kernels, &x, call->x + (size_t)pass.first * nin__shape_size(op->in), op->in);
+    add_weights(call, pass, &x, &dy, room);
+    if (call->dx != NULL)
+        add_data(call, pass, &dy, room);
 }
 
 static void forward(const struct cpu_call *call)
@@ -306,9 +358,9 @@ static void backward(const struct cpu_call *call)
 {
     struct pass pass = {0};
 
-    nin__cpu_winograd_add_weights(call);
-    while (call->dx != NULL && next_pass(&pass, call))
-        convolve_back(call, pass);
+    nin__cpu_begin_backward(call, call->lane + nin__cpu_tap_floats(call->cpu));
+    while (next_pass(&pass, call))
+        backward_pass(call, pass);
 }
 
 /* ---- prepare ------------------------------------------------------------------------------ */
@@ -344,5 +396,5 @@ const struct cpu_algorithm nin__cpu_conv_fft = {.name = "fft",
                                                 .prepare = prepare,
                                                 .forward = forward,
                                                 .backward = backward,
-                                                .finish = nin__cpu_winograd_finish,
+                                                .finish = nin__cpu_finish_taps,
                                                 .work = work};

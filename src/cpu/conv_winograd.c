@@ -238,18 +238,12 @@ static struct scratch lay_scratch(const struct cpu_op *cpu, int32_t images)
     return s;
 }
 
-void nin__cpu_winograd_declare_weights(struct cpu_need *need, const struct cpu_op *cpu,
-                                       int32_t unit)
-{
-    need->scratch = lay_scratch(cpu, unit).floats * sizeof(float);
-    need->lane = (sum_floats(cpu) + (size_t)nin__cpu_padded(cpu, cpu->op->out.c)) * sizeof(float);
-}
-
 static void declare(struct cpu_need *need, const struct cpu_op *cpu, int32_t unit)
 {
     const struct nin__op *op = cpu->op;
 
-    nin__cpu_winograd_declare_weights(need, cpu, unit);
+    need->scratch = lay_scratch(cpu, unit).floats * sizeof(float);
+    need->lane = (sum_floats(cpu) + (size_t)nin__cpu_padded(cpu, op->out.c)) * sizeof(float);
     need->form[CPU_FORWARD] = CPU_FORM_WINOGRAD;
     need->form[CPU_BACKWARD] = CPU_FORM_WINOGRAD_TURNED;
     need->prepared[CPU_FORWARD] =
@@ -432,7 +426,7 @@ static void data_pass(const struct cpu_call *call)
     convolve(call, &dy, op->kernel_h - 1 - op->pad, call->prepared[CPU_BACKWARD], &t, &dx);
 }
 
-void nin__cpu_winograd_add_weights(const struct cpu_call *call)
+static void backward(const struct cpu_call *call)
 {
     struct cpu_call pass = *call;
 
@@ -440,13 +434,7 @@ void nin__cpu_winograd_add_weights(const struct cpu_call *call)
     pass.images = 0;
     while (next_pass(&pass, call, WEIGHT_TILES))
         weights_pass(&pass);
-}
-
-static void backward(const struct cpu_call *call)
-{
-    struct cpu_call pass = *call;
-
-    nin__cpu_winograd_add_weights(call);
+    pass = *call;
     pass.images = 0;
     while (call->dx != NULL && next_pass(&pass, call, DATA_TILES))
         data_pass(&pass);
@@ -520,8 +508,8 @@ static void finish_filters(const struct cpu_op *cpu, const float *sums, float *g
                          dw[k * (size_t)width + i], accumulate);
 }
 
-void nin__cpu_winograd_finish(const struct cpu_op *cpu, const float *lane, float *gradient,
-                              bool accumulate, struct cpu_share share)
+static void finish(const struct cpu_op *cpu, const float *lane, float *gradient, bool accumulate,
+                   struct cpu_share share)
 {
     const struct nin__op *op = cpu->op;
     size_t width = (size_t)cpu->kernels->width, filters = (size_t)op->out.c, first, end;
@@ -543,5 +531,5 @@ const struct cpu_algorithm nin__cpu_conv_winograd = {.name = "winograd",
                                                      .prepare = prepare,
                                                      .forward = forward,
                                                      .backward = backward,
-                                                     .finish = nin__cpu_winograd_finish,
+                                                     .finish = finish,
                                                      .work = work};

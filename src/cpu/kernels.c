@@ -4,7 +4,8 @@
 
 #include "cpu/kernels/dropout.h"
 #include "cpu/kernels/fft.h"
-#include "cpu/kernels/fft_gradient.h"
+#include "cpu/kernels/fft_data_gradient.h"
+#include "cpu/kernels/fft_weight_gradient.h"
 #include "cpu/kernels/gradient.h"
 #include "cpu/kernels/peak.h"
 #include "cpu/kernels/pool.h"
@@ -36,7 +37,8 @@ const struct cpu_kernels nin__cpu_kernels_baseline = {
     .winograd_weight_gradient = winograd_weight_gradient,
     .fft_data = fft_data,
     .fft_output = fft_output,
-    .fft_gradient = fft_gradient,
+    .fft_data_gradient = fft_data_gradient,
+    .fft_weight_gradient = fft_weight_gradient,
     .fft_weights = fft_weights,
     .max_pool_row = max_pool_row,
     .max_unpool = max_unpool,

@@ -96,7 +96,8 @@ struct cpu_winograd_weights {
 enum {
     FFT_SIDE = 16,
     FFT_REAL = 4,
-    FFT_COMPLEX = 126
+    FFT_COMPLEX = 126,
+    FFT_MAX_KERNEL = 5
 };
 
 /* An image's rows x columns pixels x, at `real` and `complex` of each point. */
@@ -140,7 +141,7 @@ enum {
 /* c (images x count) = a (images x columns) * conj(b)', the gradient of the data at one point. b (depth x
  * columns) is the weights as forward takes them, of which rows first ... first + count - 1 are used; so
  * they need not be there a second time, with rows for columns. */
-struct cpu_fft_gradient {
+struct cpu_fft_data_gradient {
     const float *a; /* rows of parts * columns: re, then im */
     const float *b; /* the first block of all points */
     float *c;       /* rows of parts * count */
@@ -148,6 +149,31 @@ struct cpu_fft_gradient {
     int32_t images, columns, depth, first, count;
     int32_t point;     /* of b: in matrices of depth x columns */
     ptrdiff_t b_block; /* distance of blocks */
+};
+
+/* Values of images at the points, complex ones as rows [re | im]. */
+struct cpu_fft_rows {
+    const float *real;    /* [point * real_slab + image * channels + channel] */
+    const float *complex; /* [point * complex_slab + (2 * image + part) * channels + channel] */
+    ptrdiff_t real_slab, complex_slab;
+    int32_t channels; /* of an image: more than are used */
+};
+
+/* The gradient of the weights between so many rows (channels of x) and columns (channels of dy): sums over
+ * the images at each point, conj(dy) * x, and the taps that follow, which are added to dw. */
+enum {
+    CPU_FFT_SUM_ROWS = 6, /* at most: so that the sums stay in a cache of the second level */
+    CPU_FFT_SUM_COLUMNS = 32,
+    CPU_FFT_SUMS = (FFT_REAL + 2 * FFT_COMPLEX) * CPU_FFT_SUM_ROWS * CPU_FFT_SUM_COLUMNS
+};
+
+struct cpu_fft_weight_gradient {
+    struct cpu_fft_rows x, dy; /* from the first row and the first column on */
+    float *sums;               /* room for CPU_FFT_SUMS */
+    float *dw;                 /* tap k of row i and column n: dw[k * dw_tap + i * dw_row + n] */
+    bool fresh;                /* overwrites dw instead */
+    int32_t images, rows, columns, kernel, pad;
+    ptrdiff_t dw_tap, dw_row;
 };
 
 /* A row of max pooling, and of the dropout behind it. `where` is for backward: each maximum's place in its
@@ -192,7 +218,8 @@ struct cpu_kernels {
 
     void (*fft_data)(const struct cpu_fft_data *data);
     void (*fft_output)(const struct cpu_fft_output *output);
-    void (*fft_gradient)(const struct cpu_fft_gradient *gradient);
+    void (*fft_data_gradient)(const struct cpu_fft_data_gradient *gradient);
+    void (*fft_weight_gradient)(const struct cpu_fft_weight_gradient *gradient);
 
     /* Rows first ... end - 1 of the depth. */
     void (*fft_weights)(const struct cpu_fft_weights *weights, int32_t first, int32_t end);

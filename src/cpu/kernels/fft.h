@@ -132,107 +132,164 @@ INLINE void fft_1d_transposed(const vector *x, const int32_t step, vector *o, co
 
 /* ---- two dimensions ----------------------------------------------------------------------- */
 
-/* A plane's values: the real ones, then pairs re, im. Rows go down through `values`, row by row. */
-struct spectrum {
-    vector real[FFT_REAL], complex[FFT_COMPLEX][2];
-};
-
-/* Where complex values begin: of the rows X0 and X8, of the columns X0 and X8, of the others. */
+/* After F along rows, columns come in pairs: X0 and X8, then Re Xk and Im Xk. F along the columns of a pair k
+ * = 0 ... 6 makes 16 complex points of them, 16 k and on; along those of the first pair, k = 7, 4 real points
+ * and 14 complex ones. So a pair at a time goes between the pixels and the points. */
 enum {
-    FFT_ROWS = 0,
-    FFT_COLUMNS = 14,
-    FFT_BOTH = 28
+    FFT_PAIR_POINTS = 16,
+    FFT_REAL_PAIR = 7,
+    FFT_REAL_PAIR_POINTS = 14
 };
 
-/* From the 16x16 values after F went along rows and columns. */
-INLINE void gather_spectrum(struct spectrum *s, const vector *values)
+/* Where the columns of a pair begin. */
+INLINE int32_t pair_column(int32_t k)
 {
-    for (int32_t r = 0; r < 2; r++)
-        for (int32_t q = 0; q < 2; q++)
-            s->real[2 * r + q] = values[r * FFT_SIDE + q];
-    for (int32_t r = 0; r < 2; r++)
-        for (int32_t k = 0; k < 7; k++) {
-            s->complex[FFT_ROWS + 7 * r + k][0] = values[r * FFT_SIDE + 2 + 2 * k];
-            s->complex[FFT_ROWS + 7 * r + k][1] = values[r * FFT_SIDE + 3 + 2 * k];
-            s->complex[FFT_COLUMNS + 7 * r + k][0] = values[(2 + 2 * k) * FFT_SIDE + r];
-            s->complex[FFT_COLUMNS + 7 * r + k][1] = values[(3 + 2 * k) * FFT_SIDE + r];
-        }
-    for (int32_t j = 0; j < 7; j++)
-        for (int32_t k = 0; k < 7; k++) {
-            const vector *four = values + (2 + 2 * j) * FFT_SIDE + 2 + 2 * k;
-            vector a = four[0], c = four[1], b = four[FFT_SIDE], d = four[FFT_SIDE + 1];
-            vector(*two)[2] = &s->complex[FFT_BOTH + 2 * (7 * j + k)];
+    return k == FFT_REAL_PAIR ? 0 : 2 + 2 * k;
+}
 
-            two[0][0] = a - d;
-            two[0][1] = b + c;
-            two[1][0] = a + d;
-            two[1][1] = b - c;
+INLINE int32_t pair_points(int32_t k)
+{
+    return k == FFT_REAL_PAIR ? FFT_REAL_PAIR_POINTS : FFT_PAIR_POINTS;
+}
+
+/* A pair's points; the real ones are those of the first pair. */
+struct points_of_pair {
+    vector real[FFT_REAL], complex[FFT_PAIR_POINTS][2];
+};
+
+INLINE void split_pair(struct points_of_pair *points, const vector re[FFT_SIDE],
+                       const vector im[FFT_SIDE])
+{
+#pragma GCC unroll 2
+    for (int32_t r = 0; r < 2; r++) {
+        points->complex[r][0] = re[r];
+        points->complex[r][1] = im[r];
+    }
+#pragma GCC unroll 7
+    for (int32_t r = 2; r < FFT_SIDE; r += 2) {
+        points->complex[r][0] = re[r] - im[r + 1];
+        points->complex[r][1] = re[r + 1] + im[r];
+        points->complex[r + 1][0] = re[r] + im[r + 1];
+        points->complex[r + 1][1] = re[r + 1] - im[r];
+    }
+}
+
+INLINE void split_real_pair(struct points_of_pair *points, const vector x0[FFT_SIDE],
+                            const vector x8[FFT_SIDE])
+{
+#pragma GCC unroll 2
+    for (int32_t r = 0; r < 2; r++) {
+        points->real[2 * r] = x0[r];
+        points->real[2 * r + 1] = x8[r];
+    }
+#pragma GCC unroll 7
+    for (int32_t r = 2; r < FFT_SIDE; r += 2)
+#pragma GCC unroll 2
+        for (int32_t part = 0; part < 2; part++) {
+            points->complex[r / 2 - 1][part] = x0[r + part];
+            points->complex[r / 2 + 6][part] = x8[r + part];
         }
 }
 
-/* The transpose of gather_spectrum. */
-INLINE void scatter_spectrum(vector *values, const struct spectrum *s)
+/* The transposes of these. */
+INLINE void join_pair(vector re[FFT_SIDE], vector im[FFT_SIDE], const struct points_of_pair *points)
 {
-    for (int32_t r = 0; r < 2; r++)
-        for (int32_t q = 0; q < 2; q++)
-            values[r * FFT_SIDE + q] = s->real[2 * r + q];
-    for (int32_t r = 0; r < 2; r++)
-        for (int32_t k = 0; k < 7; k++) {
-            values[r * FFT_SIDE + 2 + 2 * k] = s->complex[FFT_ROWS + 7 * r + k][0];
-            values[r * FFT_SIDE + 3 + 2 * k] = s->complex[FFT_ROWS + 7 * r + k][1];
-            values[(2 + 2 * k) * FFT_SIDE + r] = s->complex[FFT_COLUMNS + 7 * r + k][0];
-            values[(3 + 2 * k) * FFT_SIDE + r] = s->complex[FFT_COLUMNS + 7 * r + k][1];
-        }
-    for (int32_t j = 0; j < 7; j++)
-        for (int32_t k = 0; k < 7; k++) {
-            vector *four = values + (2 + 2 * j) * FFT_SIDE + 2 + 2 * k;
-            const vector(*two)[2] = &s->complex[FFT_BOTH + 2 * (7 * j + k)];
+#pragma GCC unroll 2
+    for (int32_t r = 0; r < 2; r++) {
+        re[r] = points->complex[r][0];
+        im[r] = points->complex[r][1];
+    }
+#pragma GCC unroll 7
+    for (int32_t r = 2; r < FFT_SIDE; r += 2) {
+        re[r] = points->complex[r][0] + points->complex[r + 1][0];
+        im[r + 1] = points->complex[r + 1][0] - points->complex[r][0];
+        re[r + 1] = points->complex[r][1] + points->complex[r + 1][1];
+        im[r] = points->complex[r][1] - points->complex[r + 1][1];
+    }
+}
 
-            four[0] = two[0][0] + two[1][0];
-            four[FFT_SIDE + 1] = two[1][0] - two[0][0];
-            four[FFT_SIDE] = two[0][1] + two[1][1];
-            four[1] = two[0][1] - two[1][1];
+INLINE void join_real_pair(vector x0[FFT_SIDE], vector x8[FFT_SIDE],
+                           const struct points_of_pair *points)
+{
+#pragma GCC unroll 2
+    for (int32_t r = 0; r < 2; r++) {
+        x0[r] = points->real[2 * r];
+        x8[r] = points->real[2 * r + 1];
+    }
+#pragma GCC unroll 7
+    for (int32_t r = 2; r < FFT_SIDE; r += 2)
+#pragma GCC unroll 2
+        for (int32_t part = 0; part < 2; part++) {
+            x0[r + part] = points->complex[r / 2 - 1][part];
+            x8[r + part] = points->complex[r / 2 + 6][part];
         }
 }
 
-/* F along the columns of what F along the rows has left. */
-INLINE void fft_columns(struct spectrum *s, vector *values)
+/* F along the columns of pair k of rows that F went along. */
+INLINE void fft_pair(struct points_of_pair *points, const vector *rows, const int32_t k)
 {
-    for (int32_t q = 0; q < FFT_SIDE; q++)
-        fft_1d(values + q, FFT_SIDE, values + q, FFT_SIDE);
-    gather_spectrum(s, values);
+    vector a[FFT_SIDE], b[FFT_SIDE];
+
+    fft_1d(rows + pair_column(k), FFT_SIDE, a, 1);
+    fft_1d(rows + pair_column(k) + 1, FFT_SIDE, b, 1);
+    if (k == FFT_REAL_PAIR)
+        split_real_pair(points, a, b);
+    else
+        split_pair(points, a, b);
+}
+
+INLINE void join_points(vector a[FFT_SIDE], vector b[FFT_SIDE], const struct points_of_pair *points,
+                        const int32_t k)
+{
+    if (k == FFT_REAL_PAIR)
+        join_real_pair(a, b, points);
+    else
+        join_pair(a, b, points);
+}
+
+/* ---- data and outputs --------------------------------------------------------------------- */
+
+INLINE void store_data(const struct cpu_fft_data *data, const struct points_of_pair *points,
+                       const int32_t k, int32_t c, int32_t rest)
+{
+    const ptrdiff_t channels = data->channels;
+    float *to = data->complex + FFT_PAIR_POINTS * k * data->complex_slab + c;
+
+    for (int32_t p = 0; k == FFT_REAL_PAIR && p < FFT_REAL; p++)
+        store_channels(data->real + p * data->real_slab + c, points->real[p], rest);
+    for (int32_t p = 0; p < pair_points(k); p++, to += data->complex_slab) {
+        vector re = points->complex[p][0], im = points->complex[p][1];
+
+        store_channels(to, re, rest);
+        store_channels(to + channels, data->one_row ? im : -im, rest);
+        if (data->one_row)
+            continue;
+        store_channels(to + 2 * channels, im, rest);
+        store_channels(to + 3 * channels, re, rest);
+    }
 }
 
 /* The first `rows` rows of a plane, of which rows x columns pixels may differ from 0. */
 static void fft_data(const struct cpu_fft_data *data)
 {
-    const ptrdiff_t channels = data->channels;
-
     for (int32_t c = 0; c < data->channels; c += WIDTH) {
-        vector values[FFT_AREA] = {{0}};
+        vector rows[FFT_AREA];
+        struct points_of_pair points;
         int32_t rest = data->channels - c;
-        struct spectrum s;
 
-        for (int32_t r = 0; r < data->rows; r++) {
+        for (int32_t r = 0; r < FFT_SIDE; r++) {
             vector row[FFT_SIDE] = {{0}};
 
-            for (int32_t q = 0; q < data->columns; q++)
-                row[q] = load_channels(data->x + r * data->row + q * channels + c, rest);
-            fft_1d(row, 1, values + r * FFT_SIDE, 1);
+            for (int32_t q = 0; r < data->rows && q < data->columns; q++)
+                row[q] = load_channels(data->x + r * data->row + q * data->channels + c, rest);
+            fft_1d(row, 1, rows + r * FFT_SIDE, 1);
         }
-        fft_columns(&s, values);
-        for (int32_t p = 0; p < FFT_REAL; p++)
-            store_channels(data->real + p * data->real_slab + c, s.real[p], rest);
-        for (int32_t p = 0; p < FFT_COMPLEX; p++) {
-            float *to = data->complex + p * data->complex_slab + c;
-
-            store_channels(to, s.complex[p][0], rest);
-            store_channels(to + channels, data->one_row ? s.complex[p][1] : -s.complex[p][1], rest);
-            if (data->one_row)
-                continue;
-            store_channels(to + 2 * channels, s.complex[p][1], rest);
-            store_channels(to + 3 * channels, s.complex[p][0], rest);
+        for (int32_t k = 0; k < FFT_REAL_PAIR; k++) {
+            fft_pair(&points, rows, k);
+            store_data(data, &points, k, c, rest);
         }
+        fft_pair(&points, rows, FFT_REAL_PAIR);
+        store_data(data, &points, FFT_REAL_PAIR, c, rest);
     }
 }
 
@@ -247,30 +304,47 @@ INLINE void fft_finish_pixel(const struct cpu_fft_output *out, vector v, vector 
     store_channels(out->y + at, v, rest);
 }
 
+INLINE void load_products(struct points_of_pair *points, const struct cpu_fft_output *out,
+                          const int32_t k, int32_t c, int32_t rest)
+{
+    const float *from = out->complex + FFT_PAIR_POINTS * k * out->complex_slab + c;
+
+    for (int32_t p = 0; k == FFT_REAL_PAIR && p < FFT_REAL; p++)
+        points->real[p] = load_channels(out->real + p * out->real_slab + c, rest);
+    for (int32_t p = 0; p < pair_points(k); p++, from += out->complex_slab) {
+        points->complex[p][0] = load_channels(from, rest);
+        points->complex[p][1] = load_channels(from + out->channels, rest);
+    }
+}
+
+/* Columns of pair k of all rows. */
+INLINE void inverse_pair(vector *rows, const struct cpu_fft_output *out, const int32_t k, int32_t c,
+                         int32_t rest)
+{
+    struct points_of_pair points;
+    vector a[FFT_SIDE], b[FFT_SIDE];
+
+    load_products(&points, out, k, c, rest);
+    join_points(a, b, &points, k);
+    fft_1d_transposed(a, 1, rows + pair_column(k), FFT_SIDE);
+    fft_1d_transposed(b, 1, rows + pair_column(k) + 1, FFT_SIDE);
+}
+
 static void fft_output(const struct cpu_fft_output *out)
 {
     for (int32_t c = 0; c < out->channels; c += WIDTH) {
-        vector values[FFT_AREA], bias = {0};
+        vector rows[FFT_AREA], bias = {0};
         int32_t rest = out->channels - c;
-        struct spectrum s;
 
         if (out->bias != NULL)
             bias = load_channels(out->bias + c, rest);
-        for (int32_t p = 0; p < FFT_REAL; p++)
-            s.real[p] = load_channels(out->real + p * out->real_slab + c, rest);
-        for (int32_t p = 0; p < FFT_COMPLEX; p++) {
-            const float *from = out->complex + p * out->complex_slab + c;
-
-            s.complex[p][0] = load_channels(from, rest);
-            s.complex[p][1] = load_channels(from + out->channels, rest);
-        }
-        scatter_spectrum(values, &s);
-        for (int32_t q = 0; q < FFT_SIDE; q++)
-            fft_1d_transposed(values + q, FFT_SIDE, values + q, FFT_SIDE);
+        for (int32_t k = 0; k < FFT_REAL_PAIR; k++)
+            inverse_pair(rows, out, k, c, rest);
+        inverse_pair(rows, out, FFT_REAL_PAIR, c, rest);
         for (int32_t r = 0; r < out->rows; r++) {
             vector row[FFT_SIDE];
 
-            fft_1d_transposed(values + r * FFT_SIDE, 1, row, 1);
+            fft_1d_transposed(rows + r * FFT_SIDE, 1, row, 1);
             for (int32_t q = 0; q < out->columns; q++)
                 fft_finish_pixel(out, row[q], bias, r * out->row + q * out->column + c, rest);
         }
@@ -285,12 +359,11 @@ INLINE int32_t tap_place(int32_t a, int32_t pad)
     return (pad - a + FFT_SIDE) % FFT_SIDE;
 }
 
-/* Of one vector of columns of one row of depth. */
-INLINE void fft_taps(struct spectrum *s, const struct cpu_fft_weights *w, const float *from,
+/* Rows that F went along, of one vector of columns of one row of depth. */
+INLINE void fft_taps(vector *rows, const struct cpu_fft_weights *w, const float *from,
                      int32_t columns)
 {
-    vector values[FFT_AREA] = {{0}};
-
+    memset(rows, 0, FFT_AREA * sizeof *rows);
     for (int32_t a = 0; a < w->kernel; a++) {
         vector row[FFT_SIDE] = {{0}};
 
@@ -301,34 +374,46 @@ INLINE void fft_taps(struct spectrum *s, const struct cpu_fft_weights *w, const 
                 gathered[i] = i < columns ? from[a * w->kernel + b + i * w->column_step] : 0.0f;
             row[tap_place(b, w->pad)] = load(gathered);
         }
-        fft_1d(row, 1, values + tap_place(a, w->pad) * FFT_SIDE, 1);
+        fft_1d(row, 1, rows + tap_place(a, w->pad) * FFT_SIDE, 1);
     }
-    fft_columns(s, values);
+}
+
+/* The points of pair k, from point to point `real` floats, or twice as many; im is `im` behind re. */
+INLINE void store_weights(float *u, const vector *rows, const int32_t k, ptrdiff_t real, float *v,
+                          ptrdiff_t im)
+{
+    const vector one = spread(1.0f / FFT_AREA), two = spread(2.0f / FFT_AREA);
+    struct points_of_pair points;
+
+    fft_pair(&points, rows, k);
+    for (int32_t p = 0; k == FFT_REAL_PAIR && p < FFT_REAL; p++)
+        store(u + p * real, points.real[p] * one);
+    v += FFT_PAIR_POINTS * k * 2 * real;
+    for (int32_t p = 0; p < pair_points(k); p++, v += 2 * real) {
+        store(v, points.complex[p][0] * two);
+        store(v + im, points.complex[p][1] * two);
+    }
 }
 
 static void fft_weights(const struct cpu_fft_weights *w, int32_t first, int32_t end)
 {
-    const vector one = spread(1.0f / FFT_AREA), two = spread(2.0f / FFT_AREA);
     const ptrdiff_t depth = w->depth, real = (ptrdiff_t)packed_size(w->depth, w->columns);
     struct panel panel;
 
     for (int32_t at = 0; at < w->columns; at += panel.vectors * WIDTH) {
         panel = panel_at(at, w->columns);
-        for (int32_t k = first; k < end; k++)
+        for (int32_t i = first; i < end; i++)
             for (int32_t j = 0; j < panel.vectors; j++) {
                 ptrdiff_t row = panel.vectors * WIDTH, n = at + j * WIDTH;
-                float *u = w->u + at * depth + k * row + j * WIDTH;
-                float *v = w->u + FFT_REAL * real + 2 * at * depth + k * row + j * WIDTH;
-                struct spectrum s;
+                float *u = w->u + at * depth + i * row + j * WIDTH;
+                float *v = w->u + FFT_REAL * real + 2 * at * depth + i * row + j * WIDTH;
+                vector rows[FFT_AREA];
 
-                fft_taps(&s, w, w->w + k * w->depth_step + n * w->column_step,
+                fft_taps(rows, w, w->w + i * w->depth_step + n * w->column_step,
                          w->columns - (int32_t)n);
-                for (int32_t p = 0; p < FFT_REAL; p++)
-                    store(u + p * real, s.real[p] * one);
-                for (int32_t p = 0; p < FFT_COMPLEX; p++) {
-                    store(v + 2 * p * real, s.complex[p][0] * two);
-                    store(v + 2 * p * real + depth * row, s.complex[p][1] * two);
-                }
+                for (int32_t k = 0; k < FFT_REAL_PAIR; k++)
+                    store_weights(u, rows, k, real, v, depth * row);
+                store_weights(u, rows, FFT_REAL_PAIR, real, v, depth * row);
             }
     }
 }

@@ -178,6 +178,18 @@ INLINE vector multiply_add(vector a, vector b, vector c)
 #endif
 }
 
+/* c - a * b, likewise. */
+INLINE vector subtract_product(vector a, vector b, vector c)
+{
+#if defined(__AVX512F__)
+    return (vector)_mm512_fnmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(__AVX2__) && defined(__FMA__)
+    return (vector)_mm256_fnmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#else
+    return c - a * b;
+#endif
+}
+
 #if defined(NIN__KERNELS_AVX512_BF16)
 /* Floats rounded to pairs of bf16: of neighbours, the first eight pairs from `low`. */
 INLINE vector pair_neighbours(vector low, vector high)

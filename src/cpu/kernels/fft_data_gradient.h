@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#ifndef NIN__CPU_KERNELS_FFT_GRADIENT_H
-#define NIN__CPU_KERNELS_FFT_GRADIENT_H
+#ifndef NIN__CPU_KERNELS_FFT_DATA_GRADIENT_H
+#define NIN__CPU_KERNELS_FFT_DATA_GRADIENT_H
 
 /* The gradient of the data at a point of a Fourier transform, from weights packed for the forward pass. There
  * a vector holds columns, and here columns are summed over: columns 0, 16, ... to a sum of their own, columns 1,
@@ -35,7 +35,7 @@ static struct panels panels_of(int32_t columns)
 
 /* Sums of some images, from a, with some rows of b, from row k: WIDTH of them and no more. */
 struct gradient_tile {
-    const struct cpu_fft_gradient *gradient;
+    const struct cpu_fft_data_gradient *gradient;
     const struct panels *whole, *last; /* blocks */
     const float *a;
     float *c;
@@ -85,7 +85,7 @@ INLINE void add_columns_of(vector sums[WIDTH], const struct gradient_columns *at
                 vector *sum = &sums[n * parts * rows + i];
 
                 sum[0] = multiply_add(im[n], w, sum[0]);
-                sum[rows] = multiply_add(-re[n], w, sum[rows]);
+                sum[rows] = subtract_product(re[n], w, sum[rows]);
             }
         }
 }
@@ -94,7 +94,7 @@ INLINE void add_columns_of(vector sums[WIDTH], const struct gradient_columns *at
 INLINE void take_turn(vector sums[WIDTH], const struct gradient_tile *tile, int32_t turn,
                       const int32_t images, const int32_t rows, const int32_t parts)
 {
-    const struct cpu_fft_gradient *g = tile->gradient;
+    const struct cpu_fft_data_gradient *g = tile->gradient;
     struct gradient_columns at = {.a_image = (ptrdiff_t)parts * g->columns, .a_im = g->columns};
 
     for (int32_t n = 0; n < g->columns; n += CPU_BLOCK) {
@@ -142,7 +142,7 @@ INLINE void gradient_tile(const struct gradient_tile *tile, const int32_t images
 
 INLINE void gradient_rows(const struct gradient_tile *tile, const int32_t rows, const int32_t parts)
 {
-    const struct cpu_fft_gradient *g = tile->gradient;
+    const struct cpu_fft_data_gradient *g = tile->gradient;
     struct gradient_tile some = *tile;
     int32_t n = 0;
 
@@ -155,7 +155,7 @@ INLINE void gradient_rows(const struct gradient_tile *tile, const int32_t rows, 
         gradient_tile(&some, 1, rows, parts);
 }
 
-INLINE void gradient_tiles(const struct cpu_fft_gradient *g, const int32_t parts)
+INLINE void gradient_tiles(const struct cpu_fft_data_gradient *g, const int32_t parts)
 {
     const int32_t rows = WIDTH / TILE_IMAGES / parts;
     const struct panels whole = panels_of(CPU_BLOCK), last = panels_of(g->columns % CPU_BLOCK);
@@ -172,7 +172,7 @@ INLINE void gradient_tiles(const struct cpu_fft_gradient *g, const int32_t parts
     }
 }
 
-static void fft_gradient(const struct cpu_fft_gradient *g)
+static void fft_data_gradient(const struct cpu_fft_data_gradient *g)
 {
     if (g->complex)
         gradient_tiles(g, 2);
