@@ -152,6 +152,7 @@ ifeq ($(SANITIZE),)
 PUBLISHED := lib/$(SOFILE) lib/libnin.a $(EXAMPLES) $(BENCHES) bench/peers/onednn
 $(PUBLISHED): %: $(OUT)/% FORCE
 	@mkdir -p $(@D) && { [ $< -ef $@ ] || ln -f $< $@; }
+$(EXAMPLES): | lib
 endif
 
 %/$(SONAME): %/$(SOFILE) FORCE
