@@ -587,6 +587,10 @@ START_TEST(updates)
 }
 END_TEST
 
+enum {
+    POINTS = 16 * 16
+};
+
 /* A product at one point of a Fourier transform, with rows `first` ... of weights that fill 2 * depth rows. */
 struct point {
     int32_t images, columns, depth, first, parts;
@@ -596,10 +600,8 @@ struct point {
 static void pack_point(const struct cpu_kernels *kernels, struct cpu_fft_data_gradient *g,
                        const struct point *p)
 {
-    const int32_t points = FFT_REAL + 2 * FFT_COMPLEX;
-
-    g->point = p->parts == 1 ? FFT_REAL - 1 : FFT_REAL + 6;
-    g->b_block = (ptrdiff_t)kernels->packed_size(p->depth, CPU_BLOCK) * points;
+    g->point = p->parts == 1 ? 3 : 10;
+    g->b_block = (ptrdiff_t)kernels->packed_size(p->depth, CPU_BLOCK) * POINTS;
     for (int32_t n = 0; n < p->columns; n += CPU_BLOCK) {
         int32_t rest = p->columns - n, columns = rest < CPU_BLOCK ? rest : CPU_BLOCK;
         size_t size = kernels->packed_size(p->depth, columns);
@@ -654,8 +656,7 @@ static void check_point(int32_t images, int32_t columns, int32_t depth, int32_t 
     p.a = new_floats((size_t)(images * parts * columns), 1);
     p.w = new_floats((size_t)(parts * depth * columns), 2);
     p.c = new_floats(sums, 0);
-    p.packed = new_floats(
-        blocks * kernels->packed_size(depth, CPU_BLOCK) * (FFT_REAL + 2 * FFT_COMPLEX), 0);
+    p.packed = new_floats(blocks * kernels->packed_size(depth, CPU_BLOCK) * POINTS, 0);
     pack_point(kernels, &g, &p);
     g.a = p.a;
     g.b = p.packed;

@@ -256,7 +256,7 @@ START_TEST(shapes_choose_the_algorithm)
     static const struct {
         const char *preset, *layer, *algorithm;
     } choices[] = {{"mnist", "conv1", "direct"},     {"mnist", "cccp1", "direct"},
-                   {"mnist", "conv2", "fft"},        {"mnist", "conv3", "winograd"},
+                   {"mnist", "conv2", "fft"},        {"mnist", "conv3", "fft"},
                    {"cifar10", "conv1", "winograd"}, {"cifar10", "conv2", "winograd"},
                    {"cifar10", "conv3", "winograd"}};
 
@@ -277,15 +277,15 @@ START_TEST(shapes_choose_the_algorithm)
 }
 END_TEST
 
-/* So does the side of a tile: the weights of a plan are there at its 36 or 64 points, or as 256 values of a
- * Fourier transform. */
+/* So does the side of a tile: the weights of a plan are there at its 36 or 64 points, or as 81 or 256 values
+ * of a Fourier transform. */
 START_TEST(shapes_choose_the_points)
 {
     static const struct {
         const char *preset, *layer;
         size_t points, channels, filters;
     } choices[] = {{"mnist", "conv2", 256, 48, 128},
-                   {"mnist", "conv3", 64, 48, 128},
+                   {"mnist", "conv3", 81, 48, 128},
                    {"cifar10", "conv2", 64, 96, 192},
                    {"cifar10", "conv3", 36, 192, 192}};
 

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* Convolution of whole planes by the Fourier transform of 16x16 pixels (kernels/fft.h), stride 1. With X, W and
+/* Convolution of whole planes by the Fourier transform of 9x9 or 16x16 pixels (kernels/fft.h), stride 1. With X, W and
  * DY the transforms of the input, of the kernel (tap a at place pad - a) and of the gradient of the output,
  *
  *     Y = sum over C of X * W    DX = sum over OC of DY * conj(W)    DW = sum over images of X * conj(DY)
  *
- * so at each of the 4 real and 126 complex points there is one matrix product over the images of a chunk. The
- * first two take the same weights, for they are large: 256 values for each kernel. For the same reason DW is
+ * so at each real and each complex point there is one matrix product over the images of a chunk. The
+ * first two take the same weights, for they are large: up to 256 values for each kernel. For the same reason DW is
  * summed a block at a time, whose taps are added to those of other chunks.
  *
  * A plane of 14x14 pixels and a kernel of 5x5 take 508 multiplications for each pair of channels where
@@ -21,17 +21,29 @@ enum {
 
 /* ---- the rule ----------------------------------------------------------------------------- */
 
-/* Behind 16 pixels a plane begins again, so that one border of zeros serves both sides. */
-bool nin__cpu_fft_fits(const struct nin__op *op)
+static bool side_fits(const struct nin__op *op, int32_t side)
 {
-    return nin__cpu_winograd_fits(op) && op->in.h + op->pad <= FFT_SIDE &&
-           op->in.w + op->pad <= FFT_SIDE;
+    return op->in.h + op->pad <= side && op->in.w + op->pad <= side;
 }
 
-/* Products of an image, forward or for its gradient. */
+/* Behind the side a plane begins again, so that one border of zeros serves both of its ends. */
+static int32_t side_of(const struct nin__op *op)
+{
+    return side_fits(op, 9) ? 9 : 16;
+}
+
+bool nin__cpu_fft_fits(const struct nin__op *op)
+{
+    return nin__cpu_winograd_fits(op) && side_fits(op, FFT_MAX_SIDE);
+}
+
+/* Products of an image, in any pass. */
 static int64_t count_products(const struct nin__op *op)
 {
-    return (FFT_REAL + 4 * FFT_COMPLEX) * (int64_t)op->in.c * op->out.c;
+    int32_t side = side_of(op);
+
+    return (nin__cpu_fft_real(side) + 4 * nin__cpu_fft_complex(side)) * (int64_t)op->in.c *
+           op->out.c;
 }
 
 static struct cpu_work work(const struct cpu_op *cpu)
@@ -43,9 +55,9 @@ static struct cpu_work work(const struct cpu_op *cpu)
 
 int64_t nin__cpu_fft_cost(const struct nin__op *op)
 {
-    static const int64_t MAP_COST = 2500; /* multiplications of a channel's transform: measured */
+    static const int64_t MAP_COST = 10; /* multiplications of a value's transform: measured */
 
-    return count_products(op) + MAP_COST * nin__cpu_mapped_channels(op);
+    return count_products(op) + MAP_COST * side_of(op) * side_of(op) * nin__cpu_mapped_channels(op);
 }
 
 /* ---- memory ------------------------------------------------------------------------------- */
@@ -56,7 +68,7 @@ int64_t nin__cpu_fft_cost(const struct nin__op *op)
 struct values {
     float *real, *complex;
     ptrdiff_t real_slab, complex_slab;
-    int32_t images, channels, parts;
+    int32_t side, images, channels, parts;
 };
 
 static ptrdiff_t slab_of(int32_t images, int32_t channels, int32_t parts)
@@ -64,43 +76,51 @@ static ptrdiff_t slab_of(int32_t images, int32_t channels, int32_t parts)
     return (ptrdiff_t)images * channels * parts + NIN__ALIGNMENT / (ptrdiff_t)sizeof(float);
 }
 
-static struct values lay_values(float *base, int32_t images, int32_t channels, int32_t parts)
+static struct values lay_values(float *base, const struct nin__op *op, int32_t images,
+                                int32_t channels, int32_t parts)
 {
+    int32_t side = side_of(op);
     ptrdiff_t real = slab_of(images, channels, 1);
 
     return (struct values){.real = base,
-                           .complex = base + FFT_REAL * real,
+                           .complex = base + nin__cpu_fft_real(side) * real,
                            .real_slab = real,
                            .complex_slab = slab_of(images, channels, parts),
+                           .side = side,
                            .images = images,
                            .channels = channels,
                            .parts = parts};
 }
 
-static size_t values_floats(int32_t images, int32_t channels, int32_t parts)
+static size_t values_floats(const struct nin__op *op, int32_t images, int32_t channels,
+                            int32_t parts)
 {
-    return nin__cpu_align_floats((size_t)(FFT_REAL * slab_of(images, channels, 1) +
-                                          FFT_COMPLEX * slab_of(images, channels, parts)));
+    int32_t side = side_of(op);
+
+    return nin__cpu_align_floats(
+        (size_t)(nin__cpu_fft_real(side) * slab_of(images, channels, 1) +
+                 nin__cpu_fft_complex(side) * slab_of(images, channels, parts)));
 }
 
 /* Scratch of a pass forward: x, then a block's products; backward: dy, x, then a block's products or sums. */
 static size_t forward_floats(const struct nin__op *op, int32_t images)
 {
-    return values_floats(images, op->in.c, 4) + values_floats(images, CPU_BLOCK, 2);
+    return values_floats(op, images, op->in.c, 4) + values_floats(op, images, CPU_BLOCK, 2);
 }
 
 static size_t backward_floats(const struct nin__op *op, int32_t images)
 {
-    size_t products = values_floats(images, CPU_BLOCK, 2);
+    size_t products = values_floats(op, images, CPU_BLOCK, 2);
 
-    return values_floats(images, op->out.c, 2) + values_floats(images, op->in.c, 2) +
+    return values_floats(op, images, op->out.c, 2) + values_floats(op, images, op->in.c, 2) +
            (products > CPU_FFT_SUMS ? products : CPU_FFT_SUMS);
 }
 
-/* Floats of weights at a spectrum's points: real ones, and complex ones of re above im. */
-enum {
-    POINTS = FFT_REAL + 2 * FFT_COMPLEX
-};
+/* Floats of weights at the points: complex ones have re above im. */
+static size_t points_of(const struct nin__op *op)
+{
+    return (size_t)side_of(op) * (size_t)side_of(op);
+}
 
 static void declare(struct cpu_need *need, const struct cpu_op *cpu, int32_t unit)
 {
@@ -112,7 +132,7 @@ static void declare(struct cpu_need *need, const struct cpu_op *cpu, int32_t uni
     need->lane = nin__cpu_tap_lane(cpu);
     need->form[CPU_FORWARD] = CPU_FORM_FOURIER;
     need->prepared[CPU_FORWARD] =
-        nin__cpu_blocked_floats(cpu, POINTS, op->in.c, op->out.c) * sizeof(float);
+        nin__cpu_blocked_floats(cpu, points_of(op), op->in.c, op->out.c) * sizeof(float);
 }
 
 /* ---- maps --------------------------------------------------------------------------------- */
@@ -126,6 +146,7 @@ static void map_data(const struct cpu_kernels *kernels, const struct values *v, 
             .complex = v->complex + (ptrdiff_t)n * v->parts * plane.c,
             .x = x + (size_t)n * nin__shape_size(plane),
             .one_row = v->parts == 2,
+            .side = v->side,
             .rows = plane.h,
             .columns = plane.w,
             .channels = plane.c,
@@ -149,6 +170,7 @@ static void map_outputs(const struct cpu_kernels *kernels, const struct values *
 {
     struct cpu_fft_output out = {.bias = o->bias == NULL ? NULL : o->bias + first,
                                  .relu = o->relu,
+                                 .side = v->side,
                                  .rows = o->plane.h,
                                  .columns = o->plane.w,
                                  .channels = v->channels,
@@ -198,7 +220,7 @@ static void multiply_forward(const struct cpu_kernels *kernels, const struct val
                                   .c_row = products->channels,
                                   .b_ahead = (ptrdiff_t)packed};
 
-    for (int32_t p = 0; p < FFT_REAL; p++, weights += packed) {
+    for (int32_t p = 0; p < nin__cpu_fft_real(data->side); p++, weights += packed) {
         product.a = data->real + p * data->real_slab;
         product.b = weights;
         product.c = products->real + p * products->real_slab;
@@ -208,7 +230,7 @@ static void multiply_forward(const struct cpu_kernels *kernels, const struct val
     product.depth *= 2;
     product.a_row *= 2;
     product.b_ahead *= 2;
-    for (int32_t p = 0; p < FFT_COMPLEX; p++, weights += 2 * packed) {
+    for (int32_t p = 0; p < nin__cpu_fft_complex(data->side); p++, weights += 2 * packed) {
         product.a = data->complex + p * data->complex_slab;
         product.b = weights;
         product.c = products->complex + p * products->complex_slab;
@@ -222,8 +244,8 @@ static void convolve(const struct cpu_call *call, struct pass pass)
     const struct nin__op *op = call->op;
     const struct cpu_kernels *kernels = call->cpu->kernels;
     const float *weights = call->prepared[CPU_FORWARD];
-    struct values data = lay_values(call->scratch, pass.images, op->in.c, 4);
-    float *room = call->scratch + values_floats(pass.images, op->in.c, 4);
+    struct values data = lay_values(call->scratch, op, pass.images, op->in.c, 4);
+    float *room = call->scratch + values_floats(op, pass.images, op->in.c, 4);
     struct outputs y = {.y = call->y + (size_t)pass.first * nin__shape_size(op->out),
                         .bias = nin__cpu_bias(call),
                         .relu = op->relu,
@@ -234,13 +256,15 @@ static void convolve(const struct cpu_call *call, struct pass pass)
     if (first == end)
         return;
     map_data(kernels, &data, call->x + (size_t)pass.first * nin__shape_size(op->in), op->in);
-    weights += first / CPU_BLOCK * nin__cpu_block_floats(call->cpu, POINTS, op->in.c, CPU_BLOCK);
+    weights +=
+        first / CPU_BLOCK * nin__cpu_block_floats(call->cpu, points_of(op), op->in.c, CPU_BLOCK);
     for (int32_t n = (int32_t)first; n < (int32_t)end; n += CPU_BLOCK) {
-        struct values products = lay_values(room, pass.images, nin__cpu_block_of(n, op->out.c), 2);
+        struct values products =
+            lay_values(room, op, pass.images, nin__cpu_block_of(n, op->out.c), 2);
 
         multiply_forward(kernels, &data, weights, &products);
         map_outputs(kernels, &products, &y, n);
-        weights += nin__cpu_block_floats(call->cpu, POINTS, op->in.c, products.channels);
+        weights += nin__cpu_block_floats(call->cpu, points_of(op), op->in.c, products.channels);
     }
 }
 
@@ -257,19 +281,19 @@ static void multiply_backward(const struct cpu_call *call, const struct values *
         .depth = op->in.c,
         .first = first,
         .count = products->channels,
-        .b_block = (ptrdiff_t)nin__cpu_block_floats(call->cpu, POINTS, op->in.c, CPU_BLOCK)};
+        .b_block = (ptrdiff_t)nin__cpu_block_floats(call->cpu, points_of(op), op->in.c, CPU_BLOCK)};
 
-    for (int32_t p = 0; p < FFT_REAL; p++) {
+    for (int32_t p = 0; p < nin__cpu_fft_real(data->side); p++) {
         gradient.a = data->real + p * data->real_slab;
         gradient.c = products->real + p * products->real_slab;
         gradient.point = p;
         kernels->fft_data_gradient(&gradient);
     }
     gradient.complex = true;
-    for (int32_t p = 0; p < FFT_COMPLEX; p++) {
+    for (int32_t p = 0; p < nin__cpu_fft_complex(data->side); p++) {
         gradient.a = data->complex + p * data->complex_slab;
         gradient.c = products->complex + p * products->complex_slab;
-        gradient.point = FFT_REAL + 2 * p;
+        gradient.point = nin__cpu_fft_real(data->side) + 2 * p;
         kernels->fft_data_gradient(&gradient);
     }
 }
@@ -284,7 +308,8 @@ static void add_data(const struct cpu_call *call, struct pass pass, const struct
         .y = call->dx + in, .gate = call->cpu->gate_dx ? call->x + in : NULL, .plane = op->in};
 
     for (int32_t n = 0; n < op->in.c; n += CPU_BLOCK) {
-        struct values products = lay_values(room, pass.images, nin__cpu_block_of(n, op->in.c), 2);
+        struct values products =
+            lay_values(room, op, pass.images, nin__cpu_block_of(n, op->in.c), 2);
 
         multiply_backward(call, dy, n, &products);
         map_outputs(call->cpu->kernels, &products, &dx, n);
@@ -313,6 +338,7 @@ static void add_weights(const struct cpu_call *call, struct pass pass, const str
     ptrdiff_t row = nin__cpu_padded(call->cpu, op->out.c);
     struct cpu_fft_weight_gradient g = {.sums = room,
                                         .fresh = call->fresh && pass.first == 0,
+                                        .side = x->side,
                                         .images = pass.images,
                                         .kernel = op->kernel_h,
                                         .pad = op->pad,
@@ -334,10 +360,10 @@ static void backward_pass(const struct cpu_call *call, struct pass pass)
 {
     const struct nin__op *op = call->op;
     const struct cpu_kernels *kernels = call->cpu->kernels;
-    float *x_room = call->scratch + values_floats(pass.images, op->out.c, 2);
-    float *room = x_room + values_floats(pass.images, op->in.c, 2);
-    struct values dy = lay_values(call->scratch, pass.images, op->out.c, 2);
-    struct values x = lay_values(x_room, pass.images, op->in.c, 2);
+    float *x_room = call->scratch + values_floats(op, pass.images, op->out.c, 2);
+    float *room = x_room + values_floats(op, pass.images, op->in.c, 2);
+    struct values dy = lay_values(call->scratch, op, pass.images, op->out.c, 2);
+    struct values x = lay_values(x_room, op, pass.images, op->in.c, 2);
 
     map_data(kernels, &dy, call->dy + (size_t)pass.first * nin__shape_size(op->out), op->out);
     map_data(kernels, &x, call->x + (size_t)pass.first * nin__shape_size(op->in), op->in);
@@ -372,6 +398,7 @@ static void prepare(const struct cpu_op *cpu, enum cpu_pass pass, const float *p
     ptrdiff_t area = (ptrdiff_t)op->kernel_h * op->kernel_w;
     struct cpu_fft_weights weights = {.u = prepared,
                                       .w = parameters + op->weight,
+                                      .side = side_of(op),
                                       .kernel = op->kernel_h,
                                       .pad = op->pad,
                                       .depth = op->in.c,
@@ -385,7 +412,7 @@ static void prepare(const struct cpu_op *cpu, enum cpu_pass pass, const float *p
         weights.columns = nin__cpu_block_of(n, op->out.c);
         cpu->kernels->fft_weights(&weights, (int32_t)first, (int32_t)end);
         weights.w += weights.columns * weights.column_step;
-        weights.u += nin__cpu_block_floats(cpu, POINTS, op->in.c, weights.columns);
+        weights.u += nin__cpu_block_floats(cpu, points_of(op), op->in.c, weights.columns);
     }
 }
 

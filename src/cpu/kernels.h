@@ -90,15 +90,24 @@ struct cpu_winograd_weights {
     ptrdiff_t tap_step, depth_step, column_step;
 };
 
-/* The Fourier transform of whole planes of at most 16x16 pixels: 4 real values and 126 complex ones (the
- * others are their conjugates). A complex product is a real one of twice the depth: where data has the two
- * rows [re | -im] and [im | re] of 2 * channels, and weights have re above im, sums have rows re and im. */
+/* The Fourier transform of whole planes of at most side x side pixels, sides being 9 and 16: side * side values,
+ * which are a few real numbers and many complex ones (the others are their conjugates). A complex product is
+ * a real one of twice the depth: where data has the two rows [re | -im] and [im | re] of 2 * channels, and
+ * weights have re above im, sums have rows re and im. */
 enum {
-    FFT_SIDE = 16,
-    FFT_REAL = 4,
-    FFT_COMPLEX = 126,
+    FFT_MAX_SIDE = 16,
     FFT_MAX_KERNEL = 5
 };
+
+static inline int32_t nin__cpu_fft_real(int32_t side)
+{
+    return side % 2 == 0 ? 4 : 1;
+}
+
+static inline int32_t nin__cpu_fft_complex(int32_t side)
+{
+    return (side * side - nin__cpu_fft_real(side)) / 2;
+}
 
 /* An image's rows x columns pixels x, at `real` and `complex` of each point. */
 struct cpu_fft_data {
@@ -106,7 +115,7 @@ struct cpu_fft_data {
     float *complex; /* [point * complex_slab + ...]: two rows of 2 * channels */
     const float *x; /* [r * row + q * channels + channel] */
     bool one_row;   /* of a complex point: [re | im] alone */
-    int32_t rows, columns, channels;
+    int32_t side, rows, columns, channels;
     ptrdiff_t real_slab, complex_slab, row;
 };
 
@@ -118,7 +127,7 @@ struct cpu_fft_output {
     const float *bias; /* channels, or NULL */
     const float *gate; /* laid out as y, or NULL */
     bool relu;
-    int32_t rows, columns, channels;
+    int32_t side, rows, columns, channels;
     ptrdiff_t real_slab, complex_slab, row, column; /* of pixels in y */
 };
 
@@ -127,7 +136,7 @@ struct cpu_fft_output {
 struct cpu_fft_weights {
     float *u;
     const float *w; /* tap k (row by row) from depth i to column n: w[k + i * depth_step + ...] */
-    int32_t kernel, pad;
+    int32_t side, kernel, pad;
     int32_t depth, columns;
     ptrdiff_t depth_step, column_step;
 };
@@ -164,7 +173,7 @@ struct cpu_fft_rows {
 enum {
     CPU_FFT_SUM_ROWS = 6, /* at most: so that the sums stay in a cache of the second level */
     CPU_FFT_SUM_COLUMNS = 32,
-    CPU_FFT_SUMS = (FFT_REAL + 2 * FFT_COMPLEX) * CPU_FFT_SUM_ROWS * CPU_FFT_SUM_COLUMNS
+    CPU_FFT_SUMS = FFT_MAX_SIDE * FFT_MAX_SIDE * CPU_FFT_SUM_ROWS * CPU_FFT_SUM_COLUMNS
 };
 
 struct cpu_fft_weight_gradient {
@@ -172,7 +181,7 @@ struct cpu_fft_weight_gradient {
     float *sums;               /* room for CPU_FFT_SUMS */
     float *dw;                 /* tap k of row i and column n: dw[k * dw_tap + i * dw_row + n] */
     bool fresh;                /* overwrites dw instead */
-    int32_t images, rows, columns, kernel, pad;
+    int32_t side, images, rows, columns, kernel, pad;
     ptrdiff_t dw_tap, dw_row;
 };
 

@@ -2,27 +2,56 @@
 #ifndef NIN__CPU_KERNELS_FFT_H
 #define NIN__CPU_KERNELS_FFT_H
 
-/* The discrete Fourier transform of real planes of 16x16 pixels, a vector of channels at a time.
+/* The discrete Fourier transform of real planes of 16x16 or 9x9 pixels, a vector of channels at a time.
  *
- * In one dimension 16 real values become X0, X8 and the pairs Re Xk, Im Xk, k = 1 ... 7: a linear map F, made
- * of the sums and differences of a split by even and odd k. Its transpose, with twice the weight on what
- * is complex and a sixteenth of all, is its inverse. In two dimensions F goes along rows and then along
- * columns; where both indices are complex, four real values a, b, c, d (Re Re, Im Re, Re Im, Im Im) hold two
- * complex ones, (a - d) + i (b + c) and (a + d) + i (b - c). */
+ * In one dimension real values become X0, with an even side X(side / 2) too, and the pairs Re Xk, Im Xk: a linear
+ * map F, made of sums and differences. Its transpose, with twice the weight on what is complex and all divided
+ * by the side, is its inverse. In two dimensions F goes along rows and then along columns; where both indices
+ * are complex, four real values a, b, c, d (Re Re, Im Re, Re Im, Im Im) hold two complex ones, (a - d) + i (b +
+ * c) and (a + d) + i (b - c). */
 
 #include "cpu/kernels.h"
 #include "cpu/kernels/product.h"
 #include "cpu/kernels/vector.h"
 
 enum {
-    FFT_AREA = FFT_SIDE * FFT_SIDE
+    FFT_MAX_AREA = FFT_MAX_SIDE * FFT_MAX_SIDE
 };
 
-/* cos(pi / 8), cos(pi / 4), cos(3 pi / 8) */
-static const float cos_1 = 0.92387953251128675613f, cos_2 = 0.70710678118654752440f,
-                   cos_3 = 0.38268343236508977173f;
+/* cos(2 pi m / 16), cos(2 pi m / 9), sin(2 pi m / 9) */
+static const float cosine_16[16] = {
+    1,  0.92387953251128675613f,  0.70710678118654752440f,  0.38268343236508977173f,
+    0,  -0.38268343236508977173f, -0.70710678118654752440f, -0.92387953251128675613f,
+    -1, -0.92387953251128675613f, -0.70710678118654752440f, -0.38268343236508977173f,
+    0,  0.38268343236508977173f,  0.70710678118654752440f,  0.92387953251128675613f};
+static const float cosine_9[9] = {1,     0.76604444311897803520f,  0.17364817766693034885f,
+                                  -0.5f, -0.93969262078590838405f, -0.93969262078590838405f,
+                                  -0.5f, 0.17364817766693034885f,  0.76604444311897803520f};
+static const float sine_9[9] = {0,
+                                0.64278760968653932632f,
+                                0.98480775301220805937f,
+                                0.86602540378443864676f,
+                                0.34202014332566873304f,
+                                -0.34202014332566873304f,
+                                -0.86602540378443864676f,
+                                -0.98480775301220805937f,
+                                -0.64278760968653932632f};
 
-/* ---- one dimension: elements `step` apart ------------------------------------------------- */
+/* Of m turns by a part of the side. */
+INLINE vector cosine(int32_t m, const int32_t side)
+{
+    return spread(side == 16 ? cosine_16[m % 16] : cosine_9[m % 9]);
+}
+
+INLINE vector sine(int32_t m, const int32_t side)
+{
+    return spread(side == 16 ? cosine_16[(m + 12) % 16] : sine_9[m % 9]);
+}
+
+/* ---- one dimension, 16 elements `step` apart ---------------------------------------------- */
+
+static const float cos_1 = 0.92387953251128675613f, cos_2 = 0.70710678118654752440f,
+                   cos_3 = 0.38268343236508977173f; /* cos(k pi / 8) */
 
 /* x0 a + y0 b */
 INLINE vector turn(vector x, const float a, vector y, const float b)
@@ -67,7 +96,7 @@ INLINE void fft_odd(const vector d[8], vector *o, const int32_t step)
     o[15 * step] = u + v;
 }
 
-INLINE void fft_1d(const vector *x, const int32_t step, vector *o, const int32_t o_step)
+INLINE void fft_16(const vector *x, const int32_t step, vector *o, const int32_t o_step)
 {
     vector s[8], d[8];
 
@@ -117,7 +146,7 @@ INLINE void fft_odd_transposed(const vector *x, const int32_t step, vector d[8])
     d[7] = -c1 - q1;
 }
 
-INLINE void fft_1d_transposed(const vector *x, const int32_t step, vector *o, const int32_t o_step)
+INLINE void fft_16_transposed(const vector *x, const int32_t step, vector *o, const int32_t o_step)
 {
     vector s[8], d[8];
 
@@ -130,43 +159,120 @@ INLINE void fft_1d_transposed(const vector *x, const int32_t step, vector *o, co
     }
 }
 
+/* ---- 9 elements, and either --------------------------------------------------------------- */
+
+INLINE void fft_9(const vector *x, const int32_t step, vector *o, const int32_t o_step)
+{
+    vector sum[5], difference[5];
+
+#pragma GCC unroll 4
+    for (int32_t k = 1; k < 5; k++) {
+        sum[k] = x[k * step] + x[(9 - k) * step];
+        difference[k] = x[k * step] - x[(9 - k) * step];
+    }
+    o[0] = x[0] + ((sum[1] + sum[2]) + (sum[3] + sum[4]));
+#pragma GCC unroll 4
+    for (int32_t k = 1; k < 5; k++) {
+        vector re = x[0], im = {0};
+
+#pragma GCC unroll 4
+        for (int32_t n = 1; n < 5; n++) {
+            re = multiply_add(sum[n], cosine(k * n, 9), re);
+            im = subtract_product(difference[n], sine(k * n, 9), im);
+        }
+        o[(2 * k - 1) * o_step] = re;
+        o[2 * k * o_step] = im;
+    }
+}
+
+/* Elements s and side - s of F' x are even + odd and even - odd. */
+INLINE void fft_halves(vector *even, vector *odd, const vector *x, const int32_t step, int32_t s,
+                       const int32_t side)
+{
+    const int32_t real = side % 2 == 0 ? 2 : 1;
+
+    *even = real == 1 ? x[0] : s % 2 == 0 ? x[0] + x[step] : x[0] - x[step];
+    *odd = (vector){0};
+#pragma GCC unroll 7
+    for (int32_t k = 1; k <= (side - 1) / 2; k++) {
+        const vector *pair = x + (real + 2 * (k - 1)) * step;
+
+        *even = multiply_add(cosine(k * s, side), pair[0], *even);
+        *odd = subtract_product(sine(k * s, side), pair[step], *odd);
+    }
+}
+
+INLINE void fft_9_transposed(const vector *x, const int32_t step, vector *o, const int32_t o_step)
+{
+    o[0] = x[0] + ((x[step] + x[3 * step]) + (x[5 * step] + x[7 * step]));
+#pragma GCC unroll 4
+    for (int32_t s = 1; s < 5; s++) {
+        vector even, odd;
+
+        fft_halves(&even, &odd, x, step, s, 9);
+        o[s * o_step] = even + odd;
+        o[(9 - s) * o_step] = even - odd;
+    }
+}
+
+INLINE void fft_1d(const vector *x, const int32_t step, vector *o, const int32_t o_step,
+                   const int32_t side)
+{
+    if (side == 16)
+        fft_16(x, step, o, o_step);
+    else
+        fft_9(x, step, o, o_step);
+}
+
+INLINE void fft_1d_transposed(const vector *x, const int32_t step, vector *o, const int32_t o_step,
+                              const int32_t side)
+{
+    if (side == 16)
+        fft_16_transposed(x, step, o, o_step);
+    else
+        fft_9_transposed(x, step, o, o_step);
+}
+
 /* ---- two dimensions ----------------------------------------------------------------------- */
 
-/* After F along rows, columns come in pairs: X0 and X8, then Re Xk and Im Xk. F along the columns of a pair k
- * = 0 ... 6 makes 16 complex points of them, 16 k and on; along those of the first pair, k = 7, 4 real points
- * and 14 complex ones. So a pair at a time goes between the pixels and the points. */
-enum {
-    FFT_PAIR_POINTS = 16,
-    FFT_REAL_PAIR = 7,
-    FFT_REAL_PAIR_POINTS = 14
-};
-
-/* Where the columns of a pair begin. */
-INLINE int32_t pair_column(int32_t k)
+/* After F along rows, the columns Re Xk and Im Xk make a pair, which F along columns turns into `side` complex
+ * points, the first pair into the first ones; X0 and X8 are a last pair, of real and of complex points, or X0
+ * is all of it. So a pair at a time goes between the pixels and the points. */
+INLINE int32_t fft_lead(const int32_t side)
 {
-    return k == FFT_REAL_PAIR ? 0 : 2 + 2 * k;
+    return side % 2 == 0 ? 2 : 1; /* real elements of one dimension */
 }
 
-INLINE int32_t pair_points(int32_t k)
+INLINE int32_t fft_pairs(const int32_t side)
 {
-    return k == FFT_REAL_PAIR ? FFT_REAL_PAIR_POINTS : FFT_PAIR_POINTS;
+    return (side - 1) / 2; /* without the last one */
 }
 
-/* A pair's points; the real ones are those of the first pair. */
+INLINE int32_t pair_column(int32_t k, const int32_t side)
+{
+    return k == fft_pairs(side) ? 0 : fft_lead(side) + 2 * k;
+}
+
+INLINE int32_t pair_points(int32_t k, const int32_t side)
+{
+    return k == fft_pairs(side) ? fft_lead(side) * fft_pairs(side) : side;
+}
+
+/* A pair's points; the real ones are those of the last pair. */
 struct points_of_pair {
-    vector real[FFT_REAL], complex[FFT_PAIR_POINTS][2];
+    vector real[4], complex[FFT_MAX_SIDE][2];
 };
 
-INLINE void split_pair(struct points_of_pair *points, const vector re[FFT_SIDE],
-                       const vector im[FFT_SIDE])
+INLINE void split_pair(struct points_of_pair *points, const vector *re, const vector *im,
+                       const int32_t side)
 {
 #pragma GCC unroll 2
-    for (int32_t r = 0; r < 2; r++) {
+    for (int32_t r = 0; r < fft_lead(side); r++) {
         points->complex[r][0] = re[r];
         points->complex[r][1] = im[r];
     }
 #pragma GCC unroll 7
-    for (int32_t r = 2; r < FFT_SIDE; r += 2) {
+    for (int32_t r = fft_lead(side); r < side; r += 2) {
         points->complex[r][0] = re[r] - im[r + 1];
         points->complex[r][1] = re[r + 1] + im[r];
         points->complex[r + 1][0] = re[r] + im[r + 1];
@@ -174,33 +280,31 @@ INLINE void split_pair(struct points_of_pair *points, const vector re[FFT_SIDE],
     }
 }
 
-INLINE void split_real_pair(struct points_of_pair *points, const vector x0[FFT_SIDE],
-                            const vector x8[FFT_SIDE])
+/* Column q of the last pair. */
+INLINE void split_real(struct points_of_pair *points, const vector *x, const int32_t q,
+                       const int32_t side)
 {
 #pragma GCC unroll 2
-    for (int32_t r = 0; r < 2; r++) {
-        points->real[2 * r] = x0[r];
-        points->real[2 * r + 1] = x8[r];
-    }
+    for (int32_t r = 0; r < fft_lead(side); r++)
+        points->real[fft_lead(side) * r + q] = x[r];
 #pragma GCC unroll 7
-    for (int32_t r = 2; r < FFT_SIDE; r += 2)
-#pragma GCC unroll 2
-        for (int32_t part = 0; part < 2; part++) {
-            points->complex[r / 2 - 1][part] = x0[r + part];
-            points->complex[r / 2 + 6][part] = x8[r + part];
-        }
+    for (int32_t k = 0; k < fft_pairs(side); k++) {
+        points->complex[fft_pairs(side) * q + k][0] = x[fft_lead(side) + 2 * k];
+        points->complex[fft_pairs(side) * q + k][1] = x[fft_lead(side) + 2 * k + 1];
+    }
 }
 
 /* The transposes of these. */
-INLINE void join_pair(vector re[FFT_SIDE], vector im[FFT_SIDE], const struct points_of_pair *points)
+INLINE void join_pair(vector *re, vector *im, const struct points_of_pair *points,
+                      const int32_t side)
 {
 #pragma GCC unroll 2
-    for (int32_t r = 0; r < 2; r++) {
+    for (int32_t r = 0; r < fft_lead(side); r++) {
         re[r] = points->complex[r][0];
         im[r] = points->complex[r][1];
     }
 #pragma GCC unroll 7
-    for (int32_t r = 2; r < FFT_SIDE; r += 2) {
+    for (int32_t r = fft_lead(side); r < side; r += 2) {
         re[r] = points->complex[r][0] + points->complex[r + 1][0];
         im[r + 1] = points->complex[r + 1][0] - points->complex[r][0];
         re[r + 1] = points->complex[r][1] + points->complex[r + 1][1];
@@ -208,56 +312,62 @@ INLINE void join_pair(vector re[FFT_SIDE], vector im[FFT_SIDE], const struct poi
     }
 }
 
-INLINE void join_real_pair(vector x0[FFT_SIDE], vector x8[FFT_SIDE],
-                           const struct points_of_pair *points)
+INLINE void join_real(vector *x, const struct points_of_pair *points, const int32_t q,
+                      const int32_t side)
 {
 #pragma GCC unroll 2
-    for (int32_t r = 0; r < 2; r++) {
-        x0[r] = points->real[2 * r];
-        x8[r] = points->real[2 * r + 1];
-    }
+    for (int32_t r = 0; r < fft_lead(side); r++)
+        x[r] = points->real[fft_lead(side) * r + q];
 #pragma GCC unroll 7
-    for (int32_t r = 2; r < FFT_SIDE; r += 2)
+    for (int32_t k = 0; k < fft_pairs(side); k++) {
+        x[fft_lead(side) + 2 * k] = points->complex[fft_pairs(side) * q + k][0];
+        x[fft_lead(side) + 2 * k + 1] = points->complex[fft_pairs(side) * q + k][1];
+    }
+}
+
+/* The points of pair k, from rows that F went along. */
+INLINE void fft_pair(struct points_of_pair *points, const vector *rows, const int32_t k,
+                     const int32_t side)
+{
+    vector column[2][FFT_MAX_SIDE];
+    const int32_t columns = k == fft_pairs(side) ? fft_lead(side) : 2;
+
 #pragma GCC unroll 2
-        for (int32_t part = 0; part < 2; part++) {
-            x0[r + part] = points->complex[r / 2 - 1][part];
-            x8[r + part] = points->complex[r / 2 + 6][part];
-        }
+    for (int32_t q = 0; q < columns; q++)
+        fft_1d(rows + pair_column(k, side) + q, side, column[q], 1, side);
+    if (k < fft_pairs(side))
+        split_pair(points, column[0], column[1], side);
+    else
+#pragma GCC unroll 2
+        for (int32_t q = 0; q < columns; q++)
+            split_real(points, column[q], q, side);
 }
 
-/* F along the columns of pair k of rows that F went along. */
-INLINE void fft_pair(struct points_of_pair *points, const vector *rows, const int32_t k)
+/* Its columns, before F' along them; how many. */
+INLINE int32_t join_points(vector column[2][FFT_MAX_SIDE], const struct points_of_pair *points,
+                           const int32_t k, const int32_t side)
 {
-    vector a[FFT_SIDE], b[FFT_SIDE];
-
-    fft_1d(rows + pair_column(k), FFT_SIDE, a, 1);
-    fft_1d(rows + pair_column(k) + 1, FFT_SIDE, b, 1);
-    if (k == FFT_REAL_PAIR)
-        split_real_pair(points, a, b);
-    else
-        split_pair(points, a, b);
-}
-
-INLINE void join_points(vector a[FFT_SIDE], vector b[FFT_SIDE], const struct points_of_pair *points,
-                        const int32_t k)
-{
-    if (k == FFT_REAL_PAIR)
-        join_real_pair(a, b, points);
-    else
-        join_pair(a, b, points);
+    if (k < fft_pairs(side)) {
+        join_pair(column[0], column[1], points, side);
+        return 2;
+    }
+#pragma GCC unroll 2
+    for (int32_t q = 0; q < fft_lead(side); q++)
+        join_real(column[q], points, q, side);
+    return fft_lead(side);
 }
 
 /* ---- data and outputs --------------------------------------------------------------------- */
 
 INLINE void store_data(const struct cpu_fft_data *data, const struct points_of_pair *points,
-                       const int32_t k, int32_t c, int32_t rest)
+                       const int32_t k, int32_t c, int32_t rest, const int32_t side)
 {
     const ptrdiff_t channels = data->channels;
-    float *to = data->complex + FFT_PAIR_POINTS * k * data->complex_slab + c;
+    float *to = data->complex + side * k * data->complex_slab + c;
 
-    for (int32_t p = 0; k == FFT_REAL_PAIR && p < FFT_REAL; p++)
+    for (int32_t p = 0; k == fft_pairs(side) && p < nin__cpu_fft_real(side); p++)
         store_channels(data->real + p * data->real_slab + c, points->real[p], rest);
-    for (int32_t p = 0; p < pair_points(k); p++, to += data->complex_slab) {
+    for (int32_t p = 0; p < pair_points(k, side); p++, to += data->complex_slab) {
         vector re = points->complex[p][0], im = points->complex[p][1];
 
         store_channels(to, re, rest);
@@ -270,27 +380,35 @@ INLINE void store_data(const struct cpu_fft_data *data, const struct points_of_p
 }
 
 /* The first `rows` rows of a plane, of which rows x columns pixels may differ from 0. */
-static void fft_data(const struct cpu_fft_data *data)
+INLINE void data_of_side(const struct cpu_fft_data *data, const int32_t side)
 {
     for (int32_t c = 0; c < data->channels; c += WIDTH) {
-        vector rows[FFT_AREA];
+        vector rows[FFT_MAX_AREA];
         struct points_of_pair points;
         int32_t rest = data->channels - c;
 
-        for (int32_t r = 0; r < FFT_SIDE; r++) {
-            vector row[FFT_SIDE] = {{0}};
+        for (int32_t r = 0; r < side; r++) {
+            vector row[FFT_MAX_SIDE] = {{0}};
 
             for (int32_t q = 0; r < data->rows && q < data->columns; q++)
                 row[q] = load_channels(data->x + r * data->row + q * data->channels + c, rest);
-            fft_1d(row, 1, rows + r * FFT_SIDE, 1);
+            fft_1d(row, 1, rows + r * side, 1, side);
         }
-        for (int32_t k = 0; k < FFT_REAL_PAIR; k++) {
-            fft_pair(&points, rows, k);
-            store_data(data, &points, k, c, rest);
+        for (int32_t k = 0; k < fft_pairs(side); k++) {
+            fft_pair(&points, rows, k, side);
+            store_data(data, &points, k, c, rest, side);
         }
-        fft_pair(&points, rows, FFT_REAL_PAIR);
-        store_data(data, &points, FFT_REAL_PAIR, c, rest);
+        fft_pair(&points, rows, fft_pairs(side), side);
+        store_data(data, &points, fft_pairs(side), c, rest, side);
     }
+}
+
+static void fft_data(const struct cpu_fft_data *data)
+{
+    if (data->side == 16)
+        data_of_side(data, 16);
+    else
+        data_of_side(data, 9);
 }
 
 INLINE void fft_finish_pixel(const struct cpu_fft_output *out, vector v, vector bias, ptrdiff_t at,
@@ -305,13 +423,13 @@ INLINE void fft_finish_pixel(const struct cpu_fft_output *out, vector v, vector 
 }
 
 INLINE void load_products(struct points_of_pair *points, const struct cpu_fft_output *out,
-                          const int32_t k, int32_t c, int32_t rest)
+                          const int32_t k, int32_t c, int32_t rest, const int32_t side)
 {
-    const float *from = out->complex + FFT_PAIR_POINTS * k * out->complex_slab + c;
+    const float *from = out->complex + side * k * out->complex_slab + c;
 
-    for (int32_t p = 0; k == FFT_REAL_PAIR && p < FFT_REAL; p++)
+    for (int32_t p = 0; k == fft_pairs(side) && p < nin__cpu_fft_real(side); p++)
         points->real[p] = load_channels(out->real + p * out->real_slab + c, rest);
-    for (int32_t p = 0; p < pair_points(k); p++, from += out->complex_slab) {
+    for (int32_t p = 0; p < pair_points(k, side); p++, from += out->complex_slab) {
         points->complex[p][0] = load_channels(from, rest);
         points->complex[p][1] = load_channels(from + out->channels, rest);
     }
@@ -319,85 +437,96 @@ INLINE void load_products(struct points_of_pair *points, const struct cpu_fft_ou
 
 /* Columns of pair k of all rows. */
 INLINE void inverse_pair(vector *rows, const struct cpu_fft_output *out, const int32_t k, int32_t c,
-                         int32_t rest)
+                         int32_t rest, const int32_t side)
 {
     struct points_of_pair points;
-    vector a[FFT_SIDE], b[FFT_SIDE];
+    vector column[2][FFT_MAX_SIDE];
+    int32_t columns;
 
-    load_products(&points, out, k, c, rest);
-    join_points(a, b, &points, k);
-    fft_1d_transposed(a, 1, rows + pair_column(k), FFT_SIDE);
-    fft_1d_transposed(b, 1, rows + pair_column(k) + 1, FFT_SIDE);
+    load_products(&points, out, k, c, rest, side);
+    columns = join_points(column, &points, k, side);
+#pragma GCC unroll 2
+    for (int32_t q = 0; q < columns; q++)
+        fft_1d_transposed(column[q], 1, rows + pair_column(k, side) + q, side, side);
 }
 
-static void fft_output(const struct cpu_fft_output *out)
+INLINE void output_of_side(const struct cpu_fft_output *out, const int32_t side)
 {
     for (int32_t c = 0; c < out->channels; c += WIDTH) {
-        vector rows[FFT_AREA], bias = {0};
+        vector rows[FFT_MAX_AREA], bias = {0};
         int32_t rest = out->channels - c;
 
         if (out->bias != NULL)
             bias = load_channels(out->bias + c, rest);
-        for (int32_t k = 0; k < FFT_REAL_PAIR; k++)
-            inverse_pair(rows, out, k, c, rest);
-        inverse_pair(rows, out, FFT_REAL_PAIR, c, rest);
+        for (int32_t k = 0; k < fft_pairs(side); k++)
+            inverse_pair(rows, out, k, c, rest, side);
+        inverse_pair(rows, out, fft_pairs(side), c, rest, side);
         for (int32_t r = 0; r < out->rows; r++) {
-            vector row[FFT_SIDE];
+            vector row[FFT_MAX_SIDE];
 
-            fft_1d_transposed(rows + r * FFT_SIDE, 1, row, 1);
+            fft_1d_transposed(rows + r * side, 1, row, 1, side);
             for (int32_t q = 0; q < out->columns; q++)
                 fft_finish_pixel(out, row[q], bias, r * out->row + q * out->column + c, rest);
         }
     }
 }
 
+static void fft_output(const struct cpu_fft_output *out)
+{
+    if (out->side == 16)
+        output_of_side(out, 16);
+    else
+        output_of_side(out, 9);
+}
+
 /* ---- weights ------------------------------------------------------------------------------ */
 
 /* Tap a of a kernel stands where x[i - place] meets it: y[i] is the sum of w[a] x[i + a - pad]. */
-INLINE int32_t tap_place(int32_t a, int32_t pad)
+INLINE int32_t tap_place(int32_t a, int32_t pad, const int32_t side)
 {
-    return (pad - a + FFT_SIDE) % FFT_SIDE;
+    return (pad - a + side) % side;
 }
 
 /* Rows that F went along, of one vector of columns of one row of depth. */
 INLINE void fft_taps(vector *rows, const struct cpu_fft_weights *w, const float *from,
-                     int32_t columns)
+                     int32_t columns, const int32_t side)
 {
-    memset(rows, 0, FFT_AREA * sizeof *rows);
+    memset(rows, 0, (size_t)(side * side) * sizeof *rows);
     for (int32_t a = 0; a < w->kernel; a++) {
-        vector row[FFT_SIDE] = {{0}};
+        vector row[FFT_MAX_SIDE] = {{0}};
 
         for (int32_t b = 0; b < w->kernel; b++) {
             float gathered[WIDTH];
 
             for (int32_t i = 0; i < WIDTH; i++)
                 gathered[i] = i < columns ? from[a * w->kernel + b + i * w->column_step] : 0.0f;
-            row[tap_place(b, w->pad)] = load(gathered);
+            row[tap_place(b, w->pad, side)] = load(gathered);
         }
-        fft_1d(row, 1, rows + tap_place(a, w->pad) * FFT_SIDE, 1);
+        fft_1d(row, 1, rows + tap_place(a, w->pad, side) * side, 1, side);
     }
 }
 
-/* The points of pair k, from point to point `real` floats, or twice as many; im is `im` behind re. */
-INLINE void store_weights(float *u, const vector *rows, const int32_t k, ptrdiff_t real, float *v,
-                          ptrdiff_t im)
+/* The points of pair k: u at the real ones, `size` apart, v at the complex ones, im so far behind re. */
+INLINE void store_weights(float *u, float *v, ptrdiff_t size, ptrdiff_t im, const vector *rows,
+                          const int32_t k, const int32_t side)
 {
-    const vector one = spread(1.0f / FFT_AREA), two = spread(2.0f / FFT_AREA);
+    const float scale = 1.0f / (float)(side * side);
     struct points_of_pair points;
 
-    fft_pair(&points, rows, k);
-    for (int32_t p = 0; k == FFT_REAL_PAIR && p < FFT_REAL; p++)
-        store(u + p * real, points.real[p] * one);
-    v += FFT_PAIR_POINTS * k * 2 * real;
-    for (int32_t p = 0; p < pair_points(k); p++, v += 2 * real) {
-        store(v, points.complex[p][0] * two);
-        store(v + im, points.complex[p][1] * two);
+    fft_pair(&points, rows, k, side);
+    for (int32_t p = 0; k == fft_pairs(side) && p < nin__cpu_fft_real(side); p++)
+        store(u + p * size, points.real[p] * spread(scale));
+    v += side * k * 2 * size;
+    for (int32_t p = 0; p < pair_points(k, side); p++, v += 2 * size) {
+        store(v, points.complex[p][0] * spread(2.0f * scale));
+        store(v + im, points.complex[p][1] * spread(2.0f * scale));
     }
 }
 
-static void fft_weights(const struct cpu_fft_weights *w, int32_t first, int32_t end)
+INLINE void weights_of_side(const struct cpu_fft_weights *w, int32_t first, int32_t end,
+                            const int32_t side)
 {
-    const ptrdiff_t depth = w->depth, real = (ptrdiff_t)packed_size(w->depth, w->columns);
+    const ptrdiff_t depth = w->depth, size = (ptrdiff_t)packed_size(w->depth, w->columns);
     struct panel panel;
 
     for (int32_t at = 0; at < w->columns; at += panel.vectors * WIDTH) {
@@ -406,16 +535,25 @@ static void fft_weights(const struct cpu_fft_weights *w, int32_t first, int32_t 
             for (int32_t j = 0; j < panel.vectors; j++) {
                 ptrdiff_t row = panel.vectors * WIDTH, n = at + j * WIDTH;
                 float *u = w->u + at * depth + i * row + j * WIDTH;
-                float *v = w->u + FFT_REAL * real + 2 * at * depth + i * row + j * WIDTH;
-                vector rows[FFT_AREA];
+                float *v =
+                    w->u + nin__cpu_fft_real(side) * size + 2 * at * depth + i * row + j * WIDTH;
+                vector rows[FFT_MAX_AREA];
 
                 fft_taps(rows, w, w->w + i * w->depth_step + n * w->column_step,
-                         w->columns - (int32_t)n);
-                for (int32_t k = 0; k < FFT_REAL_PAIR; k++)
-                    store_weights(u, rows, k, real, v, depth * row);
-                store_weights(u, rows, FFT_REAL_PAIR, real, v, depth * row);
+                         w->columns - (int32_t)n, side);
+                for (int32_t k = 0; k < fft_pairs(side); k++)
+                    store_weights(u, v, size, depth * row, rows, k, side);
+                store_weights(u, v, size, depth * row, rows, fft_pairs(side), side);
             }
     }
+}
+
+static void fft_weights(const struct cpu_fft_weights *w, int32_t first, int32_t end)
+{
+    if (w->side == 16)
+        weights_of_side(w, first, end, 16);
+    else
+        weights_of_side(w, first, end, 9);
 }
 
 #endif

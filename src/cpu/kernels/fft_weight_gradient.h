@@ -2,7 +2,7 @@
 #ifndef NIN__CPU_KERNELS_FFT_WEIGHT_GRADIENT_H
 #define NIN__CPU_KERNELS_FFT_WEIGHT_GRADIENT_H
 
-/* The gradient of the weights by Fourier transforms of 16x16 pixels. Sums at 256 values take ten times the
+/* The gradient of the weights by Fourier transforms. Sums at 256 values take ten times the
  * memory of the taps of a 5x5 kernel, so a block of them is made for some images, in a cache of the second level, and its
  * taps are what lasts. */
 
@@ -113,7 +113,7 @@ static void sum_points(const struct cpu_fft_weight_gradient *g)
         .sums = g->sums, .x_image = g->x.channels, .dy_image = g->dy.channels, .images = g->images};
     const ptrdiff_t size = CPU_FFT_SUM_ROWS * CPU_FFT_SUM_COLUMNS;
 
-    for (int32_t p = 0; p < FFT_REAL; p++, tile.sums += size) {
+    for (int32_t p = 0; p < nin__cpu_fft_real(g->side); p++, tile.sums += size) {
         tile.x = g->x.real + p * g->x.real_slab;
         tile.dy = g->dy.real + p * g->dy.real_slab;
         sum_point(tile, g->rows, g->columns, 1);
@@ -122,7 +122,7 @@ static void sum_points(const struct cpu_fft_weight_gradient *g)
     tile.dy_im = tile.dy_image;
     tile.x_image *= 2;
     tile.dy_image *= 2;
-    for (int32_t p = 0; p < FFT_COMPLEX; p++, tile.sums += 2 * size) {
+    for (int32_t p = 0; p < nin__cpu_fft_complex(g->side); p++, tile.sums += 2 * size) {
         tile.x = g->x.complex + p * g->x.complex_slab;
         tile.dy = g->dy.complex + p * g->dy.complex_slab;
         sum_point(tile, g->rows, g->columns, 2);
@@ -131,29 +131,19 @@ static void sum_points(const struct cpu_fft_weight_gradient *g)
 
 /* ---- taps --------------------------------------------------------------------------------- */
 
-/* cos(pi m / 8) */
-static const float cosine[FFT_SIDE] = {
-    1,  0.92387953251128675613f,  0.70710678118654752440f,  0.38268343236508977173f,
-    0,  -0.38268343236508977173f, -0.70710678118654752440f, -0.92387953251128675613f,
-    -1, -0.92387953251128675613f, -0.70710678118654752440f, -0.38268343236508977173f,
-    0,  0.38268343236508977173f,  0.70710678118654752440f,  0.92387953251128675613f};
-
-/* taps[k * step] = element k - pad of what has the transform x, in one dimension: few of the elements that
- * fft_1d_transposed makes. Elements s and -s differ in the sign of what is odd. */
-INLINE void few_elements(const vector x[FFT_SIDE], vector *taps, const int32_t step, int32_t kernel,
-                         int32_t pad)
+/* taps[k * step] = element k - pad of F' x: few of them. */
+INLINE void few_elements(const vector *x, vector *taps, const int32_t step, int32_t kernel,
+                         int32_t pad, const int32_t side)
 {
-    int32_t above = kernel - 1 - pad, last = above > pad ? above : pad;
+    int32_t above = kernel - 1 - pad;
 
-    for (int32_t s = 0; s <= last; s++) {
-        vector even = s % 2 == 0 ? x[0] + x[1] : x[0] - x[1], odd = {0};
+#pragma GCC unroll 5
+    for (int32_t s = 0; s < FFT_MAX_KERNEL; s++) {
+        vector even, odd;
 
-#pragma GCC unroll 7
-        for (int32_t k = 1; k < FFT_SIDE / 2; k++) {
-            even = multiply_add(spread(cosine[k * s % FFT_SIDE]), x[2 * k], even);
-            odd = subtract_product(spread(cosine[(k * s + 12) % FFT_SIDE]), x[2 * k + 1],
-                                   odd); /* 12: the sine */
-        }
+        if (s > above && s > pad)
+            break;
+        fft_halves(&even, &odd, x, 1, s, side);
         if (s <= above)
             taps[(pad + s) * step] = even + odd;
         if (s <= pad)
@@ -163,50 +153,58 @@ INLINE void few_elements(const vector x[FFT_SIDE], vector *taps, const int32_t s
 
 /* The points of pair k of a row and of a vector of columns. */
 INLINE void load_sums(struct points_of_pair *points, const float *sums, const int32_t k,
-                      int32_t row, int32_t column)
+                      int32_t row, int32_t column, const int32_t side)
 {
-    const vector one = spread(1.0f / FFT_AREA), two = spread(2.0f / FFT_AREA);
+    const float scale = 1.0f / (float)(side * side);
     const ptrdiff_t size = CPU_FFT_SUM_ROWS * CPU_FFT_SUM_COLUMNS;
     const float *real = sums + row * CPU_FFT_SUM_COLUMNS + column;
-    const float *complex =
-        sums + (FFT_REAL + 2 * FFT_PAIR_POINTS * k) * size + 2 * row * CPU_FFT_SUM_COLUMNS + column;
+    const float *complex = sums + (nin__cpu_fft_real(side) + 2 * side * k) * size +
+                           2 * row * CPU_FFT_SUM_COLUMNS + column;
 
-    for (int32_t p = 0; k == FFT_REAL_PAIR && p < FFT_REAL; p++)
-        points->real[p] = load(real + p * size) * one;
-    for (int32_t p = 0; p < pair_points(k); p++) {
-        points->complex[p][0] = load(complex + 2 * p * size) * two;
-        points->complex[p][1] = load(complex + 2 * p * size + CPU_FFT_SUM_COLUMNS) * two;
+    for (int32_t p = 0; k == fft_pairs(side) && p < nin__cpu_fft_real(side); p++)
+        points->real[p] = load(real + p * size) * spread(scale);
+    for (int32_t p = 0; p < pair_points(k, side); p++) {
+        const float *sum = complex + 2 * p * size;
+
+        points->complex[p][0] = load(sum) * spread(2.0f * scale);
+        points->complex[p][1] = load(sum + CPU_FFT_SUM_COLUMNS) * spread(2.0f * scale);
     }
 }
 
-/* rows[a][...]: columns of pair k of row a of the taps. */
-INLINE void few_rows(vector rows[FFT_MAX_KERNEL][FFT_SIDE], const struct cpu_fft_weight_gradient *g,
-                     const int32_t k, int32_t row, int32_t column)
+/* Of each row of taps, the columns of pair k. */
+INLINE void few_rows(vector rows[FFT_MAX_KERNEL][FFT_MAX_SIDE],
+                     const struct cpu_fft_weight_gradient *g, const int32_t k, int32_t row,
+                     int32_t column, const int32_t side)
 {
     struct points_of_pair points;
-    vector a[FFT_SIDE], b[FFT_SIDE];
+    vector columns[2][FFT_MAX_SIDE];
+    int32_t count;
 
-    load_sums(&points, g->sums, k, row, column);
-    join_points(a, b, &points, k);
-    few_elements(a, &rows[0][pair_column(k)], FFT_SIDE, g->kernel, g->pad);
-    few_elements(b, &rows[0][pair_column(k) + 1], FFT_SIDE, g->kernel, g->pad);
+    load_sums(&points, g->sums, k, row, column, side);
+    count = join_points(columns, &points, k, side);
+#pragma GCC unroll 2
+    for (int32_t q = 0; q < count; q++)
+        few_elements(columns[q], &rows[0][pair_column(k, side) + q], FFT_MAX_SIDE, g->kernel,
+                     g->pad, side);
 }
 
-static void add_taps(const struct cpu_fft_weight_gradient *g, int32_t row, int32_t column)
+/* Those of a row and of a vector of columns. */
+INLINE void add_taps(const struct cpu_fft_weight_gradient *g, int32_t row, int32_t column,
+                     const int32_t side)
 {
     float *dw = g->dw + row * g->dw_row + column;
-    vector rows[FFT_MAX_KERNEL][FFT_SIDE];
+    vector rows[FFT_MAX_KERNEL][FFT_MAX_SIDE];
     int32_t rest = g->columns - column;
 
     for (int32_t t = 0; t < g->kernel * g->kernel; t++)
         __builtin_prefetch(dw + t * g->dw_tap, 1, 3);
-    for (int32_t k = 0; k < FFT_REAL_PAIR; k++)
-        few_rows(rows, g, k, row, column);
-    few_rows(rows, g, FFT_REAL_PAIR, row, column);
+    for (int32_t k = 0; k < fft_pairs(side); k++)
+        few_rows(rows, g, k, row, column, side);
+    few_rows(rows, g, fft_pairs(side), row, column, side);
     for (int32_t a = 0; a < g->kernel; a++) {
         vector taps[FFT_MAX_KERNEL];
 
-        few_elements(rows[a], taps, 1, g->kernel, g->pad);
+        few_elements(rows[a], taps, 1, g->kernel, g->pad, side);
         for (int32_t b = 0; b < g->kernel; b++, dw += g->dw_tap)
             store_channels(dw, g->fresh ? taps[b] : load_channels(dw, rest) + taps[b], rest);
     }
@@ -217,7 +215,10 @@ static void fft_weight_gradient(const struct cpu_fft_weight_gradient *g)
     sum_points(g);
     for (int32_t i = 0; i < g->rows; i++)
         for (int32_t n = 0; n < g->columns; n += WIDTH)
-            add_taps(g, i, n);
+            if (g->side == 16)
+                add_taps(g, i, n, 16);
+            else
+                add_taps(g, i, n, 9);
 }
 
 #endif
