@@ -152,7 +152,7 @@ ifeq ($(SANITIZE),)
 PUBLISHED := lib/$(SOFILE) lib/libnin.a $(EXAMPLES) $(BENCHES) bench/peers/onednn
 $(PUBLISHED): %: $(OUT)/% FORCE
 	@mkdir -p $(@D) && { [ $< -ef $@ ] || ln -f $< $@; }
-$(EXAMPLES): | lib
+$(EXAMPLES): | lib # a program finds in ../lib what it was linked with
 endif
 
 %/$(SONAME): %/$(SOFILE) FORCE

@@ -4,10 +4,10 @@
  * is JSON. The schedule is examples/mnist_nin's: a warm-up, then half a cosine to zero. */
 #include "measure.h"
 
+#include <getopt.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #define TRY(call)                                                                                  \
     do {                                                                                           \
@@ -25,8 +25,7 @@ enum {
 struct values {
     const char *data;
     double rate, decay, warm_up, momentum;
-    int32_t epochs, batch, threads;
-    uint32_t seed;
+    int32_t epochs, batch, threads, seed;
 };
 
 struct search {
@@ -45,58 +44,73 @@ struct search {
 
 /* ---- the command line ---------------------------------------------------------------------- */
 
-static int read_double(double *out, const char *text)
+static int read_number(double *out, const char *text, double most)
 {
     char *end;
+    double number = strtod(text, &end);
 
-    *out = strtod(text, &end);
-    return end != text && *end == '\0';
+    if (end == text || *end != '\0' || !(number >= 0.0 && number <= most))
+        return 0;
+    *out = number;
+    return 1;
 }
 
-static int read_value(struct values *v, const char *name, const char *text)
+static int read_count(int32_t *out, const char *text, int32_t most)
 {
     double number = 0.0;
 
-    if (strcmp(name, "--data") == 0) {
+    if (!read_number(&number, text, most) || number != floor(number))
+        return 0;
+    *out = (int32_t)number;
+    return 1;
+}
+
+static int read_option(struct values *v, int option, const char *text)
+{
+    switch (option) {
+    case 'r':
+        return read_number(&v->rate, text, 1e3);
+    case 'd':
+        return read_number(&v->decay, text, 1.0);
+    case 'w':
+        return read_number(&v->warm_up, text, 1.0);
+    case 'm':
+        return read_number(&v->momentum, text, 1.0);
+    case 'e':
+        return read_count(&v->epochs, text, MAX_EPOCHS) && v->epochs > 0;
+    case 'b':
+        return read_count(&v->batch, text, HELD_OUT) && v->batch > 0;
+    case 't':
+        return read_count(&v->threads, text, 1024);
+    case 's':
+        return read_count(&v->seed, text, INT32_MAX);
+    case 'D':
         v->data = text;
         return 1;
+    default:
+        return 0;
     }
-    if (!read_double(&number, text))
-        return 0;
-    if (strcmp(name, "--rate") == 0)
-        v->rate = number;
-    else if (strcmp(name, "--decay") == 0)
-        v->decay = number;
-    else if (strcmp(name, "--warm-up") == 0)
-        v->warm_up = number;
-    else if (strcmp(name, "--momentum") == 0)
-        v->momentum = number;
-    else if (strcmp(name, "--epochs") == 0)
-        v->epochs = (int32_t)number;
-    else if (strcmp(name, "--batch") == 0)
-        v->batch = (int32_t)number;
-    else if (strcmp(name, "--threads") == 0)
-        v->threads = (int32_t)number;
-    else if (strcmp(name, "--seed") == 0)
-        v->seed = (uint32_t)number;
-    else
-        return 0;
-    return 1;
 }
 
 static int parse(struct values *v, int argc, char **argv)
 {
-    int ok = 1;
+    static const struct option table[] = {
+        {"rate", required_argument, NULL, 'r'},    {"decay", required_argument, NULL, 'd'},
+        {"warm-up", required_argument, NULL, 'w'}, {"momentum", required_argument, NULL, 'm'},
+        {"epochs", required_argument, NULL, 'e'},  {"batch", required_argument, NULL, 'b'},
+        {"threads", required_argument, NULL, 't'}, {"seed", required_argument, NULL, 's'},
+        {"data", required_argument, NULL, 'D'},    {NULL, 0, NULL, 0}};
+    int option, good = 1;
 
-    for (int i = 1; ok && i < argc; i += 2)
-        ok = i + 1 < argc && read_value(v, argv[i], argv[i + 1]);
-    if (ok && v->epochs > 0 && v->epochs <= MAX_EPOCHS && v->batch > 0)
-        return 1;
-    fprintf(stderr,
-            "usage: %s [--rate R] [--decay D] [--warm-up SHARE] [--momentum M] [--epochs N]\n"
-            "       [--batch N] [--threads N] [--seed N] [--data DIR]\n",
-            argv[0]);
-    return 0;
+    while (good && (option = getopt_long(argc, argv, "", table, NULL)) != -1)
+        good = read_option(v, option, optarg);
+    good = good && optind == argc;
+    if (!good)
+        fprintf(stderr,
+                "usage: %s [--rate R] [--decay D] [--warm-up SHARE] [--momentum M] [--epochs N]\n"
+                "       [--batch N] [--threads N] [--seed N] [--data DIR]\n",
+                argv[0]);
+    return good;
 }
 
 /* ---- what is made -------------------------------------------------------------------------- */
@@ -113,8 +127,10 @@ static nin_status make_halves(struct search *s, const char *data)
     image = (size_t)info.channels * (size_t)info.height * (size_t)info.width;
     s->images = malloc((size_t)info.count * image);
     s->labels = malloc((size_t)info.count * sizeof *s->labels);
-    if (s->images == NULL || s->labels == NULL)
+    if (s->images == NULL || s->labels == NULL) {
+        fprintf(stderr, "no memory for the images\n");
         return NIN_OUT_OF_MEMORY;
+    }
     for (int64_t i = 0; i < info.count; i++)
         TRY(nin_dataset_read(s->all, s->images + (size_t)i * image, &s->labels[i], i));
     desc.channels = info.channels;
@@ -133,12 +149,12 @@ static nin_status make_halves(struct search *s, const char *data)
 
 static nin_status make_network(struct search *s, const struct values *v)
 {
-    TRY(nin_context_create(&s->context,
-                           NIN_DESC(nin_context_desc, .threads = v->threads, .seed = v->seed)));
+    TRY(nin_context_create(
+        &s->context, NIN_DESC(nin_context_desc, .threads = v->threads, .seed = (uint32_t)v->seed)));
     TRY(nin_network_create_preset(&s->network, s->context, "mnist"));
     TRY(nin_network_initialise(
         s->network, NIN_DESC(nin_init_desc, .weights = NIN_INIT_HE, .biases = NIN_INIT_ZERO),
-        v->seed));
+        (uint32_t)v->seed));
     TRY(nin_plan_create(&s->train_plan, s->network,
                         NIN_DESC(nin_plan_desc, .mode = NIN_TRAIN, .max_batch = v->batch)));
     return nin_plan_create(&s->test_plan, s->network,
@@ -198,7 +214,7 @@ static nin_status train(struct search *s, const struct values *v)
 static void print(const struct search *s, const struct values *v)
 {
     printf("{\"bench\": \"recipe\", \"version\": \"%s\", \"rate\": %g, \"decay\": %g, "
-           "\"warm_up\": %g, \"momentum\": %g, \"batch\": %d, \"seed\": %u, \"threads\": %d, "
+           "\"warm_up\": %g, \"momentum\": %g, \"batch\": %d, \"seed\": %d, \"threads\": %d, "
            "\"held_out\": %d, \"seconds\": %.1f, \"errors_percent\": [",
            nin_version_text(), v->rate, v->decay, v->warm_up, v->momentum, v->batch, v->seed,
            nin_context_threads(s->context), HELD_OUT, 1e-3 * (bench_now_ms() - s->started));

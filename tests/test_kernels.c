@@ -61,7 +61,8 @@ static float *new_floats(size_t count, uint64_t seed)
     return x;
 }
 
-static struct bench *make_bench(const struct cpu_algorithm *algorithm, const struct nin__op *op)
+static struct bench *make_bench_with(const struct cpu_algorithm *algorithm,
+                                     const struct nin__op *op, const struct cpu_kernels *kernels)
 {
     struct bench *b = new_bytes(sizeof *b);
     size_t window = (size_t)op->kernel_h * (size_t)op->kernel_w;
@@ -73,10 +74,10 @@ static struct bench *make_bench(const struct cpu_algorithm *algorithm, const str
         .algorithm = algorithm,
         .train = true,
         .wants_dx = true,
+        .kernels = kernels,
         .bf16 = rig_bf16(NIN_BF16),
         .rowwise = (algorithm == &nin__cpu_conv_direct || algorithm == &nin__cpu_conv_bf16) &&
                    nin__cpu_is_pointwise(op)};
-    ASSERT_OK(nin__cpu_choose_kernels(&b->cpu.kernels, NIN_INSTRUCTIONS_AUTO));
     if (algorithm->declare != NULL)
         algorithm->declare(&need, &b->cpu, IMAGES);
     b->cpu.need = need;
@@ -109,6 +110,14 @@ static struct bench *make_bench(const struct cpu_algorithm *algorithm, const str
                                (struct cpu_share){part, 3});
     }
     return b;
+}
+
+static struct bench *make_bench(const struct cpu_algorithm *algorithm, const struct nin__op *op)
+{
+    const struct cpu_kernels *kernels = NULL;
+
+    ASSERT_OK(nin__cpu_choose_kernels(&kernels, NIN_INSTRUCTIONS_AUTO));
+    return make_bench_with(algorithm, op, kernels);
 }
 
 static void free_bench(struct bench *b)
@@ -357,6 +366,56 @@ START_TEST(convolutions)
     check_conv(deep, (const int32_t[4]){33, 3, 1, 1}, true, true);
     check_conv(deep, (const int32_t[4]){64, 1, 1, 0}, true, true);
     check_conv(line, (const int32_t[4]){40, 5, 1, 4}, true, true);
+}
+END_TEST
+
+/* Scores, gradients of data and of weights, from all images at once. */
+static uint64_t bits_of_passes(const struct cpu_algorithm *algorithm, const struct nin__op *op,
+                               const struct cpu_kernels *kernels)
+{
+    struct bench *b = make_bench_with(algorithm, op, kernels);
+    size_t weights = (size_t)op->out.c * (size_t)nin__cpu_patch_size(op);
+    float *gradient = new_floats(weights, 0);
+    struct cpu_call call = call_of(b, 0, IMAGES, 0, op->out.h);
+    uint64_t bits = RIG_HASH;
+
+    go_forward(b, 0, IMAGES, 0, op->out.h);
+    oracle_fill(b->dy, (long)(b->out * IMAGES), 0.0, 1.0, 2);
+    call.fresh = true;
+    algorithm->backward(&call);
+    algorithm->finish(&b->cpu, b->lane, gradient, false, (struct cpu_share){0, 1});
+    bits = rig_hash(bits, b->y, b->out * IMAGES * sizeof *b->y);
+    bits = rig_hash(bits, b->dx, b->in * IMAGES * sizeof *b->dx);
+    bits = rig_hash(bits, gradient, weights * sizeof *gradient);
+    free(gradient);
+    free_bench(b);
+    return bits;
+}
+
+/* Whatever part of a vector is filled. */
+START_TEST(odd_convolutions_have_the_same_bits_with_avx2_and_avx512)
+{
+    static const int32_t cases[][6] = {
+        /* channels, height, width, filters, kernel, pad */
+        {17, 7, 7, 70, 5, 2}, {5, 9, 8, 33, 5, 0},   {50, 4, 3, 24, 3, 1},  {23, 13, 10, 130, 5, 2},
+        {8, 12, 12, 9, 3, 2}, {3, 20, 20, 28, 5, 2}, {19, 20, 18, 72, 3, 1}};
+    const struct cpu_kernels *kernels[2];
+
+    if (nin__cpu_choose_kernels(&kernels[0], NIN_INSTRUCTIONS_AVX2) != NIN_OK ||
+        nin__cpu_choose_kernels(&kernels[1], NIN_INSTRUCTIONS_AVX512) != NIN_OK)
+        return; /* not on this processor */
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const int32_t *c = cases[i];
+        const struct cpu_algorithm *algorithms[] = {&nin__cpu_conv_direct, &nin__cpu_conv_winograd,
+                                                    &nin__cpu_conv_fft};
+        struct nin__op op =
+            window_op(NIN__OP_CONV, (struct nin__shape){c[0], c[1], c[2]}, c[4], 1, c[5]);
+
+        op.out.c = c[3];
+        for (size_t a = 0; a < (nin__cpu_fft_fits(&op) ? 3 : 2); a++)
+            ck_assert_uint_eq(bits_of_passes(algorithms[a], &op, kernels[0]),
+                              bits_of_passes(algorithms[a], &op, kernels[1]));
+    }
 }
 END_TEST
 
@@ -1076,6 +1135,7 @@ Suite *kernels_suite(void)
     TCase *threads = tcase_create("threads");
 
     tcase_add_test(kernels, convolutions);
+    tcase_add_test(kernels, odd_convolutions_have_the_same_bits_with_avx2_and_avx512);
     tcase_add_test(kernels, pools);
     tcase_add_test(kernels, relu_and_dropout);
     tcase_add_test(kernels, inputs);

@@ -599,7 +599,8 @@ START_TEST(planes_of_both_tiles)
 END_TEST
 
 /* Fourier transforms of 9x9 pixels and of 16x16, whose last row and column may or may not be filled, in one
- * pass of images and in two, with channels and filters that fill whole blocks and that do not. */
+ * pass of images and in several (a chunk of 4x4 pixels has 20 images), with channels and filters that fill
+ * whole blocks and that do not. */
 START_TEST(planes_of_both_transforms)
 {
     static const long cases[][7] = {
@@ -607,6 +608,7 @@ START_TEST(planes_of_both_transforms)
         {9, 48, 7, 7, 70, 5, 2},  {1, 17, 5, 4, 5, 5, 4},    {3, 6, 9, 8, 33, 5, 0},
         {2, 3, 1, 1, 1, 5, 2},    {2, 7, 8, 3, 64, 3, 1},    {10, 17, 14, 12, 130, 5, 2},
         {2, 5, 16, 13, 17, 5, 0}, {1, 65, 12, 12, 31, 5, 4}, {3, 13, 10, 15, 16, 3, 1},
+        {20, 48, 4, 4, 70, 5, 2}, {19, 7, 5, 5, 9, 3, 2},
     };
 
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {

@@ -137,10 +137,11 @@ enum {
     BLOCKS
 };
 
-static size_t strip_bytes(const struct cpu_group *group, const struct nin__op *op)
+static size_t strip_bytes(const struct cpu_group *group, const struct nin__op *op, int32_t unit)
 {
-    return (size_t)group->images * (size_t)group->rows * (size_t)op->out.w * (size_t)op->out.c *
-           sizeof(float);
+    size_t images = (size_t)(group->images < unit ? group->images : unit);
+
+    return images * (size_t)group->rows * (size_t)op->out.w * (size_t)op->out.c * sizeof(float);
 }
 
 /* The ops of a group take turns, strip by strip: what is alive at the time of one of them is alive at the
@@ -182,9 +183,9 @@ static void describe_blocks(struct nin__block blocks[BLOCKS], const struct cpu_o
     blocks[BLOCK_DY] = (struct nin__block){
         .bytes = op->whole_dy != NULL || !train ? 0 : y, .first = back - 1, .last = back};
     if (op->y_strip)
-        blocks[BLOCK_Y].bytes = strip_bytes(group, op->op);
+        blocks[BLOCK_Y].bytes = strip_bytes(group, op->op, unit);
     if (op->dy_strip && train)
-        blocks[BLOCK_DY].bytes = strip_bytes(group, op->op);
+        blocks[BLOCK_DY].bytes = strip_bytes(group, op->op, unit);
     blocks[BLOCK_SAVED] = (struct nin__block){
         .bytes = op->need.saved_per_image * (size_t)unit, .first = i, .last = train ? back : i};
     blocks[BLOCK_SCRATCH] = (struct nin__block){.bytes = op->need.scratch, .first = i, .last = i};

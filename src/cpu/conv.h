@@ -50,8 +50,8 @@ static inline void nin__cpu_put(float *target, float value, bool accumulate)
     *target = accumulate ? *target + value : value;
 }
 
-/* Weights at points (of tiles, of spectra) are laid out as [block of columns][point][depth x columns packed], so
- * that a block's products of all points stay in a cache of the second level. */
+/* Weights at points, of tiles or of transforms, lie in blocks of columns (CPU_BLOCK), so that a block's products
+ * of all points stay in a cache of the second level. */
 static inline int32_t nin__cpu_block_of(int32_t first, int32_t columns)
 {
     return columns - first < CPU_BLOCK ? columns - first : CPU_BLOCK;
@@ -94,7 +94,7 @@ int64_t nin__cpu_fft_cost(const struct nin__op *op);
 struct cpu_product nin__cpu_flat_product(const struct cpu_call *call);
 struct cpu_product nin__cpu_flat_gradient(const struct cpu_call *call);
 
-/* A lane of taps: so many floats of dw, [tap][C][OC padded], then db. How it becomes a gradient. */
+/* A lane of taps: so many floats of dw, [tap][C][OC padded], then db. */
 static inline size_t nin__cpu_tap_floats(const struct cpu_op *cpu)
 {
     return (size_t)nin__cpu_patch_size(cpu->op) * (size_t)nin__cpu_padded(cpu, cpu->op->out.c);
@@ -106,6 +106,7 @@ static inline size_t nin__cpu_tap_lane(const struct cpu_op *cpu)
            sizeof(float);
 }
 
+/* How it becomes a gradient. */
 void nin__cpu_finish_taps(const struct cpu_op *cpu, const float *lane, float *gradient,
                           bool accumulate, struct cpu_share share);
 

@@ -19,6 +19,11 @@ enum {
     PASS_IMAGES = 8
 };
 
+static int32_t at_most(int32_t count, int32_t most)
+{
+    return count < most ? count : most;
+}
+
 /* ---- the rule ----------------------------------------------------------------------------- */
 
 static bool side_fits(const struct nin__op *op, int32_t side)
@@ -125,7 +130,7 @@ static size_t points_of(const struct nin__op *op)
 static void declare(struct cpu_need *need, const struct cpu_op *cpu, int32_t unit)
 {
     const struct nin__op *op = cpu->op;
-    int32_t images = unit < PASS_IMAGES ? unit : PASS_IMAGES;
+    int32_t images = at_most(unit, PASS_IMAGES);
     size_t forth = forward_floats(op, images), back = cpu->train ? backward_floats(op, images) : 0;
 
     need->scratch = (forth > back ? forth : back) * sizeof(float);
@@ -198,9 +203,7 @@ struct pass {
 static bool next_pass(struct pass *pass, const struct cpu_call *call)
 {
     pass->first += pass->images;
-    pass->images = call->images - pass->first;
-    if (pass->images > PASS_IMAGES)
-        pass->images = PASS_IMAGES;
+    pass->images = at_most(call->images - pass->first, PASS_IMAGES);
     return pass->images > 0;
 }
 
@@ -325,11 +328,6 @@ static struct cpu_fft_rows rows_from(const struct values *v, int32_t channel)
                                  .channels = v->channels};
 }
 
-static int32_t at_most(int32_t count, int32_t most)
-{
-    return count < most ? count : most;
-}
-
 /* The taps' gradients that come of some images, a block of channels and filters at a time. */
 static void add_weights(const struct cpu_call *call, struct pass pass, const struct values *x,
                         const struct values *dy, float *room)
@@ -343,14 +341,14 @@ static void add_weights(const struct cpu_call *call, struct pass pass, const str
                                         .kernel = op->kernel_h,
                                         .pad = op->pad,
                                         .dw_tap = op->in.c * row,
-                                        .dw_row = row};
+                                        .dw_channel = row};
 
-    for (int32_t n = 0; n < op->out.c; n += CPU_FFT_SUM_COLUMNS)
-        for (int32_t c = 0; c < op->in.c; c += CPU_FFT_SUM_ROWS) {
+    for (int32_t n = 0; n < op->out.c; n += CPU_FFT_FILTERS)
+        for (int32_t c = 0; c < op->in.c; c += CPU_FFT_CHANNELS) {
             g.x = rows_from(x, c);
             g.dy = rows_from(dy, n);
-            g.rows = at_most(op->in.c - c, CPU_FFT_SUM_ROWS);
-            g.columns = at_most(op->out.c - n, CPU_FFT_SUM_COLUMNS);
+            g.channels = at_most(op->in.c - c, CPU_FFT_CHANNELS);
+            g.filters = at_most(op->out.c - n, CPU_FFT_FILTERS);
             g.dw = call->lane + c * row + n;
             call->cpu->kernels->fft_weight_gradient(&g);
         }

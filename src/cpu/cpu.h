@@ -29,8 +29,8 @@ enum cpu_pass {
     CPU_PASSES
 };
 
-/* Forms of a convolution's weights. Turned: the kernel by half a turn, outputs for inputs. Winograd's for
- * tiles of another side have other bytes. */
+/* Forms of a convolution's weights. Turned: the kernel by half a turn, outputs for inputs. Those of
+ * tiles or transforms of another side have other bytes. */
 enum cpu_form {
     CPU_FORM_OHWI,
     CPU_FORM_PACKED,          /* taps and channels x filters, in the panels of `multiply` */
@@ -51,8 +51,8 @@ struct cpu_share {
 /* One op on a range of a chunk: whole images, or some output rows of one image. What belongs to the
  * output (y, dy, saved) points to the range's first row; what belongs to the input (x, dx) to the
  * first image, or for a rowwise op to the range's first row too. Any split of a pass into ranges gives
- * the same bits; of a matrix product by OpenBLAS, whose bits follow its shapes, and of Winograd's
- * weight gradients, which have an order of their own in a chunk, the same within rounding. */
+ * the same bits; of a matrix product by OpenBLAS, whose bits follow its shapes, and of Winograd's and
+ * Fourier's weight gradients, which have an order of their own in a chunk, the same within rounding. */
 struct cpu_call {
     const struct cpu_op *cpu;
     const struct nin__op *op; /* of cpu */

@@ -61,6 +61,8 @@ static struct cpu_work work_of(const struct cpu_op *op, bool train)
         work = op->algorithm->work(op);
     else if (op->op->kind == NIN__OP_CONV)
         work = direct_work(op->op);
+    if (op->again)
+        work.weights += work.forward;
     if (!op->wants_dx)
         work.data = 0;
     if (!train)

@@ -6,6 +6,7 @@
 #include "cpu/kernels/fft.h"
 #include "cpu/kernels/fft_data_gradient.h"
 #include "cpu/kernels/fft_weight_gradient.h"
+#include "cpu/kernels/fft_weights.h"
 #include "cpu/kernels/gradient.h"
 #include "cpu/kernels/peak.h"
 #include "cpu/kernels/pool.h"

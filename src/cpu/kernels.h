@@ -7,7 +7,8 @@
  * has is picked when a context is made.
  *
  * Matrices are row-major. Every sum has an order that follows from its operation alone, never from how
- * it is cut into tiles, so that any split into ranges gives the same bits. */
+ * it is cut into tiles, so that any split into ranges gives the same bits; of images too, but for the gradient
+ * of weights at the points of a Fourier transform. */
 
 #include "core/philox.h"
 #include "core/program.h"
@@ -114,7 +115,7 @@ struct cpu_fft_data {
     float *real;    /* [point * real_slab + channel] */
     float *complex; /* [point * complex_slab + ...]: two rows of 2 * channels */
     const float *x; /* [r * row + q * channels + channel] */
-    bool one_row;   /* of a complex point: [re | im] alone */
+    bool one_row;   /* of a complex point: [re | im] alone, for the two gradients below */
     int32_t side, rows, columns, channels;
     ptrdiff_t real_slab, complex_slab, row;
 };
@@ -168,21 +169,21 @@ struct cpu_fft_rows {
     int32_t channels; /* of an image: more than are used */
 };
 
-/* The gradient of the weights between so many rows (channels of x) and columns (channels of dy): sums over
- * the images at each point, conj(dy) * x, and the taps that follow, which are added to dw. */
+/* The gradient of the weights between some channels of x and some filters, whose channels are dy's: at each point
+ * sums over the images, x * conj(dy), and the taps that follow, which are added to dw. */
 enum {
-    CPU_FFT_SUM_ROWS = 6, /* at most: so that the sums stay in a cache of the second level */
-    CPU_FFT_SUM_COLUMNS = 32,
-    CPU_FFT_SUMS = FFT_MAX_SIDE * FFT_MAX_SIDE * CPU_FFT_SUM_ROWS * CPU_FFT_SUM_COLUMNS
+    CPU_FFT_CHANNELS = 6, /* at most: so that the sums stay in a cache of the second level */
+    CPU_FFT_FILTERS = 32,
+    CPU_FFT_SUMS = FFT_MAX_SIDE * FFT_MAX_SIDE * CPU_FFT_CHANNELS * CPU_FFT_FILTERS
 };
 
 struct cpu_fft_weight_gradient {
-    struct cpu_fft_rows x, dy; /* from the first row and the first column on */
+    struct cpu_fft_rows x, dy; /* from the first channel and the first filter on */
     float *sums;               /* room for CPU_FFT_SUMS */
-    float *dw;                 /* tap k of row i and column n: dw[k * dw_tap + i * dw_row + n] */
-    bool fresh;                /* overwrites dw instead */
-    int32_t side, images, rows, columns, kernel, pad;
-    ptrdiff_t dw_tap, dw_row;
+    float *dw;  /* tap k of channel c and filter n: dw[k * dw_tap + c * dw_channel + n] */
+    bool fresh; /* overwrites dw instead */
+    int32_t side, images, channels, filters, kernel, pad;
+    ptrdiff_t dw_tap, dw_channel;
 };
 
 /* A row of max pooling, and of the dropout behind it. `where` is for backward: each maximum's place in its

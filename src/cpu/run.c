@@ -219,7 +219,7 @@ static void group_backward(const struct chunk *chunk, const struct cpu_group *gr
     struct range strip = {0};
 
     while (group->rows > 0 && next_strip(&strip, chunk, group)) {
-        if (first->again && end > group->first)
+        if (first->again)
             op_again(chunk, group->first, strip);
         for (int32_t i = end; i > group->first || (i == group->first && first->strips); i--)
             op_backward(chunk, i, strip);

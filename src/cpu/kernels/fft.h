@@ -50,9 +50,6 @@ INLINE vector sine(int32_t m, const int32_t side)
 
 /* ---- one dimension, 16 elements `step` apart ---------------------------------------------- */
 
-static const float cos_1 = 0.92387953251128675613f, cos_2 = 0.70710678118654752440f,
-                   cos_3 = 0.38268343236508977173f; /* cos(k pi / 8) */
-
 /* x0 a + y0 b */
 INLINE vector turn(vector x, const float a, vector y, const float b)
 {
@@ -64,7 +61,7 @@ INLINE void fft_even(const vector s[8], vector *o, const int32_t step)
 {
     vector a0 = s[0] + s[4], a1 = s[1] + s[5], a2 = s[2] + s[6], a3 = s[3] + s[7];
     vector b0 = s[0] - s[4], b1 = s[1] - s[5], b2 = s[2] - s[6], b3 = s[3] - s[7];
-    vector sum = (b1 + b3) * spread(cos_2), difference = (b1 - b3) * spread(cos_2);
+    vector sum = (b1 + b3) * spread(cosine_16[2]), difference = (b1 - b3) * spread(cosine_16[2]);
 
     o[0] = (a0 + a2) + (a1 + a3);
     o[step] = (a0 + a2) - (a1 + a3);
@@ -81,10 +78,14 @@ INLINE void fft_odd(const vector d[8], vector *o, const int32_t step)
 {
     vector m1 = d[1] - d[7], m2 = d[2] - d[6], m3 = d[3] - d[5];
     vector p1 = d[1] + d[7], p2 = d[2] + d[6], p3 = d[3] + d[5];
-    vector e = multiply_add(m2, spread(cos_2), d[0]), f = multiply_add(m2, spread(-cos_2), d[0]);
-    vector g = turn(m1, cos_1, m3, cos_3), h = turn(m1, cos_3, m3, -cos_1);
-    vector u = turn(p1, -cos_3, p3, -cos_1), q = turn(p1, -cos_1, p3, cos_3);
-    vector v = multiply_add(p2, spread(cos_2), d[4]), z = multiply_add(p2, spread(cos_2), -d[4]);
+    vector e = multiply_add(m2, spread(cosine_16[2]), d[0]),
+           f = multiply_add(m2, spread(-cosine_16[2]), d[0]);
+    vector g = turn(m1, cosine_16[1], m3, cosine_16[3]),
+           h = turn(m1, cosine_16[3], m3, -cosine_16[1]);
+    vector u = turn(p1, -cosine_16[3], p3, -cosine_16[1]),
+           q = turn(p1, -cosine_16[1], p3, cosine_16[3]);
+    vector v = multiply_add(p2, spread(cosine_16[2]), d[4]),
+           z = multiply_add(p2, spread(cosine_16[2]), -d[4]);
 
     o[2 * step] = e + g;
     o[3 * step] = u - v;
@@ -115,8 +116,8 @@ INLINE void fft_even_transposed(const vector *x, const int32_t step, vector s[8]
     vector sum = x[0] + x[step], difference = x[0] - x[step];
     vector e[4] = {sum + x[8 * step], difference - x[9 * step], sum - x[8 * step],
                    difference + x[9 * step]};
-    vector g = (x[4 * step] - x[12 * step]) * spread(cos_2);
-    vector h = (x[5 * step] + x[13 * step]) * spread(cos_2);
+    vector g = (x[4 * step] - x[12 * step]) * spread(cosine_16[2]);
+    vector h = (x[5 * step] + x[13 * step]) * spread(cosine_16[2]);
     vector t[4] = {x[4 * step] + x[12 * step], g - h, x[13 * step] - x[5 * step], -g - h};
 
 #pragma GCC unroll 4
@@ -132,9 +133,11 @@ INLINE void fft_odd_transposed(const vector *x, const int32_t step, vector d[8])
     vector a35 = x[6 * step] - x[10 * step], b35 = x[6 * step] + x[10 * step];
     vector u17 = x[3 * step] + x[15 * step], v17 = x[3 * step] - x[15 * step];
     vector u35 = x[7 * step] + x[11 * step], v35 = x[7 * step] - x[11 * step];
-    vector c1 = turn(a17, cos_1, a35, cos_3), c3 = turn(a17, cos_3, a35, -cos_1);
-    vector q1 = turn(u17, cos_3, u35, cos_1), q3 = turn(u17, cos_1, u35, -cos_3);
-    vector c2 = (b17 - b35) * spread(cos_2), q2 = (v17 + v35) * spread(cos_2);
+    vector c1 = turn(a17, cosine_16[1], a35, cosine_16[3]),
+           c3 = turn(a17, cosine_16[3], a35, -cosine_16[1]);
+    vector q1 = turn(u17, cosine_16[3], u35, cosine_16[1]),
+           q3 = turn(u17, cosine_16[1], u35, -cosine_16[3]);
+    vector c2 = (b17 - b35) * spread(cosine_16[2]), q2 = (v17 + v35) * spread(cosine_16[2]);
 
     d[0] = b17 + b35;
     d[1] = c1 - q1;
@@ -379,7 +382,7 @@ INLINE void store_data(const struct cpu_fft_data *data, const struct points_of_p
     }
 }
 
-/* The first `rows` rows of a plane, of which rows x columns pixels may differ from 0. */
+/* Of a plane's rows x columns pixels; those around them are 0. */
 INLINE void data_of_side(const struct cpu_fft_data *data, const int32_t side)
 {
     for (int32_t c = 0; c < data->channels; c += WIDTH) {
@@ -387,13 +390,15 @@ INLINE void data_of_side(const struct cpu_fft_data *data, const int32_t side)
         struct points_of_pair points;
         int32_t rest = data->channels - c;
 
-        for (int32_t r = 0; r < side; r++) {
+        for (int32_t r = 0; r < data->rows; r++) {
             vector row[FFT_MAX_SIDE] = {{0}};
 
-            for (int32_t q = 0; r < data->rows && q < data->columns; q++)
+            for (int32_t q = 0; q < data->columns; q++)
                 row[q] = load_channels(data->x + r * data->row + q * data->channels + c, rest);
             fft_1d(row, 1, rows + r * side, 1, side);
         }
+        for (int32_t i = data->rows * side; i < side * side; i++)
+            rows[i] = (vector){0};
         for (int32_t k = 0; k < fft_pairs(side); k++) {
             fft_pair(&points, rows, k, side);
             store_data(data, &points, k, c, rest, side);
@@ -477,83 +482,6 @@ static void fft_output(const struct cpu_fft_output *out)
         output_of_side(out, 16);
     else
         output_of_side(out, 9);
-}
-
-/* ---- weights ------------------------------------------------------------------------------ */
-
-/* Tap a of a kernel stands where x[i - place] meets it: y[i] is the sum of w[a] x[i + a - pad]. */
-INLINE int32_t tap_place(int32_t a, int32_t pad, const int32_t side)
-{
-    return (pad - a + side) % side;
-}
-
-/* Rows that F went along, of one vector of columns of one row of depth. */
-INLINE void fft_taps(vector *rows, const struct cpu_fft_weights *w, const float *from,
-                     int32_t columns, const int32_t side)
-{
-    memset(rows, 0, (size_t)(side * side) * sizeof *rows);
-    for (int32_t a = 0; a < w->kernel; a++) {
-        vector row[FFT_MAX_SIDE] = {{0}};
-
-        for (int32_t b = 0; b < w->kernel; b++) {
-            float gathered[WIDTH];
-
-            for (int32_t i = 0; i < WIDTH; i++)
-                gathered[i] = i < columns ? from[a * w->kernel + b + i * w->column_step] : 0.0f;
-            row[tap_place(b, w->pad, side)] = load(gathered);
-        }
-        fft_1d(row, 1, rows + tap_place(a, w->pad, side) * side, 1, side);
-    }
-}
-
-/* The points of pair k: u at the real ones, `size` apart, v at the complex ones, im so far behind re. */
-INLINE void store_weights(float *u, float *v, ptrdiff_t size, ptrdiff_t im, const vector *rows,
-                          const int32_t k, const int32_t side)
-{
-    const float scale = 1.0f / (float)(side * side);
-    struct points_of_pair points;
-
-    fft_pair(&points, rows, k, side);
-    for (int32_t p = 0; k == fft_pairs(side) && p < nin__cpu_fft_real(side); p++)
-        store(u + p * size, points.real[p] * spread(scale));
-    v += side * k * 2 * size;
-    for (int32_t p = 0; p < pair_points(k, side); p++, v += 2 * size) {
-        store(v, points.complex[p][0] * spread(2.0f * scale));
-        store(v + im, points.complex[p][1] * spread(2.0f * scale));
-    }
-}
-
-INLINE void weights_of_side(const struct cpu_fft_weights *w, int32_t first, int32_t end,
-                            const int32_t side)
-{
-    const ptrdiff_t depth = w->depth, size = (ptrdiff_t)packed_size(w->depth, w->columns);
-    struct panel panel;
-
-    for (int32_t at = 0; at < w->columns; at += panel.vectors * WIDTH) {
-        panel = panel_at(at, w->columns);
-        for (int32_t i = first; i < end; i++)
-            for (int32_t j = 0; j < panel.vectors; j++) {
-                ptrdiff_t row = panel.vectors * WIDTH, n = at + j * WIDTH;
-                float *u = w->u + at * depth + i * row + j * WIDTH;
-                float *v =
-                    w->u + nin__cpu_fft_real(side) * size + 2 * at * depth + i * row + j * WIDTH;
-                vector rows[FFT_MAX_AREA];
-
-                fft_taps(rows, w, w->w + i * w->depth_step + n * w->column_step,
-                         w->columns - (int32_t)n, side);
-                for (int32_t k = 0; k < fft_pairs(side); k++)
-                    store_weights(u, v, size, depth * row, rows, k, side);
-                store_weights(u, v, size, depth * row, rows, fft_pairs(side), side);
-            }
-    }
-}
-
-static void fft_weights(const struct cpu_fft_weights *w, int32_t first, int32_t end)
-{
-    if (w->side == 16)
-        weights_of_side(w, first, end, 16);
-    else
-        weights_of_side(w, first, end, 9);
 }
 
 #endif

@@ -4,7 +4,7 @@
 
 /* The gradient of the data at a point of a Fourier transform, from weights packed for the forward pass. There
  * a vector holds columns, and here columns are summed over: columns 0, 16, ... to a sum of their own, columns 1,
- * 17, ... to another, and in the end these sixteen are added up, in the same order by all instruction sets. A
+ * 17, ... to another, and in the end these sixteen are added up, in the same order with AVX2 and AVX-512. A
  * tile has as many vectors of sums as make one vector of results. */
 
 #include "cpu/kernels.h"
@@ -140,7 +140,8 @@ INLINE void gradient_tile(const struct gradient_tile *tile, const int32_t images
                (size_t)rows * sizeof(float));
 }
 
-INLINE void gradient_rows(const struct gradient_tile *tile, const int32_t rows, const int32_t parts)
+INLINE void gradient_images(const struct gradient_tile *tile, const int32_t rows,
+                            const int32_t parts)
 {
     const struct cpu_fft_data_gradient *g = tile->gradient;
     struct gradient_tile some = *tile;
@@ -151,7 +152,7 @@ INLINE void gradient_rows(const struct gradient_tile *tile, const int32_t rows, 
         some.a += (ptrdiff_t)TILE_IMAGES * parts * g->columns;
         some.c += (ptrdiff_t)TILE_IMAGES * parts * g->count;
     }
-    if (n < g->images) /* for there are no more than one */
+    if (n < g->images) /* one is left of two */
         gradient_tile(&some, 1, rows, parts);
 }
 
@@ -166,9 +167,9 @@ INLINE void gradient_tiles(const struct cpu_fft_data_gradient *g, const int32_t 
         tile.c = g->c + k;
         tile.k = g->first + k;
         if (step == 1)
-            gradient_rows(&tile, 1, parts);
+            gradient_images(&tile, 1, parts);
         else
-            gradient_rows(&tile, rows, parts);
+            gradient_images(&tile, rows, parts);
     }
 }
 

@@ -2,31 +2,25 @@
 #ifndef NIN__CPU_KERNELS_FFT_WEIGHT_GRADIENT_H
 #define NIN__CPU_KERNELS_FFT_WEIGHT_GRADIENT_H
 
-/* The gradient of the weights by Fourier transforms. Sums at 256 values take ten times the
- * memory of the taps of a 5x5 kernel, so a block of them is made for some images, in a cache of the second level, and its
- * taps are what lasts. */
+/* The gradient of the weights by Fourier transforms. Sums at 256 values take ten times the memory of the taps
+ * of a 5x5 kernel, so a block of them is made for some images, in a cache of the second level, and its taps
+ * are what lasts. */
 
 #include "cpu/kernels.h"
 #include "cpu/kernels/fft.h"
 #include "cpu/kernels/vector.h"
 
-/* Vectors of columns of a tile of sums, CPU_FFT_SUM_ROWS of re and of im each. */
-#if defined(__AVX512F__)
+/* Vectors of filters of a tile of sums, CPU_FFT_CHANNELS of re and of im each: as many as the registers hold. */
 enum {
-    SUM_VECTORS = 2
+    SUM_VECTORS = WIDTH == 16 ? 2 : 1
 };
-#else
-enum {
-    SUM_VECTORS = 1
-};
-#endif
 
 /* ---- sums over images --------------------------------------------------------------------- */
 
 /* A point: x and dy of the first image, distances of images and from re to im. */
 struct sum_tile {
     const float *x, *dy;
-    float *sums; /* [row][part][CPU_FFT_SUM_COLUMNS] */
+    float *sums; /* [row][part][CPU_FFT_FILTERS] */
     ptrdiff_t x_image, x_im, dy_image, dy_im;
     int32_t images, part; /* part: columns of the one vector, 0: all are whole */
 };
@@ -36,7 +30,7 @@ INLINE void sum_tile(const struct sum_tile *tile, const int32_t rows, const int3
                      const int32_t parts)
 {
     const float *x = tile->x, *dy = tile->dy;
-    vector re[CPU_FFT_SUM_ROWS][SUM_VECTORS] = {{{0}}}, im[CPU_FFT_SUM_ROWS][SUM_VECTORS] = {{{0}}};
+    vector re[CPU_FFT_CHANNELS][SUM_VECTORS] = {{{0}}}, im[CPU_FFT_CHANNELS][SUM_VECTORS] = {{{0}}};
 
     for (int32_t n = 0; n < tile->images; n++, x += tile->x_image, dy += tile->dy_image) {
         vector dy_re[SUM_VECTORS], dy_im[SUM_VECTORS];
@@ -65,11 +59,11 @@ INLINE void sum_tile(const struct sum_tile *tile, const int32_t rows, const int3
     for (int32_t i = 0; i < rows; i++)
 #pragma GCC unroll 2
         for (int32_t j = 0; j < vectors; j++) {
-            float *sums = tile->sums + parts * i * CPU_FFT_SUM_COLUMNS + j * WIDTH;
+            float *sums = tile->sums + parts * i * CPU_FFT_FILTERS + j * WIDTH;
 
             store(sums, re[i][j]);
             if (parts == 2)
-                store(sums + CPU_FFT_SUM_COLUMNS, im[i][j]);
+                store(sums + CPU_FFT_FILTERS, im[i][j]);
         }
 }
 
@@ -78,14 +72,14 @@ INLINE void sum_rows(const struct sum_tile *tile, int32_t rows, const int32_t ve
 {
     struct sum_tile row = *tile;
 
-    if (rows == CPU_FFT_SUM_ROWS) {
-        sum_tile(tile, CPU_FFT_SUM_ROWS, vectors, parts);
+    if (rows == CPU_FFT_CHANNELS) {
+        sum_tile(tile, CPU_FFT_CHANNELS, vectors, parts);
         return;
     }
     for (int32_t i = 0; i < rows; i++) {
         sum_tile(&row, 1, vectors, parts);
         row.x++;
-        row.sums += parts * CPU_FFT_SUM_COLUMNS;
+        row.sums += parts * CPU_FFT_FILTERS;
     }
 }
 
@@ -111,12 +105,12 @@ static void sum_points(const struct cpu_fft_weight_gradient *g)
 {
     struct sum_tile tile = {
         .sums = g->sums, .x_image = g->x.channels, .dy_image = g->dy.channels, .images = g->images};
-    const ptrdiff_t size = CPU_FFT_SUM_ROWS * CPU_FFT_SUM_COLUMNS;
+    const ptrdiff_t size = CPU_FFT_CHANNELS * CPU_FFT_FILTERS;
 
     for (int32_t p = 0; p < nin__cpu_fft_real(g->side); p++, tile.sums += size) {
         tile.x = g->x.real + p * g->x.real_slab;
         tile.dy = g->dy.real + p * g->dy.real_slab;
-        sum_point(tile, g->rows, g->columns, 1);
+        sum_point(tile, g->channels, g->filters, 1);
     }
     tile.x_im = tile.x_image;
     tile.dy_im = tile.dy_image;
@@ -125,7 +119,7 @@ static void sum_points(const struct cpu_fft_weight_gradient *g)
     for (int32_t p = 0; p < nin__cpu_fft_complex(g->side); p++, tile.sums += 2 * size) {
         tile.x = g->x.complex + p * g->x.complex_slab;
         tile.dy = g->dy.complex + p * g->dy.complex_slab;
-        sum_point(tile, g->rows, g->columns, 2);
+        sum_point(tile, g->channels, g->filters, 2);
     }
 }
 
@@ -156,10 +150,10 @@ INLINE void load_sums(struct points_of_pair *points, const float *sums, const in
                       int32_t row, int32_t column, const int32_t side)
 {
     const float scale = 1.0f / (float)(side * side);
-    const ptrdiff_t size = CPU_FFT_SUM_ROWS * CPU_FFT_SUM_COLUMNS;
-    const float *real = sums + row * CPU_FFT_SUM_COLUMNS + column;
-    const float *complex = sums + (nin__cpu_fft_real(side) + 2 * side * k) * size +
-                           2 * row * CPU_FFT_SUM_COLUMNS + column;
+    const ptrdiff_t size = CPU_FFT_CHANNELS * CPU_FFT_FILTERS;
+    const float *real = sums + row * CPU_FFT_FILTERS + column;
+    const float *complex =
+        sums + (nin__cpu_fft_real(side) + 2 * side * k) * size + 2 * row * CPU_FFT_FILTERS + column;
 
     for (int32_t p = 0; k == fft_pairs(side) && p < nin__cpu_fft_real(side); p++)
         points->real[p] = load(real + p * size) * spread(scale);
@@ -167,7 +161,7 @@ INLINE void load_sums(struct points_of_pair *points, const float *sums, const in
         const float *sum = complex + 2 * p * size;
 
         points->complex[p][0] = load(sum) * spread(2.0f * scale);
-        points->complex[p][1] = load(sum + CPU_FFT_SUM_COLUMNS) * spread(2.0f * scale);
+        points->complex[p][1] = load(sum + CPU_FFT_FILTERS) * spread(2.0f * scale);
     }
 }
 
@@ -192,9 +186,9 @@ INLINE void few_rows(vector rows[FFT_MAX_KERNEL][FFT_MAX_SIDE],
 INLINE void add_taps(const struct cpu_fft_weight_gradient *g, int32_t row, int32_t column,
                      const int32_t side)
 {
-    float *dw = g->dw + row * g->dw_row + column;
+    float *dw = g->dw + row * g->dw_channel + column;
     vector rows[FFT_MAX_KERNEL][FFT_MAX_SIDE];
-    int32_t rest = g->columns - column;
+    int32_t rest = g->filters - column;
 
     for (int32_t t = 0; t < g->kernel * g->kernel; t++)
         __builtin_prefetch(dw + t * g->dw_tap, 1, 3);
@@ -213,8 +207,8 @@ INLINE void add_taps(const struct cpu_fft_weight_gradient *g, int32_t row, int32
 static void fft_weight_gradient(const struct cpu_fft_weight_gradient *g)
 {
     sum_points(g);
-    for (int32_t i = 0; i < g->rows; i++)
-        for (int32_t n = 0; n < g->columns; n += WIDTH)
+    for (int32_t i = 0; i < g->channels; i++)
+        for (int32_t n = 0; n < g->filters; n += WIDTH)
             if (g->side == 16)
                 add_taps(g, i, n, 16);
             else
