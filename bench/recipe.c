@@ -69,7 +69,7 @@ static int read_option(struct values *v, int option, const char *text)
 {
     switch (option) {
     case 'r':
-        return read_number(&v->rate, text, 1e3);
+        return read_number(&v->rate, text, 1e3) && v->rate > 0.0;
     case 'd':
         return read_number(&v->decay, text, 1.0);
     case 'w':
@@ -107,9 +107,11 @@ static int parse(struct values *v, int argc, char **argv)
     good = good && optind == argc;
     if (!good)
         fprintf(stderr,
-                "usage: %s [--rate R] [--decay D] [--warm-up SHARE] [--momentum M] [--epochs N]\n"
-                "       [--batch N] [--threads N] [--seed N] [--data DIR]\n",
-                argv[0]);
+                "usage: %s [--rate R, above 0, at most 1000] [--decay D, at most 1]\n"
+                "       [--warm-up SHARE of the steps, at most 1] [--momentum M, below 1]\n"
+                "       [--epochs N, 1 to %d] [--batch N, 1 to %d] [--threads N, 0 for all]\n"
+                "       [--seed N] [--data DIR]\n",
+                argv[0], MAX_EPOCHS, HELD_OUT);
     return good;
 }
 
@@ -124,6 +126,11 @@ static nin_status make_halves(struct search *s, const char *data)
 
     TRY(nin_dataset_create_mnist(&s->all, data, "train"));
     TRY(nin_dataset_describe(&info, s->all));
+    if (info.count <= HELD_OUT) {
+        fprintf(stderr, "'%s' has %lld images: none are left when %d are held out\n", data,
+                (long long)info.count, HELD_OUT);
+        return NIN_INVALID_ARGUMENT;
+    }
     image = (size_t)info.channels * (size_t)info.height * (size_t)info.width;
     s->images = malloc((size_t)info.count * image);
     s->labels = malloc((size_t)info.count * sizeof *s->labels);
@@ -170,7 +177,8 @@ static nin_status make_trainer(struct search *s, const struct values *v)
     steps = v->epochs * ((info.count + v->batch - 1) / v->batch);
     TRY(nin_optimizer_create_sgd(&s->sgd, s->network,
                                  NIN_DESC(nin_sgd_desc, .rate = v->rate, .momentum = v->momentum,
-                                          .nesterov = 1, .weight_decay = v->decay)));
+                                          .nesterov = v->momentum > 0.0,
+                                          .weight_decay = v->decay)));
     TRY(nin_scheduler_create_cosine(&s->cosine, s->sgd,
                                     NIN_DESC(nin_cosine_desc, .unit = NIN_PER_STEP, .total = steps,
                                              .warm_up = llround(v->warm_up * (double)steps))));
@@ -250,7 +258,7 @@ int main(int argc, char **argv)
     status = run(&search, &values);
     if (status == NIN_OK)
         print(&search, &values);
-    else
+    else if (*nin_last_error() != '\0')
         fprintf(stderr, "%s\n", nin_last_error());
     destroy(&search);
     return status == NIN_OK ? 0 : 1;

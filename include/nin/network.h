@@ -34,6 +34,10 @@ typedef struct {
  * conv2 (5x5, 128) cccp3 (96) cccp4 (48), max pool 3/2, dropout 0.5, conv3 (5x5, 128) cccp5 (96)
  * cccp6 (10, without ReLU), global average, softmax loss; pixel / 127.5 - 1; weights N(0, 0.05),
  * biases U(-1 / sqrt(fan_in), 1 / sqrt(fan_in)). 349,674 parameters.
+ * "cifar10" is the authors' network for CIFAR-10: 3x32x32, conv1 (5x5, 192) cccp1 (160) cccp2 (96), max
+ * pool 3/2 that rounds up, dropout 0.5, conv2 (5x5, 192) cccp3 (192) cccp4 (192), the same, conv3 (3x3,
+ * 192) cccp5 (192) cccp6 (10, with ReLU), global average, softmax loss; pixel / 127.5 - 1 (the authors
+ * whitened theirs); weights N(0, 0.05), biases 0.
  *
  * nin_preset_name: the name of preset i, static; NULL past the last. Since 0.1. */
 NIN_API const char *nin_preset_name(size_t i);

@@ -8,7 +8,9 @@
  * that meets it at work gets NIN_BUSY.
  *
  * Activation memory does not grow with the batch: a worker takes a few images through the whole
- * network, forward and backward, before it takes the next ones.
+ * network, forward and backward, before it takes the next ones. Where a network's weights are more than
+ * 4 MiB together this holds for stretches of it: between them lie outputs and gradients of the whole
+ * batch (nin_plan_describe calls a stretch a segment).
  *
  * Only plans with NIN_ALGORITHM_GEMM use OpenBLAS. It has one table of buffers for the whole process, and
  * prints or crashes when more threads call it at once than it was built for: so the workers of all such
@@ -56,7 +58,11 @@ typedef enum {
 /* How convolutions are computed on a CPU. The root mean square of the errors of one convolution, relative to that
  * of the result, where nothing is near the limits of single precision (1e-30 to 1e35). Behind a ReLU or a
  * maximum an error may decide otherwise between two that are nearly equal, and a few elements of a
- * network's gradient are then those of the other decision.
+ * network's gradient are then those of the other decision. It is not few of them where a window holds
+ * nothing but zeros and there is no bias: direct convolution then gives exactly 0, behind which a ReLU
+ * passes no gradient, the other two give an error of either sign, and half of these elements pass it.
+ * Images whose background is exactly 0 show this until the biases, if they start at 0, have moved: first
+ * gradients of biases may differ by a tenth.
  *
  * - direct convolution: 1e-7 to 1.5e-6, growing with the root of the products in a sum (4e-6 for 51200);
  * - Winograd's minimal filtering (Lavin and Gray 2015), which serves 5x5 and 3x3 kernels of stride 1 as F(4x4,

@@ -130,9 +130,10 @@ static void add_plan(struct text *text, const struct nin__executable *executable
 {
     bool train = executable->program.train;
 
-    add(text, "%s, batch %d, %s, %d workers of %zu bytes", train ? "train" : "infer",
+    add(text, "%s, batch %d, %s, %d worker%s of %zu bytes", train ? "train" : "infer",
         executable->options.max_batch, nin__cpu_kernels_name(&executable->ops[0]),
-        executable->options.threads, executable->worker_bytes);
+        executable->options.threads, executable->options.threads == 1 ? "" : "s",
+        executable->worker_bytes);
     add_work(text, work_of_all(executable), train, peak);
     if (peak > 0.0)
         add(text, " of %.1f GFLOP/s", 2e-9 * peak);
