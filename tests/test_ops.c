@@ -601,23 +601,21 @@ END_TEST
 /* Fourier transforms of 9x9 pixels and of 16x16, whose last row and column may or may not be filled, in one
  * pass of images and in several (a chunk of 4x4 pixels has 20 images), with channels and filters that fill
  * whole blocks and that do not. */
+static const long transform_cases[][7] = {
+    /* images, channels, height, width, filters, kernel, pad */
+    {9, 48, 7, 7, 70, 5, 2},  {1, 17, 5, 4, 5, 5, 4},    {3, 6, 9, 8, 33, 5, 0},
+    {2, 3, 1, 1, 1, 5, 2},    {2, 7, 8, 3, 64, 3, 1},    {10, 17, 14, 12, 130, 5, 2},
+    {2, 5, 16, 13, 17, 5, 0}, {1, 65, 12, 12, 31, 5, 4}, {3, 13, 10, 15, 16, 3, 1},
+    {20, 48, 4, 4, 70, 5, 2}, {19, 7, 5, 5, 9, 3, 2},
+};
+
 START_TEST(planes_of_both_transforms)
 {
-    static const long cases[][7] = {
-        /* images, channels, height, width, filters, kernel, pad */
-        {9, 48, 7, 7, 70, 5, 2},  {1, 17, 5, 4, 5, 5, 4},    {3, 6, 9, 8, 33, 5, 0},
-        {2, 3, 1, 1, 1, 5, 2},    {2, 7, 8, 3, 64, 3, 1},    {10, 17, 14, 12, 130, 5, 2},
-        {2, 5, 16, 13, 17, 5, 0}, {1, 65, 12, 12, 31, 5, 4}, {3, 13, 10, 15, 16, 3, 1},
-        {20, 48, 4, 4, 70, 5, 2}, {19, 7, 5, 5, 9, 3, 2},
-    };
+    const long *c = transform_cases[_i];
 
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        const long *c = cases[i];
-
-        check_layer(
-            (struct oracle_layer){.kind = ORACLE_CONV, .filters = c[4], .window = {c[5], 1, c[6]}},
-            (struct oracle_map){c[0], c[1], c[2], c[3]}, gemm);
-    }
+    check_layer(
+        (struct oracle_layer){.kind = ORACLE_CONV, .filters = c[4], .window = {c[5], 1, c[6]}},
+        (struct oracle_map){c[0], c[1], c[2], c[3]}, gemm);
 }
 END_TEST
 
@@ -1076,7 +1074,8 @@ Suite *ops_suite(void)
     tcase_add_test(layers, deep_convolutions);
     tcase_add_loop_test(layers, convolutions_of_many_tiles, 0, 3);
     tcase_add_test(layers, planes_of_both_tiles);
-    tcase_add_test(layers, planes_of_both_transforms);
+    tcase_add_loop_test(layers, planes_of_both_transforms, 0,
+                        sizeof transform_cases / sizeof transform_cases[0]);
     tcase_add_test(layers, dense);
     tcase_add_loop_test(layers, max_pool, 1, 8);
     tcase_add_loop_test(layers, average_pool, 0, 14);
