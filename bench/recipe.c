@@ -38,8 +38,10 @@ struct search {
     nin_trainer *trainer;
     unsigned char *images;
     int32_t *labels;
-    double started, errors[MAX_EPOCHS]; /* in percent */
-    int32_t done;                       /* epochs */
+    double started;
+    double errors[MAX_EPOCHS]; /* in percent */
+    double losses[MAX_EPOCHS]; /* of the held out images: steadier than a count of errors */
+    int32_t done;              /* epochs */
 };
 
 /* ---- the command line ---------------------------------------------------------------------- */
@@ -211,10 +213,11 @@ static nin_status train(struct search *s, const struct values *v)
 
         TRY(nin_trainer_epoch(&trained, s->trainer));
         TRY(nin_evaluate(&tested, s->test_plan, s->held_out));
+        s->losses[s->done] = tested.loss;
         s->errors[s->done++] =
             100.0 * (double)(tested.count - tested.correct) / (double)tested.count;
-        fprintf(stderr, "%4d  loss %.4f  held out %.2f %%  %.0f s\n", s->done, trained.loss,
-                s->errors[s->done - 1], 1e-3 * (bench_now_ms() - s->started));
+        fprintf(stderr, "%4d  loss %.4f  held out %.4f, %.2f %%  %.0f s\n", s->done, trained.loss,
+                tested.loss, s->errors[s->done - 1], 1e-3 * (bench_now_ms() - s->started));
     }
     return NIN_OK;
 }
@@ -228,6 +231,9 @@ static void print(const struct search *s, const struct values *v)
            nin_context_threads(s->context), HELD_OUT, 1e-3 * (bench_now_ms() - s->started));
     for (int32_t i = 0; i < s->done; i++)
         printf("%s%.2f", i > 0 ? ", " : "", s->errors[i]);
+    printf("], \"losses\": [");
+    for (int32_t i = 0; i < s->done; i++)
+        printf("%s%.5f", i > 0 ? ", " : "", s->losses[i]);
     printf("]}\n");
 }
 

@@ -6,6 +6,7 @@
 
 #include "cpu/workers.h"
 
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -287,10 +288,11 @@ END_TEST
 
 /* ---- signals of workers -------------------------------------------------------------------- */
 
+/* Of a thread: worker 0 is the caller. */
 static void read_mask(void *mask, int32_t worker)
 {
-    (void)worker;
-    pthread_sigmask(SIG_SETMASK, NULL, mask);
+    if (worker == 1)
+        pthread_sigmask(SIG_SETMASK, NULL, mask);
 }
 
 static sigset_t mask_of_a_worker(void)
@@ -298,7 +300,7 @@ static sigset_t mask_of_a_worker(void)
     struct cpu_workers *workers = NULL;
     sigset_t mask;
 
-    ASSERT_OK(nin__cpu_workers_create(&workers, 1));
+    ASSERT_OK(nin__cpu_workers_create(&workers, 2));
     nin__cpu_workers_run(workers, read_mask, &mask);
     nin__cpu_workers_destroy(workers);
     return mask;

@@ -483,9 +483,31 @@ static void flush_to_zero(void)
 #endif
 }
 
-/* A gradient of a plan that was made so, from images that large. */
-static float *gradient_of_plan(void (*set)(void), float images, nin_algorithm algorithm,
-                               size_t *count)
+static unsigned control_word(void)
+{
+#ifdef __SSE__
+    return _mm_getcsr() & ~0x3fu; /* the lowest bits say what happened, not what is to happen */
+#else
+    return 0;
+#endif
+}
+
+/* The batch goes forward and backward, and the caller's arithmetic is what it was. */
+static void go(struct rig *rig, const nin_batch_desc *batch)
+{
+    unsigned control = control_word();
+    int rounding = fegetround();
+
+    ASSERT_OK(nin_plan_forward(rig->plan, batch));
+    ASSERT_OK(
+        nin_plan_backward(NULL, rig->plan, NIN_DESC(nin_backward_desc, .labels = rig->labels)));
+    ck_assert_int_eq(fegetround(), rounding);
+    ck_assert_uint_eq(control_word(), control);
+}
+
+/* A gradient of a plan that was made and run so, from images that large. */
+static float *gradient_of_plan(void (*set)(void), int32_t threads, float images,
+                               nin_algorithm algorithm, size_t *count)
 {
     nin_batch_desc batch;
     float *gradient;
@@ -493,35 +515,37 @@ static float *gradient_of_plan(void (*set)(void), float images, nin_algorithm al
     fenv_t before;
 
     fegetenv(&before);
-    rig_make(&rig, &(struct rig_desc){.mode = NIN_TRAIN, .threads = 2, .batch = 20});
+    rig_make(&rig, &(struct rig_desc){.mode = NIN_TRAIN, .threads = threads, .batch = 20});
+    batch = rig_batch(&rig, 0, 20);
+    for (size_t i = 0; i < 20 * nin__shape_size(rig.plan->input); i++)
+        rig.images[i] *= images;
     nin_plan_destroy(rig.plan);
     rig.plan = NULL;
     set();
     ASSERT_OK(nin_plan_create(
         &rig.plan, rig.network,
         NIN_DESC(nin_plan_desc, .mode = NIN_TRAIN, .max_batch = 20, .algorithm = algorithm)));
+    go(&rig, &batch);
     fesetenv(&before);
-    batch = rig_batch(&rig, 0, 20);
-    for (size_t i = 0; i < 20 * nin__shape_size(rig.plan->input); i++)
-        rig.images[i] *= images;
-    ASSERT_OK(nin_plan_forward(rig.plan, &batch));
-    ASSERT_OK(nin_plan_backward(NULL, rig.plan, NIN_DESC(nin_backward_desc, .labels = rig.labels)));
     gradient = rig_gradient(&rig);
     *count = nin_network_parameter_count(rig.network);
     rig_free(&rig);
     return gradient;
 }
 
-/* A thread begins with the arithmetic of the one that makes it, but workers do not go by that. */
+/* A thread begins with the arithmetic of the one that makes it, and the first worker is the caller's own
+ * thread: neither goes by that. */
 static void check_arithmetic(void (*set)(void), float images, nin_algorithm algorithm)
 {
-    size_t count;
-    float *wanted = gradient_of_plan(round_as_usual, images, algorithm, &count);
-    float *gradient = gradient_of_plan(set, images, algorithm, &count);
+    for (int32_t threads = 1; threads <= 2; threads++) {
+        size_t count;
+        float *wanted = gradient_of_plan(round_as_usual, threads, images, algorithm, &count);
+        float *gradient = gradient_of_plan(set, threads, images, algorithm, &count);
 
-    ck_assert_mem_eq(gradient, wanted, count * sizeof *gradient);
-    free(gradient);
-    free(wanted);
+        ck_assert_mem_eq(gradient, wanted, count * sizeof *gradient);
+        free(gradient);
+        free(wanted);
+    }
 }
 
 START_TEST(rounding_of_the_caller)
@@ -535,7 +559,7 @@ END_TEST
 START_TEST(flushing_of_the_caller)
 {
     size_t count, subnormal = 0;
-    float *gradient = gradient_of_plan(round_as_usual, 1e-38f, (nin_algorithm)_i, &count);
+    float *gradient = gradient_of_plan(round_as_usual, 1, 1e-38f, (nin_algorithm)_i, &count);
 
     for (size_t k = 0; k < count; k++)
         subnormal += fpclassify(gradient[k]) == FP_SUBNORMAL;

@@ -291,8 +291,8 @@ static void check_ranges(const struct cpu_algorithm *algorithm, const struct nin
                          double bound)
 {
     struct bench *whole = make_bench(algorithm, op), *part = make_bench(algorithm, op);
+    int threads = nin__cpu_gemm_begin();
 
-    nin__cpu_gemm_begin();
     go_forward(whole, 0, IMAGES, 0, op->out.h);
     check_all_forward(whole, part, bound);
     go_forward_in_parts(part);
@@ -302,7 +302,7 @@ static void check_ranges(const struct cpu_algorithm *algorithm, const struct nin
         check_backward(whole, part, bound);
         check_lane(whole, part, algorithm->whole ? 1e-6 : bound);
     }
-    nin__cpu_gemm_end();
+    nin__cpu_gemm_end(threads);
     free_bench(whole);
     free_bench(part);
 }
@@ -1057,6 +1057,15 @@ struct tally {
     atomic_int strangers, open_signals;
 };
 
+/* So long that those who wait fall asleep. */
+static void pause_at_times(int round)
+{
+    const struct timespec time = {.tv_nsec = 2000000};
+
+    if (round % 50 == 49)
+        nanosleep(&time, NULL);
+}
+
 static void count_run(void *argument, int32_t worker)
 {
     struct tally *tally = argument;
@@ -1066,12 +1075,14 @@ static void count_run(void *argument, int32_t worker)
         atomic_fetch_add(&tally->strangers, 1);
         return;
     }
+    if (worker == tally->workers - 1)
+        pause_at_times(atomic_load(&tally->runs[worker]));
     if (atomic_fetch_add(&tally->runs[worker], 1) == 0)
         tally->threads[worker] = pthread_self();
     else if (!pthread_equal(tally->threads[worker], pthread_self()))
         atomic_fetch_add(&tally->strangers, 1);
     pthread_sigmask(SIG_SETMASK, NULL, &blocked);
-    if (!sigismember(&blocked, SIGINT) || !sigismember(&blocked, SIGALRM))
+    if (worker > 0 && (!sigismember(&blocked, SIGINT) || !sigismember(&blocked, SIGALRM)))
         atomic_fetch_add(&tally->open_signals, 1);
 }
 
@@ -1088,7 +1099,8 @@ static void expect_runs(struct tally *tally, int want)
         ck_assert_int_eq(atomic_load(&tally->runs[w]), want);
 }
 
-/* Always the same thread for the same number, with the signals of the process blocked. */
+/* Always the same thread for the same number: the caller for the first, and for each other one a thread of
+ * its own with the signals of the process blocked. It is awake when the next round comes, or asleep. */
 START_TEST(each_worker_runs_each_job_once)
 {
     struct tally tally = {.workers = _i};
@@ -1099,11 +1111,13 @@ START_TEST(each_worker_runs_each_job_once)
     for (int round = 0; round < 400; round++) {
         nin__cpu_workers_run(workers, count_run, &tally);
         expect_runs(&tally, round + 1);
+        pause_at_times(round - 25);
     }
     for (int round = 400; round > 0; round--)
         nin__cpu_workers_run(workers, count_down, &tally);
     expect_runs(&tally, 0);
     nin__cpu_workers_destroy(workers);
+    ck_assert(pthread_equal(tally.threads[0], pthread_self()));
     for (int32_t w = 1; w < _i; w++)
         ck_assert(!pthread_equal(tally.threads[w], tally.threads[w - 1]));
     ck_assert_int_eq(atomic_load(&tally.strangers), 0);

@@ -8,7 +8,7 @@
  * one exception that OpenBLAS forces on us: OpenBLAS keeps its number of threads for the whole
  * process. Plans with NIN_ALGORITHM_GEMM run it on their own workers, one thread each; so while any
  * of them runs, the setting of OpenBLAS's pthread build is 1, and it is put back when the last one has
- * finished. (Under the OpenMP build the setting belongs to each worker and nothing is touched.) */
+ * finished. (Under the OpenMP build each thread has a setting, and the caller's is put back after each run.) */
 
 #include <nin/device.h>
 
@@ -36,9 +36,9 @@ typedef struct {
     size_t struct_size;
     nin_device device;    /* NIN_DEVICE_AUTO by default */
     int32_t device_index; /* among the devices of that kind; 0 is the first */
-    int32_t threads;      /* workers of a CPU plan, 1 to 128; 0: as many as the process may use
-                             (affinity mask and cgroup quota) */
-    uint32_t seed;        /* of initial weights, shuffling, dropout; 0 is a seed like any other.
+    int32_t threads; /* workers of a CPU plan, the calling thread among them, 1 to 128; 0: as many
+                             as the process may use (affinity mask and cgroup quota) */
+    uint32_t seed;   /* of initial weights, shuffling, dropout; 0 is a seed like any other.
                              The bits of a run follow from it, not from the number of threads. */
     nin_instruction_set
         instructions; /* of a CPU context. NIN_INSTRUCTIONS_AUTO: what the environment

@@ -48,8 +48,10 @@
  *   Initial weights, shuffles and dropout masks are the same everywhere.
  * - Networks, contexts and data sets may be used by several threads at once; everything else serves one
  *   thread at a time.
+ * - The thread that calls is the first worker of a CPU plan: it should have 64 KiB of stack. The others
+ *   are threads of the plan, which stay awake for some 50 microseconds after each run.
  * - A process that forks while a plan exists must neither use nor destroy that plan in the child: its
- *   workers do not exist there, and destroying it would wait for them.
+ *   threads do not exist there, and destroying it would wait for them. (A plan of one worker has none.)
  * - The bits are promised for calling threads in the default floating-point environment (rounding to
  *   nearest, subnormals kept): initial weights, sums of losses and schedules are computed on them.
  *   Workers round to nearest and take subnormals for 0, whatever the caller has set; the caller's own

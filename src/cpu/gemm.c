@@ -51,10 +51,8 @@ static struct {
     int32_t workers; /* that are counted */
 } setting = {PTHREAD_MUTEX_INITIALIZER, 0, 0, 0};
 
-void nin__cpu_gemm_begin(void)
+static void begin_for_all(void)
 {
-    if (openblas_get_parallel() != PTHREADS)
-        return;
     pthread_mutex_lock(&setting.lock);
     if (setting.runs++ == 0) {
         setting.threads = openblas_get_num_threads();
@@ -64,27 +62,60 @@ void nin__cpu_gemm_begin(void)
     pthread_mutex_unlock(&setting.lock);
 }
 
-void nin__cpu_gemm_end(void)
+static void end_for_all(void)
 {
-    if (openblas_get_parallel() != PTHREADS)
-        return;
     pthread_mutex_lock(&setting.lock);
     if (--setting.runs == 0 && setting.threads != 1)
         openblas_set_num_threads(setting.threads);
     pthread_mutex_unlock(&setting.lock);
 }
 
+/* The OpenMP runtime is OpenBLAS's own affair: we do not link it. */
+static void *openmp(const char *name)
+{
+    return openblas_get_parallel() == OPENMP ? dlsym(RTLD_DEFAULT, name) : NULL;
+}
+
+/* Both cast by copying: C has no cast from object to function. */
+static int get_of_thread(void)
+{
+    void *symbol = openmp("omp_get_max_threads");
+    int (*get)(void);
+
+    memcpy(&get, &symbol, sizeof get);
+    return get == NULL ? 1 : get();
+}
+
+static void set_of_thread(int threads)
+{
+    void *symbol = openmp("omp_set_num_threads");
+    void (*set)(int);
+
+    memcpy(&set, &symbol, sizeof set);
+    if (set != NULL)
+        set(threads);
+}
+
+int nin__cpu_gemm_begin(void)
+{
+    int threads = get_of_thread();
+
+    if (openblas_get_parallel() == PTHREADS)
+        begin_for_all();
+    set_of_thread(1);
+    return threads;
+}
+
+void nin__cpu_gemm_end(int threads)
+{
+    if (openblas_get_parallel() == PTHREADS)
+        end_for_all();
+    set_of_thread(threads);
+}
+
 void nin__cpu_gemm_enter_thread(void)
 {
-    void (*set_threads)(int);
-    void *symbol;
-
-    if (openblas_get_parallel() != OPENMP)
-        return;
-    symbol = dlsym(RTLD_DEFAULT, "omp_set_num_threads");
-    memcpy(&set_threads, &symbol, sizeof set_threads); /* C has no cast from object to function */
-    if (set_threads != NULL)
-        set_threads(1);
+    set_of_thread(1);
 }
 
 /* ---- memory of OpenBLAS ------------------------------------------------------------------ */
@@ -147,13 +178,14 @@ static nin_status probe_space(int32_t buffers)
 static nin_status use_buffers(struct cpu_workers *workers, struct reserve *reserve)
 {
     unsigned count = (unsigned)nin__cpu_workers_count(workers);
+    int threads;
 
     if (reserve->a == NULL || reserve->c == NULL ||
         pthread_barrier_init(&reserve->together, NULL, count) != 0)
         return nin__no_memory("a first product of OpenBLAS");
-    nin__cpu_gemm_begin();
+    threads = nin__cpu_gemm_begin();
     nin__cpu_workers_run(workers, multiply_together, reserve);
-    nin__cpu_gemm_end();
+    nin__cpu_gemm_end(threads);
     pthread_barrier_destroy(&reserve->together);
     return NIN_OK;
 }

@@ -21,12 +21,13 @@ void nin__cpu_gemm_tn_add(int64_t m, int64_t n, int64_t k, const float *a, const
                           float *c);
 
 /* OpenBLAS keeps its number of threads for the whole process, and its bits follow it. Between begin
- * and end (counted over all plans) it is 1; the last end puts back what was found. This is the
- * library's one exception to 'no globals'. */
-void nin__cpu_gemm_begin(void);
-void nin__cpu_gemm_end(void);
+ * and end (counted over all plans) it is 1; the last end puts back what was found. The OpenMP build keeps
+ * the number for each thread instead: then it is the calling thread's that begin gives and end takes back.
+ * This is the library's one exception to 'no globals'. */
+int nin__cpu_gemm_begin(void);
+void nin__cpu_gemm_end(int threads);
 
-/* A worker of ours says that it will call: the OpenMP build keeps its setting per thread. */
+/* A thread of ours says that it will call. */
 void nin__cpu_gemm_enter_thread(void);
 
 /* Counts the workers among those that may call OpenBLAS, until release: it has a table of buffers for the

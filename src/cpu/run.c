@@ -125,22 +125,40 @@ static struct cpu_call describe_call(const struct chunk *chunk, int32_t i, enum 
     return call;
 }
 
-/* The next strip of a group, from an empty range on; false behind the last. */
-static bool next_strip(struct range *range, const struct chunk *chunk,
-                       const struct cpu_group *group)
+/* Rows of a chunk, counted through its images, that are still to be taken in strips. */
+struct strips {
+    int32_t next, end;
+    int32_t height;       /* of an image */
+    int32_t rows, images; /* of a strip at most; several images with all of their rows only */
+};
+
+static struct strips group_strips(const struct chunk *chunk, const struct cpu_group *group)
 {
     int32_t height = chunk->sweep->executable->ops[group->first].op->out.h;
 
-    range->row += range->rows;
-    if (range->row == height) {
-        range->image += range->images;
-        range->row = 0;
-    }
-    if (range->image >= chunk->count)
+    return (struct strips){.end = group->rows > 0 ? chunk->count * height : 0,
+                           .height = height,
+                           .rows = group->rows,
+                           .images = group->images};
+}
+
+static int32_t at_most(int32_t count, int32_t most)
+{
+    return count < most ? count : most;
+}
+
+static bool next_strip(struct range *strip, struct strips *strips)
+{
+    int32_t rest = strips->end - strips->next;
+
+    if (rest <= 0)
         return false;
-    range->rows = height - range->row < group->rows ? height - range->row : group->rows;
-    range->images =
-        chunk->count - range->image < group->images ? chunk->count - range->image : group->images;
+    *strip = (struct range){
+        .image = strips->next / strips->height, .images = 1, .row = strips->next % strips->height};
+    strip->rows = at_most(at_most(strips->height - strip->row, strips->rows), rest);
+    if (strip->rows == strips->height)
+        strip->images = at_most(rest / strips->height, strips->images);
+    strips->next += strip->images * strip->rows;
     return true;
 }
 
@@ -158,14 +176,14 @@ static void go_forward(const struct chunk *chunk)
 
     for (int32_t g = segment->first_group; g < segment->end_group; g++) {
         const struct cpu_group *group = &executable->groups[g];
-        struct range strip = {0};
+        struct strips strips = group_strips(chunk, group);
+        struct range strip;
 
         if (group->rows == 0)
             op_forward(chunk, group->first, whole_chunk(chunk, &executable->ops[group->first]));
-        else
-            while (next_strip(&strip, chunk, group))
-                for (int32_t i = group->first; i < group->end; i++)
-                    op_forward(chunk, i, strip);
+        while (next_strip(&strip, &strips))
+            for (int32_t i = group->first; i < group->end; i++)
+                op_forward(chunk, i, strip);
     }
 }
 
@@ -216,9 +234,10 @@ static void group_backward(const struct chunk *chunk, const struct cpu_group *gr
     const struct nin__executable *executable = chunk->sweep->executable;
     const struct cpu_op *first = &executable->ops[group->first];
     int32_t end = group->end - 1 < last ? group->end - 1 : last;
-    struct range strip = {0};
+    struct strips strips = group_strips(chunk, group);
+    struct range strip;
 
-    while (group->rows > 0 && next_strip(&strip, chunk, group)) {
+    while (next_strip(&strip, &strips)) {
         if (first->again)
             op_again(chunk, group->first, strip);
         for (int32_t i = end; i > group->first || (i == group->first && first->strips); i--)
@@ -289,52 +308,49 @@ static void sweep_forward(void *argument, int32_t worker)
 
 /* ---- one chunk, all workers --------------------------------------------------------------- */
 
-/* Rows first ... end - 1 of a chunk, counted through its images, in ranges. */
-static void rows_forward(const struct chunk *chunk, int32_t i, int32_t first, int32_t end)
+/* A worker's share of a chunk's rows: it need not end where a strip would, for no row needs another of its
+ * group. */
+static void share_rows(struct strips *strips, struct cpu_share share)
 {
-    int32_t height = chunk->sweep->executable->ops[i].op->out.h;
+    size_t first, end;
 
-    while (first < end) {
-        struct range range = {.image = first / height, .images = 1, .row = first % height};
-        int32_t rest = end - first;
-
-        range.rows = height - range.row < rest ? height - range.row : rest;
-        if (range.rows == height)
-            range.images = rest / height;
-        op_forward(chunk, i, range);
-        first += range.images * range.rows;
-    }
+    nin__cpu_share_range(share, (size_t)strips->end, 1, &first, &end);
+    strips->next = (int32_t)first;
+    strips->end = (int32_t)end;
 }
 
+/* An op that is in no group of strips: of its channels, or of its rows. */
 static void op_share(const struct chunk *chunk, int32_t i, struct cpu_share share)
 {
     const struct cpu_op *op = &chunk->sweep->executable->ops[i];
-    size_t first, end;
+    struct cpu_call call = describe_call(chunk, i, CPU_FORWARD, whole_chunk(chunk, op));
+    struct strips strips = {.end = chunk->count * op->op->out.h,
+                            .height = op->op->out.h,
+                            .rows = op->op->out.h,
+                            .images = chunk->count};
+    struct range range;
 
     if (op->algorithm->whole) {
-        struct cpu_call call = describe_call(chunk, i, CPU_FORWARD, whole_chunk(chunk, op));
-
         call.share = share;
         op->algorithm->forward(&call);
         return;
     }
-    nin__cpu_share_range(share, (size_t)chunk->count * (size_t)op->op->out.h, 1, &first, &end);
-    rows_forward(chunk, i, (int32_t)first, (int32_t)end);
+    share_rows(&strips, share);
+    while (next_strip(&range, &strips))
+        op_forward(chunk, i, range);
 }
 
-/* A worker takes every so many-th strip: nothing in a group needs another strip's rows. */
 static void group_share(const struct chunk *chunk, const struct cpu_group *group,
                         struct cpu_share share)
 {
-    struct range strip = {0};
-    int32_t turn = 0;
+    struct strips strips = group_strips(chunk, group);
+    struct range strip;
 
-    if (group->rows == 0) {
+    if (group->rows == 0)
         op_share(chunk, group->first, share);
-        return;
-    }
-    for (; next_strip(&strip, chunk, group); turn = (turn + 1) % share.parts)
-        for (int32_t i = group->first; turn == share.part && i < group->end; i++)
+    share_rows(&strips, share);
+    while (next_strip(&strip, &strips))
+        for (int32_t i = group->first; i < group->end; i++)
             op_forward(chunk, i, strip);
 }
 
@@ -476,14 +492,13 @@ nin_status nin__cpu_run(struct nin__executable *executable, const struct nin__ru
     /* The last segment's forward pass is part of its backward pass. */
     int32_t forward = executable->segment_count - (run->backward ? 1 : 0);
     bool blas = executable->options.algorithm == NIN_ALGORITHM_GEMM;
+    int threads = blas ? nin__cpu_gemm_begin() : 0;
 
-    if (blas)
-        nin__cpu_gemm_begin();
     for (int32_t s = 0; s < forward; s++)
         run_forward(executable, run, s);
     for (int32_t s = executable->segment_count - 1; run->backward && s >= 0; s--)
         run_backward(executable, run, s);
     if (blas)
-        nin__cpu_gemm_end();
+        nin__cpu_gemm_end(threads);
     return NIN_OK;
 }

@@ -16,9 +16,10 @@
 #include <xmmintrin.h>
 #endif
 
-/* About as long as the shares of one op differ. */
+/* Pauses, of ten to thirty nanoseconds each. */
 enum {
-    MEETING_SPINS = 4000
+    MEETING_SPINS = 4000, /* about as long as the shares of one op differ */
+    IDLE_SPINS = 2000     /* it takes as long to wake a thread that sleeps */
 };
 
 #if defined(__SSE__)
@@ -27,10 +28,10 @@ enum {
 };
 #endif
 
-struct worker {
+struct member {
     struct cpu_workers *pool;
     pthread_t thread;
-    int32_t number;
+    int32_t number; /* of the worker: 1 or more, for the caller is 0 */
 };
 
 struct cpu_workers {
@@ -38,18 +39,18 @@ struct cpu_workers {
     pthread_cond_t work, done;
     cpu_job job;
     void *argument;
-    uint64_t round;  /* of work: a worker runs each round once */
-    int32_t running; /* workers that have not finished the round */
+    atomic_uint round;  /* of work: a thread runs each round once; it may wrap */
+    atomic_int running; /* threads that have not finished the round */
     bool quit;
-    int32_t count;        /* threads that exist */
+    int32_t count;        /* workers: the caller and the threads */
+    int32_t threads;      /* that exist */
     atomic_int arrived;   /* workers at the present meeting */
     atomic_uint meetings; /* that are over; it may wrap */
-    struct worker members[];
+    struct member members[];
 };
 
-/* Rounding to nearest, whatever the thread that makes the plan has set; and numbers below the normal ones
- * are 0, for a processor may take a hundred times as long over each, and a network that fades away is full
- * of them. */
+/* Rounding to nearest, whatever the program has set; and numbers below the normal ones are 0, for a
+ * processor may take a hundred times as long over each, and a network that fades away is full of them. */
 static void set_arithmetic(void)
 {
     fesetenv(FE_DFL_ENV);
@@ -58,28 +59,55 @@ static void set_arithmetic(void)
 #endif
 }
 
+static void pause_briefly(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#endif
+}
+
+/* Waits for a round after `seen`; false when there will be none. */
+static bool wait_for_work(struct cpu_workers *pool, unsigned seen)
+{
+    bool quit;
+
+    for (int32_t spins = 0; spins < IDLE_SPINS; spins++) {
+        if (atomic_load(&pool->round) != seen)
+            return true;
+        pause_briefly();
+    }
+    pthread_mutex_lock(&pool->lock);
+    while (atomic_load(&pool->round) == seen && !pool->quit)
+        pthread_cond_wait(&pool->work, &pool->lock);
+    quit = pool->quit;
+    pthread_mutex_unlock(&pool->lock);
+    return !quit;
+}
+
+static void wait_for_threads(struct cpu_workers *pool)
+{
+    for (int32_t spins = 0; spins < IDLE_SPINS && atomic_load(&pool->running) > 0; spins++)
+        pause_briefly();
+    pthread_mutex_lock(&pool->lock);
+    while (atomic_load(&pool->running) > 0)
+        pthread_cond_wait(&pool->done, &pool->lock);
+    pthread_mutex_unlock(&pool->lock);
+}
+
 static void *serve(void *argument)
 {
-    struct worker *self = argument;
+    struct member *self = argument;
     struct cpu_workers *pool = self->pool;
-    uint64_t seen = 0;
 
     set_arithmetic();
     nin__cpu_gemm_enter_thread();
-    pthread_mutex_lock(&pool->lock);
-    for (;;) {
-        while (pool->round == seen && !pool->quit)
-            pthread_cond_wait(&pool->work, &pool->lock);
-        if (pool->quit)
-            break;
-        seen = pool->round;
-        pthread_mutex_unlock(&pool->lock);
+    for (unsigned seen = 0; wait_for_work(pool, seen); seen++) {
         pool->job(pool->argument, self->number);
         pthread_mutex_lock(&pool->lock);
-        if (--pool->running == 0)
+        if (atomic_fetch_sub(&pool->running, 1) == 1)
             pthread_cond_signal(&pool->done);
+        pthread_mutex_unlock(&pool->lock);
     }
-    pthread_mutex_unlock(&pool->lock);
     return NULL;
 }
 
@@ -90,7 +118,7 @@ static const int own_signals[] = {SIGSEGV, SIGBUS,  SIGFPE, SIGILL,
 
 /* A new thread inherits the mask: with all other signals blocked, the program's handlers run on the
  * program's own threads. Those above are as whoever makes the plan has them, which is open as a rule. */
-static int start(struct worker *worker)
+static int start(struct member *member)
 {
     sigset_t mask, before;
     int error;
@@ -101,46 +129,39 @@ static int start(struct worker *worker)
         if (!sigismember(&before, own_signals[i]))
             sigdelset(&mask, own_signals[i]);
     pthread_sigmask(SIG_SETMASK, &mask, NULL);
-    error = pthread_create(&worker->thread, NULL, serve, worker);
+    error = pthread_create(&member->thread, NULL, serve, member);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return error;
 }
 
 nin_status nin__cpu_workers_create(struct cpu_workers **out, int32_t count)
 {
-    struct cpu_workers *pool = calloc(1, sizeof *pool + (size_t)count * sizeof pool->members[0]);
+    size_t threads = (size_t)count - 1;
+    struct cpu_workers *pool = calloc(1, sizeof *pool + threads * sizeof pool->members[0]);
 
     if (pool == NULL)
         return nin__no_memory("workers");
     pthread_mutex_init(&pool->lock, NULL);
     pthread_cond_init(&pool->work, NULL);
     pthread_cond_init(&pool->done, NULL);
-    for (int32_t i = 0; i < count; i++) {
-        struct worker *worker = &pool->members[i];
+    pool->count = count;
+    while (pool->threads < count - 1) {
+        struct member *member = &pool->members[pool->threads];
+        int32_t number = pool->threads + 1;
         int error;
 
-        worker->pool = pool;
-        worker->number = i;
-        error = start(worker);
+        member->pool = pool;
+        member->number = number;
+        error = start(member);
         if (error != 0) {
             nin__cpu_workers_destroy(pool);
-            return nin__fail(NIN_OUT_OF_MEMORY, "no thread for worker %d of %d: %s", i, count,
+            return nin__fail(NIN_OUT_OF_MEMORY, "no thread for worker %d of %d: %s", number, count,
                              strerror(error));
         }
-        pool->count++;
+        pool->threads++;
     }
     *out = pool;
     return NIN_OK;
-}
-
-static void pause_briefly(int32_t spins)
-{
-    if (spins == MEETING_SPINS)
-        sched_yield();
-#if defined(__x86_64__)
-    else
-        __builtin_ia32_pause();
-#endif
 }
 
 void nin__cpu_workers_meet(struct cpu_workers *pool)
@@ -152,8 +173,13 @@ void nin__cpu_workers_meet(struct cpu_workers *pool)
         atomic_store(&pool->meetings, meeting + 1);
         return;
     }
-    for (int32_t spins = 0; atomic_load(&pool->meetings) == meeting; spins += spins < MEETING_SPINS)
-        pause_briefly(spins);
+    for (int32_t spins = 0; atomic_load(&pool->meetings) == meeting;
+         spins += spins < MEETING_SPINS) {
+        if (spins < MEETING_SPINS)
+            pause_briefly();
+        else
+            sched_yield();
+    }
 }
 
 int32_t nin__cpu_workers_count(const struct cpu_workers *workers)
@@ -161,17 +187,28 @@ int32_t nin__cpu_workers_count(const struct cpu_workers *workers)
     return workers->count;
 }
 
+/* The caller's own share, under our arithmetic. */
+static void work_here(struct cpu_workers *pool)
+{
+    fenv_t callers;
+
+    fegetenv(&callers);
+    set_arithmetic();
+    pool->job(pool->argument, 0);
+    fesetenv(&callers);
+}
+
 void nin__cpu_workers_run(struct cpu_workers *pool, cpu_job job, void *argument)
 {
     pthread_mutex_lock(&pool->lock);
     pool->job = job;
     pool->argument = argument;
-    pool->running = pool->count;
-    pool->round++;
+    atomic_store(&pool->running, pool->threads);
+    atomic_fetch_add(&pool->round, 1);
     pthread_cond_broadcast(&pool->work);
-    while (pool->running > 0)
-        pthread_cond_wait(&pool->done, &pool->lock);
     pthread_mutex_unlock(&pool->lock);
+    work_here(pool);
+    wait_for_threads(pool);
 }
 
 void nin__cpu_workers_destroy(struct cpu_workers *pool)
@@ -182,7 +219,7 @@ void nin__cpu_workers_destroy(struct cpu_workers *pool)
     pool->quit = true;
     pthread_cond_broadcast(&pool->work);
     pthread_mutex_unlock(&pool->lock);
-    for (int32_t i = 0; i < pool->count; i++)
+    for (int32_t i = 0; i < pool->threads; i++)
         pthread_join(pool->members[i].thread, NULL);
     pthread_cond_destroy(&pool->done);
     pthread_cond_destroy(&pool->work);
