@@ -15,6 +15,8 @@
 # make clean
 #
 # CC, CXX, CPPFLAGS, CFLAGS, LDFLAGS and LDLIBS are yours: they are added after our own.
+# CUDA=0 builds no lib/libnin_cuda.so, CUDA=1 insists on it; else it is built where there is an nvcc, which
+# NVCC names.
 # WERROR=1 makes warnings errors, SANITIZE=address,undefined builds with those sanitizers, in build/
 # only, V=1 shows the commands.
 
@@ -92,9 +94,35 @@ LINK    = $(CC) $(NIN_CFLAGS) $(CFLAGS) $(NIN_LDFLAGS) $(LDFLAGS)
 ONEDNN_FLAGS ?= -ldnnl
 BUILD_ONEDNN  = $(CXX) $(CPPFLAGS) -std=c++11 -O3 -fopenmp -Wall -Wextra -Wshadow $(CXXFLAGS) $(LDFLAGS)
 
+# The CUDA module: code for what this nvcc knows of the GPUs that there are, and for later ones.
+NVCC ?= $(firstword $(shell command -v nvcc 2> /dev/null) $(wildcard /usr/local/cuda/bin/nvcc))
+CUDA ?= $(if $(NVCC),1,0)
+ifneq ($(SANITIZE),)
+override CUDA := 0
+endif
+ifeq ($(CUDA),1)
+ifeq ($(NVCC),)
+$(error CUDA=1, but there is no nvcc; NVCC=/path/to/nvcc says where it is)
+endif
+CUDA_HOME    := $(patsubst %/bin/,%,$(dir $(realpath $(shell command -v $(NVCC)))))
+CUDA_CODE    := $(filter 75 80 86 89 90 100 120,$(patsubst sm_%,%,$(shell $(NVCC) --list-gpu-code)))
+BUILD_CUDA    = $(NVCC) -std=c++17 -O3 --fmad=false --threads 0 \
+                $(foreach sm,$(CUDA_CODE),-gencode=arch=compute_$(sm),code=sm_$(sm)) \
+                -gencode=arch=compute_90,code=compute_90 \
+                -Xptxas=-warn-spills,-warn-lmem-usage \
+                -Xcompiler=-fPIC,-fvisibility=hidden,-fno-exceptions,-fno-rtti,-fno-threadsafe-statics \
+                -Xcompiler=-Wall,-Wextra,-Wno-unknown-pragmas $(NVCCFLAGS)
+LINK_CUDA     = $(CC) -shared -Wl,-z,defs -Wl,-z,relro -Wl,-z,now -Wl,-z,nodelete -Wl,--as-needed \
+                -Wl,--version-script,src/cuda/module.map -L$(CUDA_HOME)/lib64 $(LDFLAGS)
+LIBS_CUDA     = -lcublas -Wl,-Bstatic -lcudart_static -Wl,-Bdynamic -ldl -lrt -lpthread
+ifeq ($(WERROR),1)
+NVCCFLAGS    += -Werror all-warnings,missing-launch-bounds,default-stream-launch -Xptxas=-Werror -Xcompiler=-Werror
+endif
+endif
+
 # One folder for each set of commands, so that configurations never mix.
 COMMANDS := $(COMPILE) $(LIB_CPPFLAGS) $(LINK) $(SO_LDFLAGS) $(DEP_CFLAGS) $(DEP_LDFLAGS) $(LIBS_PRIVATE) $(LDLIBS) \
-            $(BUILD_ONEDNN) $(ONEDNN_FLAGS)
+            $(BUILD_ONEDNN) $(ONEDNN_FLAGS) $(BUILD_CUDA) $(LINK_CUDA)
 OUT      := build/$(shell printf '%s' '$(subst ','\'',$(COMMANDS))' | cksum | cut -d ' ' -f 1)
 
 # kernels.c is compiled once for each instruction set, kernels_bf16.c for each that has products in bf16; the
@@ -112,6 +140,8 @@ FLAGS_amx_x3  := $(FLAGS_amx) -UNIN__KERNELS_PARTS -DNIN__KERNELS_PARTS=2
 
 HEADERS  := $(wildcard include/nin/*.h)
 LIB_C    := $(filter-out src/cpu/kernels%.c,$(wildcard src/core/*.c src/layers/*.c src/data/*.c src/file/*.c src/cpu/*.c))
+CUDA_CU  := $(wildcard src/cuda/*.cu)
+CUDA_O   := $(CUDA_CU:%.cu=$(OUT)/%.o) $(OUT)/src/core/placement.o
 TEST_C   := $(wildcard tests/*.c)
 EXAMPLES := $(patsubst %.c,%,$(wildcard examples/*_*.c)) # the others are parts of mnist_nin
 BENCHES  := $(patsubst %.c,%,$(filter-out bench/measure.c,$(wildcard bench/*.c)))
@@ -124,7 +154,8 @@ TEST_O   := $(TEST_C:%.c=$(OUT)/%.o)
 # has the same folders, so that a program finds ../lib in both places. A build with sanitizers stays
 # in there: its library would break the programs beside lib/, which are not built for it.
 AT       := $(if $(SANITIZE),$(OUT)/)
-LIBS     := $(addprefix $(AT)lib/,$(SOFILE) $(SONAME) libnin.so libnin.a)
+MODULES  := $(if $(filter 1,$(CUDA)),libnin_cuda.so)
+LIBS     := $(addprefix $(AT)lib/,$(SOFILE) $(SONAME) libnin.so libnin.a $(MODULES))
 
 .PHONY: all lib examples bench
 all: lib examples
@@ -149,7 +180,7 @@ bench: lib $(BENCHES) $(PEERS)
 
 .PHONY: FORCE
 ifeq ($(SANITIZE),)
-PUBLISHED := lib/$(SOFILE) lib/libnin.a $(EXAMPLES) $(BENCHES) bench/peers/onednn
+PUBLISHED := lib/$(SOFILE) lib/libnin.a $(MODULES:%=lib/%) $(EXAMPLES) $(BENCHES) bench/peers/onednn
 $(PUBLISHED): %: $(OUT)/% FORCE
 	@mkdir -p $(@D) && { [ $< -ef $@ ] || ln -f $< $@; }
 $(EXAMPLES): | lib # a program finds in ../lib what it was linked with
@@ -175,6 +206,14 @@ $(OUT)/lib/$(SOFILE): $(LIB_O) $(OUT)/lib/objects src/nin.map
 $(OUT)/lib/libnin.a: $(LIB_O) $(OUT)/lib/objects
 	@mkdir -p $(@D) && echo "  AR $(@F)" && rm -f $@
 	$(Q)$(AR) rcs $@ $(LIB_O)
+
+$(OUT)/lib/libnin_cuda.so: $(CUDA_O) src/cuda/module.map
+	@mkdir -p $(@D) && echo "  LD $(@F)"
+	$(Q)$(LINK_CUDA) -o $@ $(CUDA_O) $(LIBS_CUDA)
+
+$(OUT)/src/cuda/%.o: src/cuda/%.cu
+	@mkdir -p $(@D) && echo "  NVCC $<"
+	$(Q)$(BUILD_CUDA) -Iinclude -Isrc -MMD -MF $(@:.o=.d) -c -o $@ $<
 
 $(OUT)/src/%.o: src/%.c
 	@mkdir -p $(@D) && echo "  CC $<"
@@ -241,19 +280,62 @@ $(TEST_PROGRAM): $(TEST_O) $(OUT)/tests/objects $(OUT)/lib/libnin.a
 	@mkdir -p $(@D) && echo "  LD $(@F)"
 	$(Q)$(TEST_LINK) -o $@ $(TEST_O) $(TEST_LIBS)
 
+# Modules that tests open: the CUDA one, built by the C++ compiler with the stand-in of tests/cuda_on_cpu for CUDA
+# itself, and some that are to be refused. Each has a folder of its own.
+BUILD_STAND_IN = $(CXX) $(CPPFLAGS) -Iinclude -Isrc -Itests/cuda_on_cpu -MMD -MP -std=c++17 -O2 -g -ffp-contract=off \
+                 -fPIC -fvisibility=hidden -fno-exceptions -Wall -Wextra -Wshadow -Wno-unknown-pragmas \
+                 $(if $(filter 1,$(WERROR)),-Werror) $(CXXFLAGS) \
+                 $(if $(SANITIZE),-fno-omit-frame-pointer -fsanitize=$(SANITIZE) -fno-sanitize-recover=all)
+STAND_IN_O    := $(CUDA_CU:src/cuda/%.cu=$(OUT)/tests/stand_in/%.o) \
+                 $(patsubst tests/cuda_on_cpu/%.cpp,$(OUT)/tests/stand_in/%.o,$(wildcard tests/cuda_on_cpu/*.cpp)) \
+                 $(OUT)/src/core/placement.o
+STAND_IN      := $(OUT)/tests/modules/stand_in/libnin_cuda.so
+TEST_MODULES  := $(STAND_IN) $(patsubst tests/modules/%.c,$(OUT)/tests/modules/%/libnin_cuda.so,$(wildcard tests/modules/*.c))
+
+$(OUT)/tests/stand_in/%.o: src/cuda/%.cu
+	@mkdir -p $(@D) && echo "  CXX $< (stand-in)"
+	$(Q)$(BUILD_STAND_IN) -x c++ -c -o $@ $<
+
+$(OUT)/tests/stand_in/%.o: tests/cuda_on_cpu/%.cpp
+	@mkdir -p $(@D) && echo "  CXX $<"
+	$(Q)$(BUILD_STAND_IN) $(DEP_CFLAGS) -c -o $@ $<
+
+$(STAND_IN): $(STAND_IN_O)
+	@mkdir -p $(@D) && echo "  LD $@"
+	$(Q)$(CXX) $(LDFLAGS) $(addprefix -fsanitize=,$(SANITIZE)) -shared $(DEP_LDFLAGS) -o $@ $^ -lopenblas -lpthread
+
+# what it needs is gone when it is opened
+$(OUT)/tests/modules/%/libnin_cuda.so: tests/modules/%.c tests/modules/module.h $(wildcard src/core/*.h)
+	@mkdir -p $(@D)/gone && echo "  LD $@"
+	$(Q)echo 'int cublas_is_missing(void); int cublas_is_missing(void) { return 0; }' | \
+	  $(CC) -shared -fPIC -Wl,-soname,libcublas_that_is_absent.so -x c -o $(@D)/gone/libcublas.so -
+	$(Q)$(LINK) -fPIC -fvisibility=default -Iinclude -Isrc -shared -o $@ $< -L$(@D)/gone -lcublas
+
 # what the scripts need to know about this build
 SCRIPT_ENV = NIN_LIB=$(OUT)/lib CC='$(CC)' CXX='$(CXX)' MAKE='$(MAKE)' PKG_CONFIG='$(PKG_CONFIG)' \
              NIN_FLAGS='$(CFLAGS) $(addprefix -fsanitize=,$(SANITIZE)) $(LDFLAGS)'
 
-.PHONY: check check-unit check-instructions check-abi check-headers check-install check-version check-examples \
+.PHONY: check check-unit check-cuda check-cuda-all check-instructions check-abi check-headers check-install check-version check-examples \
         check-mutants test-program abi-list
-check: check-unit check-instructions check-abi check-headers check-install check-version check-examples check-mutants
+check: check-unit check-cuda check-instructions check-abi check-headers check-install check-version check-examples check-mutants
 
-test-program: $(TEST_PROGRAM)
+test-program: $(TEST_PROGRAM) $(TEST_MODULES)
 
 # Check gives a test 4 seconds; a busy machine needs more
-check-unit: $(TEST_PROGRAM)
+check-unit: test-program
 	CK_DEFAULT_TIMEOUT=$${CK_DEFAULT_TIMEOUT:-$(if $(SANITIZE),600,60)} $(TEST_PROGRAM)
+
+# suites that do not care for a device, on the CUDA module with its stand-in
+CUDA_SUITES ?= ops gradients parity
+check-cuda: test-program
+	@for suite in $(CUDA_SUITES); do \
+	  CK_DEFAULT_TIMEOUT=$${CK_DEFAULT_TIMEOUT:-$(if $(SANITIZE),600,60)} CK_RUN_SUITE=$$suite \
+	  NIN_TEST_DEVICE=cuda NIN_MODULE_DIR=$(abspath $(dir $(STAND_IN))) $(TEST_PROGRAM) || exit 1; \
+	done
+
+check-cuda-all:
+	$(MAKE) check-cuda SANITIZE=address,undefined \
+	  CUDA_SUITES='ops gradients parity trainer checkpoint optimizer network builder file sharing allocation'
 
 # the numbers of each instruction set that this machine has
 check-instructions: $(TEST_PROGRAM)
@@ -283,11 +365,11 @@ CLANG          ?= clang
 VALGRIND       ?= valgrind
 CLANG_FORMAT   ?= clang-format
 NIN_TEST_SUITE ?= trainer
-FORMATTED      := $(wildcard include/nin/*.h src/*/*.[ch] src/*/*/*.[ch] tests/*.[ch] tests/*/*.[ch] \
+FORMATTED      := $(wildcard include/nin/*.h src/*/*.[ch] src/*/*.cu src/*/*/*.[ch] tests/*.[ch] tests/*/*.[ch] \
                     tests/*/*.cpp examples/*.[ch] bench/*.[ch] bench/peers/*.cpp)
 
 .PHONY: check-long check-sanitize check-clang check-valgrind check-fuzz check-format check-size format
-check-long: check-sanitize check-clang check-valgrind check-fuzz check-format
+check-long: check-sanitize check-cuda-all check-clang check-valgrind check-fuzz check-format
 
 check-sanitize:
 	$(MAKE) check-unit SANITIZE=address,undefined
@@ -374,6 +456,7 @@ install: places lib
 	ln -sf $(SOFILE) $(IN_LIB)/$(SONAME)
 	ln -sf $(SONAME) $(IN_LIB)/libnin.so
 	$(INSTALL) -m 644 $(OUT)/lib/libnin.a $(IN_LIB)
+	$(if $(MODULES),$(INSTALL) -m 755 $(MODULES:%=$(OUT)/lib/%) $(IN_LIB))
 	$(INSTALL) -m 644 $(HEADERS) $(IN_INCLUDE)
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' \
 	  -e 's|@LIBDIR@|$(patsubst $(PREFIX)/%,$${prefix}/%,$(LIBDIR))|' \
@@ -382,7 +465,7 @@ install: places lib
 	chmod 644 $(IN_PC)/nin.pc
 
 uninstall: places
-	rm -f $(IN_LIB)/$(SOFILE) $(IN_LIB)/$(SONAME) $(IN_LIB)/libnin.so $(IN_LIB)/libnin.a
+	rm -f $(IN_LIB)/$(SOFILE) $(IN_LIB)/$(SONAME) $(IN_LIB)/libnin.so $(IN_LIB)/libnin.a $(IN_LIB)/libnin_cuda.so
 	for header in $(notdir $(HEADERS)); do rm -f $(IN_INCLUDE)/$$header; done
 	rm -f $(IN_PC)/nin.pc
 	-[ ! -d $(IN_INCLUDE) ] || rmdir $(IN_INCLUDE)
@@ -396,6 +479,6 @@ dist:
 clean:
 	rm -rf build lib $(EXAMPLES) $(BENCHES) bench/peers/onednn bench/peers/__pycache__
 
--include $(LIB_O:.o=.d) $(TEST_O:.o=.d) $(FUZZ_PROGRAM).d $(EXAMPLES:%=$(OUT)/%.d) $(BENCHES:%=$(OUT)/%.d)
+-include $(LIB_O:.o=.d) $(CUDA_O:.o=.d) $(STAND_IN_O:.o=.d) $(TEST_O:.o=.d) $(FUZZ_PROGRAM).d $(EXAMPLES:%=$(OUT)/%.d) $(BENCHES:%=$(OUT)/%.d)
 
 endif

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The test program. CK_RUN_SUITE, CK_RUN_CASE, CK_EXCLUDE_TAGS and CK_FORK choose, as Check says. */
+#include "device.h"
 #include "suites.h"
 
 #include <check.h>
@@ -13,6 +14,7 @@ int main(void)
     SRunner *runner = srunner_create(NULL);
     int run, failed;
 
+    device_choose();
     for (size_t i = 0; i < sizeof suites / sizeof suites[0]; i++)
         srunner_add_suite(runner, suites[i]());
     srunner_run_all(runner, CK_ENV);

@@ -84,9 +84,11 @@ const struct cpu_bf16_kernels *rig_bf16(nin_precision precision)
 void rig_make(struct rig *out, const struct rig_desc *desc)
 {
     struct rig rig = {.batch = desc->batch};
+    nin_device device = desc->device == NIN_DEVICE_AUTO ? NIN_DEVICE_CPU : desc->device;
     size_t image;
 
-    ASSERT_OK(nin_context_create(&rig.context, NIN_DESC(nin_context_desc, .device = NIN_DEVICE_CPU,
+    ASSERT_OK(nin_context_create(&rig.context, NIN_DESC(nin_context_desc, .device = device,
+                                                        .device_index = desc->device_index,
                                                         .threads = desc->threads, .seed = 3,
                                                         .instructions = desc->instructions)));
     rig.network = rig_network(rig.context, desc->net);

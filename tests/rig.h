@@ -21,6 +21,8 @@ enum rig_net {
 struct rig_desc {
     enum rig_net net;
     nin_mode mode;
+    nin_device device; /* the CPU by default */
+    int32_t device_index;
     int32_t threads;
     int32_t batch; /* the plan's max_batch */
     int32_t lanes;

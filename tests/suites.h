@@ -30,7 +30,8 @@
     X(allocation)                                                                                  \
     X(exhaustion)                                                                                  \
     X(sharing)                                                                                     \
-    X(blas)
+    X(blas)                                                                                        \
+    X(cuda)
 
 struct Suite;
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Every layer, alone and in stacks, against the oracle, through the public interface. */
+#include "device.h"
 #include "oracle.h"
 #include "suites.h"
 #include "test.h"
@@ -470,9 +471,10 @@ static void check(const struct trial *trial)
     for (int i = 0; i < trial->count; i++)
         convolves = convolves || trial->layers[i].filters > 0;
     if (!convolves)
-        check_once(trial, NIN_ALGORITHM_DIRECT);
+        check_once(trial, device_is_cuda() ? NIN_ALGORITHM_AUTO : NIN_ALGORITHM_DIRECT);
     for (size_t a = 0; convolves && a < sizeof algorithms / sizeof algorithms[0]; a++)
-        check_once(trial, algorithms[a]);
+        if (device_has(algorithms[a]))
+            check_once(trial, algorithms[a]);
 }
 
 static void check_layer(struct oracle_layer layer, struct oracle_map input, struct bounds bounds)

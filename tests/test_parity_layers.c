@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* layers.gold: each layer alone, forward and backward. */
+#include "device.h"
 #include "test_parity.h"
 
 #include <math.h>
@@ -198,20 +199,21 @@ static void compare(const struct single *single, const float *got, const char *w
 static void compare_gradient(const struct single *single, nin_parameter which, const char *what,
                              double bound)
 {
-    nin_tensor_info info = {.struct_size = sizeof info};
+    size_t count = record(single, GOLDEN_F64, what)->count;
+    float *values = parity_floats(count);
     nin_tensor *gradient = NULL;
 
     ASSERT_OK(nin_plan_gradient(&gradient, single->plan, single->layer, which));
-    ASSERT_OK(nin_tensor_describe(&info, gradient));
-    ck_assert_uint_eq(info.bytes, record(single, GOLDEN_F64, what)->count * sizeof(float));
-    compare(single, info.data, what, bound);
+    ASSERT_OK(nin_tensor_read(gradient, values, count * sizeof *values));
+    compare(single, values, what, bound);
+    free(values);
 }
 
 static void compare_cases(const struct kind *kind, nin_algorithm algorithm)
 {
     golden *file = parity_open("layers");
 
-    for (int number = 0; number < case_count(file, kind); number++) {
+    for (int number = 0; device_has(algorithm) && number < case_count(file, kind); number++) {
         struct single single;
         float *y, *dx;
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The reference network whole: network.gold (once forward and backward), curve.gold (ten steps). */
+#include "device.h"
 #include "test_parity.h"
 
 #include "core/plan.h"
@@ -95,13 +96,13 @@ static void fill_parameters(nin_network *network)
 
 /* ---- tensors and their deviations ---------------------------------------------------------- */
 
-static const float *data_of(const nin_tensor *tensor, size_t count)
+/* To be freed. */
+static float *data_of(const nin_tensor *tensor, size_t count)
 {
-    nin_tensor_info info = {.struct_size = sizeof info};
+    float *values = parity_floats(count);
 
-    ASSERT_OK(nin_tensor_describe(&info, tensor));
-    ck_assert_uint_eq(info.bytes, count * sizeof(float));
-    return info.data;
+    ASSERT_OK(nin_tensor_read(tensor, values, count * sizeof *values));
+    return values;
 }
 
 static const golden_array *wanted(const golden *file, const char *kind, int tensor)
@@ -146,10 +147,12 @@ static void compare_gradients(nin_plan *plan, nin_network *network, const golden
 
     for (int t = 0; t < TENSORS; t++) {
         nin_tensor *gradient = NULL;
+        float *values;
 
         ASSERT_OK(nin_plan_gradient(&gradient, plan, layer_of(network, t), part_of(t)));
-        compare(data_of(gradient, wanted(file, "grad", t)->count), file, "grad", t, NETWORK_BOUND,
-                &all);
+        values = data_of(gradient, wanted(file, "grad", t)->count);
+        compare(values, file, "grad", t, NETWORK_BOUND, &all);
+        free(values);
     }
     parity_check(parity_deviation(all), NETWORK_BOUND, "grad");
 }
@@ -257,15 +260,15 @@ static void end_training(struct training *training)
 static float *read_tensor(struct training *training, int t, size_t count, bool momentum)
 {
     nin_layer *layer = layer_of(training->network, t);
-    float *values = parity_floats(count);
     nin_tensor *tensor = NULL;
+    float *values;
 
     if (momentum) {
         ASSERT_OK(nin_optimizer_momentum(&tensor, training->optimizer, layer, part_of(t)));
-        memcpy(values, data_of(tensor, count), count * sizeof *values);
-    } else {
-        ASSERT_OK(nin_layer_read(layer, part_of(t), values, count));
+        return data_of(tensor, count);
     }
+    values = parity_floats(count);
+    ASSERT_OK(nin_layer_read(layer, part_of(t), values, count));
     return values;
 }
 
@@ -378,7 +381,10 @@ TCase *parity_training_case(void)
     TCase *tc = tcase_create("training");
     int counts = sizeof ways / sizeof ways[0];
 
-    tcase_add_loop_test(tc, scores_loss_and_every_gradient_of_the_network, 0, counts);
-    tcase_add_loop_test(tc, ten_steps_of_training, 0, counts);
+    for (int way = 0; way < counts; way++)
+        if (device_has(ways[way].algorithm)) {
+            tcase_add_loop_test(tc, scores_loss_and_every_gradient_of_the_network, way, way + 1);
+            tcase_add_loop_test(tc, ten_steps_of_training, way, way + 1);
+        }
     return tc;
 }

@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: MIT */
+/* A program becomes an executable: what runs each op, and one piece of the device's memory. */
+#include "cuda/cuda.h"
+
+#include "core/placement.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+namespace
+{
+
+/* What runs the ops of a kind. */
+struct runner {
+    enum nin__op_kind kind;
+    nin_status (*forward)(const struct cuda_call *call);
+    nin_status (*backward)(const struct cuda_call *call);
+};
+
+const struct runner runners[] = {
+    {NIN__OP_INPUT, nin__cuda_input, NULL},
+    {NIN__OP_CONV, nin__cuda_conv, nin__cuda_conv_backward},
+    {NIN__OP_RELU, nin__cuda_relu, nin__cuda_relu_backward},
+    {NIN__OP_MAX_POOL, nin__cuda_max_pool, nin__cuda_max_pool_backward},
+    {NIN__OP_AVERAGE_POOL, nin__cuda_average_pool, nin__cuda_average_pool_backward},
+    {NIN__OP_DROPOUT, nin__cuda_dropout, nin__cuda_dropout_backward},
+    {NIN__OP_LOSS, nin__cuda_loss, nin__cuda_loss_backward},
+};
+
+nin_status choose_runner(struct cuda_op *cuda)
+{
+    for (size_t i = 0; i < sizeof runners / sizeof runners[0]; i++)
+        if (runners[i].kind == cuda->op->kind) {
+            cuda->forward = runners[i].forward;
+            cuda->backward = runners[i].backward;
+            return NIN_OK;
+        }
+    return nin__fail(NIN_UNSUPPORTED, "cuda: there is nothing for op '%s'", cuda->op->name);
+}
+
+nin_status copy_program(struct nin__executable *executable, const struct nin__program *program)
+{
+    size_t count = (size_t)program->count;
+
+    executable->program = *program;
+    executable->program.ops = (struct nin__op *)calloc(count, sizeof *program->ops);
+    executable->program.kept = NULL;
+    executable->ops = (struct cuda_op *)calloc(count, sizeof *executable->ops);
+    executable->forms = (struct nin__form *)calloc(count, sizeof *executable->forms);
+    if (executable->program.ops == NULL || executable->ops == NULL || executable->forms == NULL)
+        return nin__no_memory("an executable");
+    memcpy(executable->program.ops, program->ops, count * sizeof *program->ops);
+    for (size_t i = 0; i < count; i++) {
+        executable->ops[i].op = &executable->program.ops[i];
+        executable->ops[i].form = -1;
+        NIN__TRY(choose_runner(&executable->ops[i]));
+    }
+    return NIN_OK;
+}
+
+/* One number for this backend: OHWI. */
+void choose_forms(struct nin__executable *executable)
+{
+    for (int32_t i = 0; i < executable->program.count; i++) {
+        const struct nin__op *op = executable->ops[i].op;
+        struct nin__form *form = &executable->forms[executable->form_count];
+
+        if (op->kind != NIN__OP_CONV || !nin__cuda_is_permuted(op))
+            continue;
+        form->weight = op->weight;
+        form->kind = 1;
+        form->bytes = (size_t)op->out.c * nin__cuda_patch(op) * sizeof(float);
+        executable->ops[i].form = executable->form_count++;
+    }
+}
+
+/* ---- memory --------------------------------------------------------------------------------- */
+
+/* Places are dealt out one behind the other. */
+size_t place(struct nin__executable *executable, size_t bytes)
+{
+    size_t at = executable->bytes;
+
+    executable->bytes += (bytes + 255) / 256 * 256; /* cuBLAS's products like it */
+    return at;
+}
+
+size_t batch_bytes(const struct nin__executable *executable, struct nin__shape shape)
+{
+    return (size_t)executable->options.max_batch * nin__shape_size(shape) * sizeof(float);
+}
+
+size_t largest_output(const struct nin__executable *executable)
+{
+    size_t largest = 0;
+
+    for (int32_t i = 0; i < executable->program.count; i++) {
+        size_t bytes = batch_bytes(executable, executable->program.ops[i].out);
+
+        largest = bytes > largest ? bytes : largest;
+    }
+    return largest;
+}
+
+/* In training all outputs stay, for backward; in inference two take turns, but for those that are kept. Two
+ * gradients of outputs take turns. */
+void place_outputs(struct nin__executable *executable)
+{
+    bool train = executable->program.train;
+    size_t largest = largest_output(executable), turns[2];
+
+    turns[0] = place(executable, largest);
+    turns[1] = place(executable, largest);
+    for (int32_t i = 0; i < executable->program.count; i++) {
+        struct cuda_op *cuda = &executable->ops[i];
+        bool keeps = train || cuda->op->keep || i == executable->program.scores;
+
+        cuda->dy = turns[i % 2];
+        cuda->y = keeps ? place(executable, batch_bytes(executable, cuda->op->out)) : turns[i % 2];
+        if (train && cuda->op->kind == NIN__OP_MAX_POOL) {
+            cuda->saved_per_image = nin__shape_size(cuda->op->out) * sizeof(uint16_t);
+            cuda->saved =
+                place(executable, (size_t)executable->options.max_batch * cuda->saved_per_image);
+        }
+    }
+}
+
+/* What the convolutions need most of each scratch, in floats. */
+struct needs {
+    size_t patches, products, sums;
+};
+
+void raise(size_t *most, size_t floats)
+{
+    *most = floats > *most ? floats : *most;
+}
+
+struct needs needs_of(const struct nin__executable *executable)
+{
+    int32_t batch = executable->options.max_batch;
+    struct needs needs = {0, 0, 0};
+
+    for (int32_t i = 0; i < executable->program.count; i++) {
+        const struct nin__op *op = &executable->program.ops[i];
+        size_t pixels = (size_t)op->out.h * (size_t)op->out.w;
+
+        if (op->kind != NIN__OP_CONV)
+            continue;
+        if (!nin__cuda_is_flat(op))
+            raise(&needs.patches,
+                  (size_t)nin__cuda_patch_images(op, batch) * pixels * nin__cuda_patch(op));
+        if (!executable->program.train)
+            continue;
+        raise(&needs.products, (size_t)op->out.c * nin__cuda_patch(op));
+        raise(&needs.sums, (size_t)nin__cuda_sum_parts(op, batch) * (size_t)op->out.c);
+    }
+    return needs;
+}
+
+template <typename T> T *at(const struct nin__executable *executable, size_t place)
+{
+    return (T *)(void *)(executable->memory + place);
+}
+
+nin_status allocate(struct nin__executable *executable)
+{
+    void *memory = NULL;
+
+    NIN__TRY(nin__cuda_check(executable->device, cudaMalloc(&memory, executable->bytes),
+                             "memory for a plan"));
+    executable->memory = (char *)memory;
+    return NIN_OK;
+}
+
+/* All of it, in one allocation. */
+nin_status make_memory(struct nin__executable *executable)
+{
+    struct needs needs = needs_of(executable);
+    size_t batch = (size_t)executable->options.max_batch;
+    struct nin__shape image = executable->program.ops[0].out;
+    struct nin__shape scores = executable->program.ops[executable->program.scores].out;
+    size_t largest = largest_output(executable), count = (size_t)executable->program.count;
+    size_t patches, products, sums, transposed, images, labels, score_gradient, losses, marks;
+    size_t spans, bad;
+
+    place_outputs(executable);
+    patches = place(executable, needs.patches * sizeof(float));
+    products = place(executable, needs.products * sizeof(float));
+    sums = place(executable, needs.sums * sizeof(float));
+    transposed = place(executable, largest);
+    images = place(executable, batch_bytes(executable, image));
+    labels = place(executable, batch * sizeof(int32_t));
+    score_gradient = place(executable, batch_bytes(executable, scores));
+    losses = place(executable, batch * sizeof(double));
+    marks = place(executable, batch);
+    spans = place(executable, (2 * count + 1) * sizeof(struct nin__update_span));
+    bad = place(executable, sizeof(unsigned long long));
+    NIN__TRY(allocate(executable));
+    executable->scratch.patches = at<float>(executable, patches);
+    executable->scratch.products = at<float>(executable, products);
+    executable->scratch.sums = at<float>(executable, sums);
+    executable->transposed = at<float>(executable, transposed);
+    executable->images = at<void>(executable, images);
+    executable->labels = at<int32_t>(executable, labels);
+    executable->score_gradient = at<float>(executable, score_gradient);
+    executable->losses = at<double>(executable, losses);
+    executable->marks = at<uint8_t>(executable, marks);
+    executable->spans = at<struct nin__update_span>(executable, spans);
+    executable->bad = at<unsigned long long>(executable, bad);
+    return NIN_OK;
+}
+
+/* Pinned: images go up from there while the host goes on. */
+nin_status make_staging(struct nin__executable *executable)
+{
+    size_t bytes = batch_bytes(executable, executable->program.ops[0].out);
+    void *staging = NULL;
+
+    NIN__TRY(nin__cuda_check(executable->device,
+                             cudaHostAlloc(&staging, bytes, cudaHostAllocPortable),
+                             "the host's memory for images"));
+    executable->staging = (char *)staging;
+    return NIN_OK;
+}
+
+nin_status build(struct nin__executable *executable, const struct nin__program *program)
+{
+    struct cuda_scope scope(executable->device);
+
+    NIN__TRY(scope.status);
+    NIN__TRY(copy_program(executable, program));
+    choose_forms(executable);
+    NIN__TRY(make_memory(executable));
+    return make_staging(executable);
+}
+
+nin_status check_options(const struct nin__compile_options *options)
+{
+    if (options->precision != NIN_FP32)
+        return nin__fail(NIN_UNSUPPORTED, "plan: a CUDA device has NIN_FP32 only so far");
+    if (options->algorithm != NIN_ALGORITHM_AUTO && options->algorithm != NIN_ALGORITHM_GEMM)
+        return nin__fail(NIN_UNSUPPORTED,
+                         "plan: a CUDA device has NIN_ALGORITHM_GEMM only, which auto is too");
+    return NIN_OK;
+}
+
+} // namespace
+
+nin_status nin__cuda_compile(struct nin__executable **out, struct nin__device *device,
+                             const struct nin__program *program,
+                             const struct nin__compile_options *options)
+{
+    struct nin__executable *executable;
+    nin_status status;
+
+    NIN__TRY(check_options(options));
+    executable = (struct nin__executable *)calloc(1, sizeof *executable);
+    if (executable == NULL)
+        return nin__no_memory("an executable");
+    executable->device = device;
+    executable->options = *options;
+    status = build(executable, program);
+    if (status != NIN_OK) {
+        nin__cuda_discard(executable);
+        return status;
+    }
+    *out = executable;
+    return NIN_OK;
+}
+
+void nin__cuda_discard(struct nin__executable *executable)
+{
+    if (executable == NULL)
+        return;
+    {
+        struct cuda_scope scope(executable->device, true);
+
+        if (scope.status == NIN_OK) {
+            (void)cudaStreamSynchronize(executable->device->stream);
+            (void)cudaFree(executable->memory);
+            (void)cudaFreeHost(executable->staging);
+        }
+    }
+    free(executable->program.ops);
+    free(executable->ops);
+    free(executable->forms);
+    free(executable);
+}

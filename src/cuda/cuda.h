@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef NIN__CUDA_H
+#define NIN__CUDA_H
+
+/* The CUDA backend: words that its files share. Activations are NHWC in the device's memory, the whole batch
+ * of each op; a run walks the program op by op on one stream, and the host waits at its end. */
+
+#include "core/backend.h"
+#include "core/error.h"
+
+#include <cublas_v2.h>
+#include <cuda_runtime.h>
+
+#include <pthread.h>
+
+/* A device as a context has it: a stream, cuBLAS on it, and the first error after which CUDA does nothing. */
+struct nin__device {
+    int32_t index;
+    int process;   /* CUDA cannot be used after a fork */
+    void *primary; /* the device's primary context */
+    cudaStream_t stream;
+    cublasHandle_t blas;
+    void *workspace; /* of cuBLAS */
+    pthread_mutex_t lock;
+    bool dead;
+    char cause[160];
+};
+
+/* How an op is done. `forward` reads call->x and writes call->y; `backward` turns call->dy, which it may
+ * change, into call->dx, unless that is NULL, and into parameters' gradients. */
+struct cuda_call {
+    struct nin__device *device;
+    const struct nin__executable *executable;
+    const struct cuda_op *cuda;
+    const struct nin__op *op;
+    const struct nin__run *run;
+    const float *x;
+    float *y, *dy, *dx;   /* [image][row][column][channel] */
+    const float *weights; /* conv: OHWI, [out.c][patch] */
+    int32_t images;
+};
+
+struct cuda_op {
+    const struct nin__op *op;
+    nin_status (*forward)(const struct cuda_call *call);
+    nin_status (*backward)(const struct cuda_call *call);
+    size_t y, dy, saved; /* places in the executable's memory */
+    size_t saved_per_image;
+    int32_t form; /* of weights in another order than the arena's; -1: none */
+};
+
+/* Memory that ops use one after another. */
+struct cuda_scratch {
+    float *patches;  /* of some images: [pixel][patch] */
+    float *products; /* a weight's gradient in OHWI order */
+    float *sums;     /* parts of a bias's gradient: [part][channel] */
+};
+
+struct nin__executable {
+    struct nin__device *device;
+    struct nin__compile_options options;
+    struct nin__program program; /* its own copy of the ops */
+    struct cuda_op *ops;
+    struct nin__form *forms;
+    int32_t form_count;
+    size_t bytes; /* of device memory */
+    char *memory;
+    struct cuda_scratch scratch;
+    size_t patch_floats; /* room in scratch.patches */
+    float *transposed;   /* an output as NCHW */
+    void *images;        /* as the caller has them: NCHW, stored pixels or floats */
+    int32_t *labels;
+    float *score_gradient;
+    double *losses;
+    uint8_t *marks;
+    struct nin__update_span *spans;
+    unsigned long long *bad; /* one element */
+    char *staging;           /* the host's: what goes up or down */
+};
+
+/* ---- device.cu ------------------------------------------------------------------------------ */
+
+/* Makes the device the calling thread's for as long as the object lives, and then what was before. A dead
+ * device is entered to clean up only: what it still takes back, it does. */
+struct cuda_scope {
+    explicit cuda_scope(struct nin__device *device, bool clean_up = false);
+    ~cuda_scope();
+    cuda_scope(const cuda_scope &) = delete;
+    cuda_scope &operator=(const cuda_scope &) = delete;
+    nin_status status; /* of entering */
+    bool pushed;
+};
+
+nin_status nin__cuda_open(struct nin__device **out, int32_t index,
+                          nin_instruction_set instructions);
+void nin__cuda_close(struct nin__device *device);
+int32_t nin__cuda_count(void);
+void nin__cuda_describe_device(nin_device_info *info, int32_t index);
+
+/* Turns what a call of CUDA, or of cuBLAS, gave into a status and a sentence. After an error that CUDA does
+ * not recover from the device is dead, and says so from then on. */
+nin_status nin__cuda_check(struct nin__device *device, cudaError_t error, const char *what);
+nin_status nin__cuda_check_blas(struct nin__device *device, cublasStatus_t error, const char *what);
+
+/* Waits for all that has been started. */
+nin_status nin__cuda_wait(struct nin__device *device);
+
+/* ---- compile.cu, run.cu, update.cu, describe.cu --------------------------------------------- */
+
+nin_status nin__cuda_compile(struct nin__executable **out, struct nin__device *device,
+                             const struct nin__program *program,
+                             const struct nin__compile_options *options);
+void nin__cuda_discard(struct nin__executable *executable);
+nin_status nin__cuda_prepare(struct nin__executable *executable, const float *parameters,
+                             void *const *targets);
+nin_status nin__cuda_run(struct nin__executable *executable, const struct nin__run *run);
+nin_status nin__cuda_fetch(struct nin__executable *executable, int32_t op, int32_t images,
+                           float *target);
+nin_status nin__cuda_fetch_input_gradient(struct nin__executable *executable, int32_t images,
+                                          float *target);
+nin_status nin__cuda_check_finite(struct nin__executable *executable, const float *values,
+                                  size_t count, size_t *bad);
+nin_status nin__cuda_update(struct nin__executable *executable, const struct nin__update *update);
+size_t nin__cuda_describe(struct nin__executable *executable, bool measure, char *text,
+                          size_t size);
+size_t nin__cuda_order_of_sums(const struct nin__executable *executable, int32_t batch, char *text,
+                               size_t size);
+
+/* ---- ops ------------------------------------------------------------------------------------ */
+
+nin_status nin__cuda_input(const struct cuda_call *call);
+nin_status nin__cuda_conv(const struct cuda_call *call);
+nin_status nin__cuda_conv_backward(const struct cuda_call *call);
+nin_status nin__cuda_relu(const struct cuda_call *call);
+nin_status nin__cuda_relu_backward(const struct cuda_call *call);
+nin_status nin__cuda_max_pool(const struct cuda_call *call);
+nin_status nin__cuda_max_pool_backward(const struct cuda_call *call);
+nin_status nin__cuda_average_pool(const struct cuda_call *call);
+nin_status nin__cuda_average_pool_backward(const struct cuda_call *call);
+nin_status nin__cuda_dropout(const struct cuda_call *call);
+nin_status nin__cuda_dropout_backward(const struct cuda_call *call);
+nin_status nin__cuda_loss(const struct cuda_call *call);
+nin_status nin__cuda_loss_backward(const struct cuda_call *call);
+
+/* The products of conv.cu, row-major and dense: y (p x n) = x (p x k) * w (n x k)'; dx (p x k) = dy (p x n) *
+ * w (n x k); dw (n x k) = dy (p x n)' * x (p x k), added to what is there or not. */
+struct cuda_product {
+    int64_t p, n, k;
+    const float *x, *w, *dy;
+    float *y, *dx, *dw;
+    bool add;
+};
+
+nin_status nin__cuda_gemm_forward(struct nin__device *device, const struct cuda_product *product);
+nin_status nin__cuda_gemm_data(struct nin__device *device, const struct cuda_product *product);
+nin_status nin__cuda_gemm_weights(struct nin__device *device, const struct cuda_product *product);
+
+/* conv.cu, for compile.cu */
+size_t nin__cuda_patch(const struct nin__op *op);     /* floats of a window */
+bool nin__cuda_is_flat(const struct nin__op *op);     /* a window is a pixel, or the whole map */
+bool nin__cuda_is_permuted(const struct nin__op *op); /* OHWI is not OIHW */
+int32_t nin__cuda_patch_images(const struct nin__op *op, int32_t batch); /* that go together */
+int64_t nin__cuda_sum_parts(const struct nin__op *op, int32_t batch);
+nin_status nin__cuda_permute(struct nin__device *device, const struct nin__op *op,
+                             const float *weights, float *permuted);
+
+/* input.cu: NCHW, as callers have it, and NHWC */
+nin_status nin__cuda_to_nhwc(struct nin__device *device, struct nin__shape shape, int32_t images,
+                             const float *source, float *target);
+nin_status nin__cuda_to_nchw(struct nin__device *device, struct nin__shape shape, int32_t images,
+                             const float *source, float *target);
+
+#endif

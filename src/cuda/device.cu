@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: MIT */
+/* Devices: which there are, why one cannot be used, and what a context has of one. The application's current
+ * device is left as it is: its context is pushed and popped around what we do, by the driver's functions,
+ * for cudaSetDevice would make a context on device 0 for a thread that had none. */
+#include "cuda/cuda.h"
+
+#include <nin/device.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum {
+    OLDEST_MAJOR = 7, /* the oldest GPUs that there is code for: sm_75 */
+    OLDEST_MINOR = 5,
+    WORKSPACE = 4 << 20,       /* of cuBLAS */
+    LARGE_WORKSPACE = 32 << 20 /* from sm_90 on */
+};
+
+/* ---- the driver's functions ----------------------------------------------------------------- */
+
+static struct {
+    pthread_once_t once;
+    int (*retain)(void **context, int device);
+    int (*release)(int device);
+    int (*push)(void *context);
+    int (*pop)(void **context);
+    bool found;
+} driver = {PTHREAD_ONCE_INIT, NULL, NULL, NULL, NULL, false};
+
+static bool find(const char *name, unsigned version, void *function)
+{
+    cudaDriverEntryPointQueryResult result = cudaDriverEntryPointSymbolNotFound;
+    void *found = NULL;
+
+    if (cudaGetDriverEntryPointByVersion(name, &found, version, cudaEnableDefault, &result) !=
+            cudaSuccess ||
+        result != cudaDriverEntryPointSuccess || found == NULL)
+        return false;
+    memcpy(function, &found, sizeof found);
+    return true;
+}
+
+static void find_driver(void)
+{
+    driver.found = find("cuDevicePrimaryCtxRetain", 7000, &driver.retain) &&
+                   find("cuDevicePrimaryCtxRelease", 11000, &driver.release) &&
+                   find("cuCtxPushCurrent", 4000, &driver.push) &&
+                   find("cuCtxPopCurrent", 4000, &driver.pop);
+}
+
+/* ---- which there are ------------------------------------------------------------------------ */
+
+/* Why no device can be used, or how many there are. */
+static int32_t count_devices(char *why, size_t size)
+{
+    int version = 0, count = 0;
+    cudaError_t error = cudaDriverGetVersion(&version);
+
+    if (error != cudaSuccess || version == 0) {
+        snprintf(why, size, "no NVIDIA driver on this machine");
+        return 0;
+    }
+    if (version < CUDART_VERSION / 1000 * 1000) {
+        snprintf(why, size,
+                 "the NVIDIA driver supports CUDA %d.%d, libnin_cuda needs %d.0: update it",
+                 version / 1000, version % 1000 / 10, CUDART_VERSION / 1000);
+        return 0;
+    }
+    error = cudaGetDeviceCount(&count);
+    if (error != cudaSuccess || count == 0) {
+        snprintf(why, size, "%s",
+                 error == cudaSuccess || error == cudaErrorNoDevice ? "no CUDA device"
+                                                                    : cudaGetErrorString(error));
+        (void)cudaGetLastError();
+        return 0;
+    }
+    return count;
+}
+
+int32_t nin__cuda_count(void)
+{
+    char why[sizeof((nin_device_info *)0)->unusable_because];
+    int32_t count = count_devices(why, sizeof why);
+
+    return count > 0 ? count : 1;
+}
+
+static void describe(nin_device_info *info, const cudaDeviceProp *properties)
+{
+    info->memory = properties->totalGlobalMem;
+    snprintf(info->name, sizeof info->name, "%.63s", properties->name);
+    if (properties->major * 10 + properties->minor < OLDEST_MAJOR * 10 + OLDEST_MINOR)
+        snprintf(info->unusable_because, sizeof info->unusable_because,
+                 "GPU sm_%d%d is not supported, sm_%d%d and later are", properties->major,
+                 properties->minor, OLDEST_MAJOR, OLDEST_MINOR);
+}
+
+void nin__cuda_describe_device(nin_device_info *info, int32_t index)
+{
+    cudaDeviceProp properties;
+    cudaError_t error;
+
+    if (count_devices(info->unusable_because, sizeof info->unusable_because) == 0)
+        return;
+    error = cudaGetDeviceProperties(&properties, index);
+    if (error == cudaSuccess) {
+        describe(info, &properties);
+        return;
+    }
+    (void)cudaGetLastError();
+    snprintf(info->unusable_because, sizeof info->unusable_because, "%s",
+             cudaGetErrorString(error));
+}
+
+/* ---- entering and leaving ------------------------------------------------------------------- */
+
+cuda_scope::cuda_scope(struct nin__device *device, bool clean_up) : status(NIN_OK), pushed(false)
+{
+    if (device->dead && !clean_up)
+        status = nin__fail(NIN_BACKEND_FAILED, "%s", device->cause);
+    else if (device->process != (int)getpid())
+        status = nin__fail(NIN_INVALID_STATE, "cuda: a context cannot be used after a fork");
+    else if (driver.push(device->primary) != 0)
+        status = nin__fail(NIN_BACKEND_FAILED, "cuda: the device's context is not there");
+    else
+        pushed = true;
+}
+
+cuda_scope::~cuda_scope()
+{
+    void *popped;
+
+    if (pushed)
+        (void)driver.pop(&popped);
+}
+
+nin_status nin__cuda_wait(struct nin__device *device)
+{
+    return nin__cuda_check(device, cudaStreamSynchronize(device->stream), "the end of a run");
+}
+
+/* ---- life ----------------------------------------------------------------------------------- */
+
+static nin_status make_workspace(struct nin__device *device)
+{
+    int major = 0;
+    size_t bytes;
+
+    NIN__TRY(nin__cuda_check(
+        device, cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device->index),
+        "the device's generation"));
+    bytes = major >= 9 ? LARGE_WORKSPACE : WORKSPACE;
+    NIN__TRY(nin__cuda_check(device, cudaMalloc(&device->workspace, bytes), "memory for cuBLAS"));
+    return nin__cuda_check_blas(device, cublasSetWorkspace(device->blas, device->workspace, bytes),
+                                "cuBLAS's workspace");
+}
+
+/* Setting the stream takes a workspace away, so it comes first. */
+static nin_status make_parts(struct nin__device *device)
+{
+    struct cuda_scope scope(device);
+
+    NIN__TRY(scope.status);
+    NIN__TRY(nin__cuda_check(
+        device, cudaStreamCreateWithFlags(&device->stream, cudaStreamNonBlocking), "a stream"));
+    NIN__TRY(nin__cuda_check_blas(device, cublasCreate(&device->blas), "cuBLAS"));
+    NIN__TRY(nin__cuda_check_blas(device, cublasSetStream(device->blas, device->stream),
+                                  "cuBLAS's stream"));
+    NIN__TRY(nin__cuda_check_blas(device,
+                                  cublasSetAtomicsMode(device->blas, CUBLAS_ATOMICS_NOT_ALLOWED),
+                                  "cuBLAS without atomics"));
+    return make_workspace(device);
+}
+
+static void free_parts(struct nin__device *device)
+{
+    struct cuda_scope scope(device, true);
+
+    if (scope.status != NIN_OK)
+        return;
+    if (device->stream != NULL)
+        (void)cudaStreamSynchronize(device->stream);
+    if (device->blas != NULL)
+        (void)cublasDestroy(device->blas);
+    if (device->workspace != NULL)
+        (void)cudaFree(device->workspace);
+    if (device->stream != NULL)
+        (void)cudaStreamDestroy(device->stream);
+}
+
+nin_status nin__cuda_open(struct nin__device **out, int32_t index, nin_instruction_set instructions)
+{
+    struct nin__device *device;
+    nin_status status;
+
+    (void)instructions;
+    pthread_once(&driver.once, find_driver);
+    if (!driver.found)
+        return nin__fail(NIN_NO_DEVICE, "cuda: the driver lacks a function that libnin needs");
+    device = (struct nin__device *)calloc(1, sizeof *device);
+    if (device == NULL)
+        return nin__no_memory("a device");
+    device->index = index;
+    device->process = (int)getpid();
+    pthread_mutex_init(&device->lock, NULL);
+    if (driver.retain(&device->primary, index) != 0) {
+        pthread_mutex_destroy(&device->lock);
+        free(device);
+        return nin__fail(NIN_BACKEND_FAILED, "cuda: device %d gives no context", index);
+    }
+    status = make_parts(device);
+    if (status != NIN_OK) {
+        nin__cuda_close(device);
+        return status;
+    }
+    *out = device;
+    return NIN_OK;
+}
+
+void nin__cuda_close(struct nin__device *device)
+{
+    if (device == NULL)
+        return;
+    free_parts(device);
+    if (device->process == (int)getpid())
+        (void)driver.release(device->index);
+    pthread_mutex_destroy(&device->lock);
+    free(device);
+}

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: MIT */
+/* Matrix products by cuBLAS, the only file that knows it. cuBLAS is column-major: a row-major matrix of p rows
+ * and k columns is to it one of k rows and p columns, so nothing is transposed that is not in the formula. */
+#include "cuda/cuda.h"
+
+namespace
+{
+
+/* cuBLAS counts in int. */
+const int64_t MOST = INT32_MAX;
+
+struct matrix {
+    cublasOperation_t operation;
+    const float *data;
+    int64_t leading;
+};
+
+/* c (m x n, column-major) = a * b, added to what is there or not, in fp32 whatever the environment says. */
+nin_status multiply(struct nin__device *device, int64_t m, int64_t n, int64_t k, struct matrix a,
+                    struct matrix b, float *c, int64_t c_leading, bool add)
+{
+    const float one = 1.0f, zero = 0.0f;
+
+    if (m > MOST || n > MOST || k > MOST)
+        return nin__fail(NIN_UNSUPPORTED, "cuda: a product of %lld x %lld x %lld is too large",
+                         (long long)m, (long long)n, (long long)k);
+    return nin__cuda_check_blas(device,
+                                cublasGemmEx(device->blas, a.operation, b.operation, (int)m, (int)n,
+                                             (int)k, &one, a.data, CUDA_R_32F, (int)a.leading,
+                                             b.data, CUDA_R_32F, (int)b.leading, add ? &one : &zero,
+                                             c, CUDA_R_32F, (int)c_leading,
+                                             CUBLAS_COMPUTE_32F_PEDANTIC, CUBLAS_GEMM_DEFAULT),
+                                "a product");
+}
+
+struct matrix plain(const float *data, int64_t leading)
+{
+    struct matrix matrix = {CUBLAS_OP_N, data, leading};
+
+    return matrix;
+}
+
+struct matrix transposed(const float *data, int64_t leading)
+{
+    struct matrix matrix = {CUBLAS_OP_T, data, leading};
+
+    return matrix;
+}
+
+} // namespace
+
+/* y' (n x p) = w' ' (n x k) * x' (k x p) */
+nin_status nin__cuda_gemm_forward(struct nin__device *device, const struct cuda_product *g)
+{
+    return multiply(device, g->n, g->p, g->k, transposed(g->w, g->k), plain(g->x, g->k), g->y, g->n,
+                    false);
+}
+
+/* dx' (k x p) = w' (k x n) * dy' (n x p) */
+nin_status nin__cuda_gemm_data(struct nin__device *device, const struct cuda_product *g)
+{
+    return multiply(device, g->k, g->p, g->n, plain(g->w, g->k), plain(g->dy, g->n), g->dx, g->k,
+                    false);
+}
+
+/* dw' (k x n) = x' (k x p) * dy' ' (p x n) */
+nin_status nin__cuda_gemm_weights(struct nin__device *device, const struct cuda_product *g)
+{
+    return multiply(device, g->k, g->n, g->p, plain(g->x, g->k), transposed(g->dy, g->n), g->dw,
+                    g->k, g->add);
+}

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: MIT */
+/* The program's first op: scales stored pixels, turns NCHW into NHWC; and the way back, for what the caller
+ * reads. */
+#include "cuda/launch.h"
+
+namespace
+{
+
+/* What the kernels know of an image. */
+struct planes {
+    uint32_t pixels, channels;
+};
+
+__device__ uint32_t size_of(struct planes p)
+{
+    return p.pixels * p.channels;
+}
+
+/* Where element e of [row][column][channel] lies in [channel][row][column]. */
+__device__ uint32_t in_planes(uint32_t e, struct planes p)
+{
+    return e % p.channels * p.pixels + e / p.channels;
+}
+
+__global__ void __launch_bounds__(BLOCK)
+    spread_bytes(float *y, const unsigned char *x, struct planes p, float scale, float shift)
+{
+    struct image_element at = nin__cuda_element(size_of(p));
+    size_t first = (size_t)at.image * size_of(p);
+
+    if (at.element < size_of(p))
+        y[first + at.element] = (float)x[first + in_planes(at.element, p)] * scale + shift;
+}
+
+__global__ void __launch_bounds__(BLOCK) spread_floats(float *y, const float *x, struct planes p)
+{
+    struct image_element at = nin__cuda_element(size_of(p));
+    size_t first = (size_t)at.image * size_of(p);
+
+    if (at.element < size_of(p))
+        y[first + at.element] = x[first + in_planes(at.element, p)];
+}
+
+/* The other way. */
+__global__ void __launch_bounds__(BLOCK) gather_floats(float *y, const float *x, struct planes p)
+{
+    struct image_element at = nin__cuda_element(size_of(p));
+    size_t first = (size_t)at.image * size_of(p);
+
+    if (at.element < size_of(p))
+        y[first + in_planes(at.element, p)] = x[first + at.element];
+}
+
+struct planes planes_of(struct nin__shape shape)
+{
+    struct planes planes = {(uint32_t)shape.h * (uint32_t)shape.w, (uint32_t)shape.c};
+
+    return planes;
+}
+
+} // namespace
+
+nin_status nin__cuda_input(const struct cuda_call *call)
+{
+    const struct nin__op *op = call->op;
+    const void *images = call->executable->images;
+
+    if (call->run->images.dtype == NIN_F32)
+        return nin__cuda_to_nhwc(call->device, op->out, call->images, (const float *)images,
+                                 call->y);
+    return nin__cuda_launch_images(call->device, call->images, nin__shape_size(op->out),
+                                   spread_bytes, call->y, (const unsigned char *)images,
+                                   planes_of(op->out), op->scale, op->shift);
+}
+
+nin_status nin__cuda_to_nhwc(struct nin__device *device, struct nin__shape shape, int32_t images,
+                             const float *source, float *target)
+{
+    return nin__cuda_launch_images(device, images, nin__shape_size(shape), spread_floats, target,
+                                   source, planes_of(shape));
+}
+
+nin_status nin__cuda_to_nchw(struct nin__device *device, struct nin__shape shape, int32_t images,
+                             const float *source, float *target)
+{
+    return nin__cuda_launch_images(device, images, nin__shape_size(shape), gather_floats, target,
+                                   source, planes_of(shape));
+}

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: MIT */
+/* Log-softmax and negative log-likelihood of each image's scores, in double, a thread an image. */
+#include "cuda/launch.h"
+
+namespace
+{
+
+/* The first of the largest; NaN is larger than nothing, but stays when it comes first. */
+__device__ int32_t first_largest(const float *x, int32_t count)
+{
+    int32_t best = 0;
+
+    for (int32_t c = 1; c < count; c++)
+        if (x[c] > x[best])
+            best = c;
+    return best;
+}
+
+__device__ double exp_sum(const float *x, int32_t classes, float largest)
+{
+    double sum = 0.0;
+
+    for (int32_t c = 0; c < classes; c++)
+        sum += exp((double)x[c] - (double)largest);
+    return sum;
+}
+
+/* An image whose loss is NaN is not correct: of its scores none is the largest, whichever is found. */
+__global__ void __launch_bounds__(BLOCK)
+    losses_of(double *losses, uint8_t *marks, const float *scores, const int32_t *labels,
+              size_t images, int32_t classes)
+{
+    FOR_EACH_ELEMENT (n, images) {
+        const float *x = scores + n * (size_t)classes;
+        int32_t best = first_largest(x, classes), label = labels[n];
+        double loss = log(exp_sum(x, classes, x[best])) - ((double)x[label] - (double)x[best]);
+        bool flat = true;
+
+        for (int32_t c = 1; c < classes; c++)
+            flat = flat && x[c] == x[0];
+        losses[n] = loss;
+        marks[n] =
+            (uint8_t)((best == label && loss == loss ? NIN__CORRECT : 0) | (flat ? NIN__FLAT : 0));
+    }
+}
+
+__global__ void __launch_bounds__(BLOCK)
+    gradient_of(float *gradient, const float *scores, const int32_t *labels, size_t images,
+                int32_t classes)
+{
+    FOR_EACH_ELEMENT (n, images) {
+        const float *x = scores + n * (size_t)classes;
+        float *dx = gradient + n * (size_t)classes;
+        float largest = x[first_largest(x, classes)];
+        double sum = exp_sum(x, classes, largest);
+
+        for (int32_t c = 0; c < classes; c++)
+            dx[c] =
+                (float)((exp((double)x[c] - (double)largest) / sum - (c == labels[n] ? 1.0 : 0.0)) /
+                        (double)images);
+    }
+}
+
+} // namespace
+
+nin_status nin__cuda_loss(const struct cuda_call *call)
+{
+    const struct nin__executable *executable = call->executable;
+    size_t images = (size_t)call->images;
+
+    if (call->run->labels == NULL)
+        return NIN_OK;
+    return nin__cuda_launch(call->device, images, losses_of, executable->losses, executable->marks,
+                            call->x, (const int32_t *)executable->labels, images, call->op->in.c);
+}
+
+nin_status nin__cuda_loss_backward(const struct cuda_call *call)
+{
+    size_t images = (size_t)call->images;
+
+    if (call->dx == NULL)
+        return NIN_OK;
+    return nin__cuda_launch(call->device, images, gradient_of, call->dx, call->x,
+                            (const int32_t *)call->executable->labels, images, call->op->in.c);
+}

@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: MIT */
+/* Max and average pooling over NHWC maps. Backward asks of each input which windows saw it, so that no two
+ * threads add to one value, and the order of additions is that of the windows. */
+#include "cuda/philox.h"
+
+namespace
+{
+
+enum {
+    NOWHERE = 0xffff /* no place: a window has at most 255 x 255 pixels */
+};
+
+/* What the kernels need to know of an op. */
+struct pooling {
+    int32_t in_h, in_w, out_h, out_w, channels;
+    int32_t kernel_h, kernel_w, stride, pad;
+    bool exclude_padding, drop;
+};
+
+struct pooling pooling_of(const struct nin__op *op)
+{
+    struct pooling p;
+
+    p.in_h = op->in.h;
+    p.in_w = op->in.w;
+    p.out_h = op->out.h;
+    p.out_w = op->out.w;
+    p.channels = op->out.c;
+    p.kernel_h = op->kernel_h;
+    p.kernel_w = op->kernel_w;
+    p.stride = op->stride;
+    p.pad = op->pad;
+    p.exclude_padding = op->exclude_padding;
+    p.drop = op->drop;
+    return p;
+}
+
+/* Rows or columns, from first to before end. */
+struct extent {
+    int32_t first, end;
+};
+
+/* Those of the input that output o sees. */
+__device__ struct extent window(int32_t o, int32_t kernel, int32_t size, const struct pooling &p)
+{
+    int32_t first = o * p.stride - p.pad, end = first + kernel;
+    struct extent extent = {first < 0 ? 0 : first, end > size ? size : end};
+
+    return extent;
+}
+
+/* Those of the output that see input i. */
+__device__ struct extent viewers(int32_t i, int32_t kernel, int32_t outputs,
+                                 const struct pooling &p)
+{
+    int32_t first = i + p.pad - kernel + 1, last = (i + p.pad) / p.stride;
+    struct extent extent = {first <= 0 ? 0 : (first + p.stride - 1) / p.stride,
+                            last < outputs ? last + 1 : outputs};
+
+    return extent;
+}
+
+/* An element's place in its image's map. */
+struct place {
+    int32_t row, column, channel;
+};
+
+/* An image has fewer than 2^31 elements, and numbers of 32 bits are divided faster. */
+__device__ struct place place_of(uint32_t element, int32_t width, int32_t channels)
+{
+    uint32_t pixel = element / (uint32_t)channels;
+    struct place place = {(int32_t)(pixel / (uint32_t)width), (int32_t)(pixel % (uint32_t)width),
+                          (int32_t)(element % (uint32_t)channels)};
+
+    return place;
+}
+
+/* The element at a place, of a map that is so wide. */
+__device__ uint32_t element_at(int32_t row, int32_t column, int32_t width, int32_t channels,
+                               int32_t channel)
+{
+    return ((uint32_t)row * (uint32_t)width + (uint32_t)column) * (uint32_t)channels +
+           (uint32_t)channel;
+}
+
+__device__ uint32_t in_size(const struct pooling &p)
+{
+    return (uint32_t)p.in_h * (uint32_t)p.in_w * (uint32_t)p.channels;
+}
+
+__device__ uint32_t out_size(const struct pooling &p)
+{
+    return (uint32_t)p.out_h * (uint32_t)p.out_w * (uint32_t)p.channels;
+}
+
+/* ---- max ------------------------------------------------------------------------------------ */
+
+/* The maximum of a window, the first of equals, and its place in the window's rows of kernel_w; NaN wins and
+ * stays. x: an image */
+__device__ float maximum(const float *x, struct place at, const struct pooling &p, int32_t *found)
+{
+    struct extent rows = window(at.row, p.kernel_h, p.in_h, p);
+    struct extent columns = window(at.column, p.kernel_w, p.in_w, p);
+    float largest = -INFINITY;
+
+    *found = 0;
+    for (int32_t r = rows.first; r < rows.end; r++)
+        for (int32_t s = columns.first; s < columns.end; s++) {
+            float v = x[element_at(r, s, p.in_w, p.channels, at.channel)];
+
+            if (v > largest || v != v) {
+                largest = v;
+                *found = (r - rows.first) * p.kernel_w + s - columns.first;
+            }
+        }
+    return largest;
+}
+
+/* A thread has four elements of an image, as many as a block of random words. where: NULL or one for each
+ * element */
+__global__ void __launch_bounds__(BLOCK)
+    max_pool(float *y, uint16_t *where, const float *x, struct pooling p, struct cuda_mask mask)
+{
+    uint32_t size = out_size(p), word[4] = {0, 0, 0, 0};
+    struct image_element at = nin__cuda_element(nin__cuda_fours(size));
+    const float *image = x + (size_t)at.image * in_size(p);
+    size_t first = (size_t)at.image * size;
+
+    if (at.element >= nin__cuda_fours(size))
+        return;
+    if (p.drop)
+        nin__cuda_philox(word, mask, at.element, at.image);
+    for (uint32_t i = 0, e = 4 * at.element; i < 4 && e < size; i++, e++) {
+        bool kept = !p.drop || word[i] >= mask.threshold;
+        int32_t found;
+        float v = maximum(image, place_of(e, p.out_w, p.channels), p, &found);
+
+        if (where != NULL)
+            where[first + e] = kept ? (uint16_t)found : (uint16_t)NOWHERE;
+        y[first + e] = !p.drop ? v : kept ? v * mask.scale : 0.0f;
+    }
+}
+
+/* Each input gets the gradients of the windows whose maximum it was. */
+__global__ void __launch_bounds__(BLOCK)
+    max_unpool(float *dx, const float *dy, const uint16_t *where, struct pooling p, float scale)
+{
+    struct image_element e = nin__cuda_element(in_size(p));
+    size_t out = (size_t)e.image * out_size(p);
+    struct place at = place_of(e.element, p.in_w, p.channels);
+    struct extent rows = viewers(at.row, p.kernel_h, p.out_h, p);
+    struct extent columns = viewers(at.column, p.kernel_w, p.out_w, p);
+    float sum = 0.0f;
+
+    if (e.element >= in_size(p))
+        return;
+    for (int32_t oy = rows.first; oy < rows.end; oy++)
+        for (int32_t ox = columns.first; ox < columns.end; ox++) {
+            int32_t r = at.row - window(oy, p.kernel_h, p.in_h, p).first;
+            int32_t s = at.column - window(ox, p.kernel_w, p.in_w, p).first;
+            size_t o = out + element_at(oy, ox, p.out_w, p.channels, at.channel);
+
+            if (where[o] == r * p.kernel_w + s)
+                sum += dy[o] * scale;
+        }
+    dx[(size_t)e.image * in_size(p) + e.element] = sum;
+}
+
+/* ---- average -------------------------------------------------------------------------------- */
+
+/* What a window's sum is divided by: its area inside the map, or inside the padded map. */
+__device__ float divisor(int32_t oy, int32_t ox, const struct pooling &p)
+{
+    struct extent rows = window(oy, p.kernel_h, p.in_h, p);
+    struct extent columns = window(ox, p.kernel_w, p.in_w, p);
+    int32_t bottom = oy * p.stride - p.pad + p.kernel_h, height = p.kernel_h;
+    int32_t right = ox * p.stride - p.pad + p.kernel_w, width = p.kernel_w;
+
+    if (p.exclude_padding)
+        return (float)((rows.end - rows.first) * (columns.end - columns.first));
+    if (bottom > p.in_h + p.pad)
+        height -= bottom - p.in_h - p.pad;
+    if (right > p.in_w + p.pad)
+        width -= right - p.in_w - p.pad;
+    return (float)(height * width);
+}
+
+__global__ void __launch_bounds__(BLOCK) average_pool(float *y, const float *x, struct pooling p)
+{
+    struct image_element e = nin__cuda_element(out_size(p));
+    const float *image = x + (size_t)e.image * in_size(p);
+    struct place at = place_of(e.element, p.out_w, p.channels);
+    struct extent rows = window(at.row, p.kernel_h, p.in_h, p);
+    struct extent columns = window(at.column, p.kernel_w, p.in_w, p);
+    float sum = 0.0f;
+
+    if (e.element >= out_size(p))
+        return;
+    for (int32_t r = rows.first; r < rows.end; r++)
+        for (int32_t s = columns.first; s < columns.end; s++)
+            sum += image[element_at(r, s, p.in_w, p.channels, at.channel)];
+    y[(size_t)e.image * out_size(p) + e.element] = sum / divisor(at.row, at.column, p);
+}
+
+__global__ void __launch_bounds__(BLOCK)
+    average_unpool(float *dx, const float *dy, struct pooling p)
+{
+    struct image_element e = nin__cuda_element(in_size(p));
+    const float *image = dy + (size_t)e.image * out_size(p);
+    struct place at = place_of(e.element, p.in_w, p.channels);
+    struct extent rows = viewers(at.row, p.kernel_h, p.out_h, p);
+    struct extent columns = viewers(at.column, p.kernel_w, p.out_w, p);
+    float sum = 0.0f;
+
+    if (e.element >= in_size(p))
+        return;
+    for (int32_t oy = rows.first; oy < rows.end; oy++)
+        for (int32_t ox = columns.first; ox < columns.end; ox++)
+            sum += image[element_at(oy, ox, p.out_w, p.channels, at.channel)] / divisor(oy, ox, p);
+    dx[(size_t)e.image * in_size(p) + e.element] = sum;
+}
+
+uint16_t *saved(const struct cuda_call *call)
+{
+    if (call->cuda->saved_per_image == 0)
+        return NULL;
+    return (uint16_t *)(void *)(call->executable->memory + call->cuda->saved);
+}
+
+} // namespace
+
+nin_status nin__cuda_max_pool(const struct cuda_call *call)
+{
+    uint32_t size = (uint32_t)nin__shape_size(call->op->out);
+
+    return nin__cuda_launch_images(call->device, call->images, nin__cuda_fours(size), max_pool,
+                                   call->y, saved(call), call->x, pooling_of(call->op),
+                                   nin__cuda_mask_of(call->op, call->run));
+}
+
+nin_status nin__cuda_max_pool_backward(const struct cuda_call *call)
+{
+    const struct nin__op *op = call->op;
+
+    if (call->dx == NULL)
+        return NIN_OK;
+    return nin__cuda_launch_images(call->device, call->images, nin__shape_size(op->in), max_unpool,
+                                   call->dx, (const float *)call->dy, (const uint16_t *)saved(call),
+                                   pooling_of(op), op->drop ? op->keep_scale : 1.0f);
+}
+
+nin_status nin__cuda_average_pool(const struct cuda_call *call)
+{
+    return nin__cuda_launch_images(call->device, call->images, nin__shape_size(call->op->out),
+                                   average_pool, call->y, call->x, pooling_of(call->op));
+}
+
+nin_status nin__cuda_average_pool_backward(const struct cuda_call *call)
+{
+    if (call->dx == NULL)
+        return NIN_OK;
+    return nin__cuda_launch_images(call->device, call->images, nin__shape_size(call->op->in),
+                                   average_unpool, call->dx, (const float *)call->dy,
+                                   pooling_of(call->op));
+}

@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: MIT */
+/* How a run walks the program: the whole batch forward op by op, and backward again. All is started on the
+ * device's stream, in order; the host waits once, for the losses. */
+#include "cuda/cuda.h"
+
+#include <string.h>
+
+namespace
+{
+
+/* ---- up and down ---------------------------------------------------------------------------- */
+
+nin_status upload(struct nin__device *device, void *target, const void *source, size_t bytes,
+                  const char *what)
+{
+    return nin__cuda_check(
+        device, cudaMemcpyAsync(target, source, bytes, cudaMemcpyHostToDevice, device->stream),
+        what);
+}
+
+nin_status download(struct nin__device *device, void *target, const void *source, size_t bytes,
+                    const char *what)
+{
+    return nin__cuda_check(
+        device, cudaMemcpyAsync(target, source, bytes, cudaMemcpyDeviceToHost, device->stream),
+        what);
+}
+
+/* The images of a batch come one behind the other. The last run has waited, so nobody reads the staging. */
+nin_status upload_images(struct nin__executable *executable, const struct nin__images *images)
+{
+    size_t element = images->dtype == NIN_U8 ? 1 : sizeof(float);
+    size_t bytes = nin__shape_size(executable->program.ops[0].out) * element;
+
+    for (int32_t n = 0; n < images->count; n++) {
+        size_t image = (size_t)(images->index != NULL ? images->index[n] : n);
+
+        memcpy(executable->staging + (size_t)n * bytes, (const char *)images->base + image * bytes,
+               bytes);
+    }
+    return upload(executable->device, executable->images, executable->staging,
+                  (size_t)images->count * bytes, "images to the device");
+}
+
+nin_status upload_batch(struct nin__executable *executable, const struct nin__run *run)
+{
+    size_t images = (size_t)run->images.count;
+    struct nin__shape scores = executable->program.ops[executable->program.scores].out;
+
+    NIN__TRY(upload_images(executable, &run->images));
+    if (run->labels != NULL)
+        NIN__TRY(upload(executable->device, executable->labels, run->labels,
+                        images * sizeof *run->labels, "labels to the device"));
+    if (run->score_gradient != NULL)
+        NIN__TRY(upload(executable->device, executable->score_gradient, run->score_gradient,
+                        images * nin__shape_size(scores) * sizeof(float),
+                        "a gradient to the device"));
+    return NIN_OK;
+}
+
+nin_status download_losses(struct nin__executable *executable, const struct nin__run *run)
+{
+    size_t images = (size_t)run->images.count;
+
+    if (run->labels == NULL || !executable->program.loss)
+        return NIN_OK;
+    NIN__TRY(download(executable->device, run->losses, executable->losses,
+                      images * sizeof *run->losses, "losses from the device"));
+    return download(executable->device, run->marks, executable->marks, images,
+                    "marks from the device");
+}
+
+/* ---- the ops -------------------------------------------------------------------------------- */
+
+float *floats_at(const struct nin__executable *executable, size_t place)
+{
+    return (float *)(void *)(executable->memory + place);
+}
+
+struct cuda_call describe(const struct nin__executable *executable, const struct nin__run *run,
+                          int32_t i)
+{
+    const struct cuda_op *cuda = &executable->ops[i];
+    struct cuda_call call = {};
+
+    call.device = executable->device;
+    call.executable = executable;
+    call.cuda = cuda;
+    call.op = cuda->op;
+    call.run = run;
+    call.images = run->images.count;
+    call.y = floats_at(executable, cuda->y);
+    if (i > 0)
+        call.x = floats_at(executable, cuda[-1].y);
+    if (cuda->op->kind == NIN__OP_CONV)
+        call.weights = cuda->form < 0 ? run->parameters + cuda->op->weight
+                                      : (const float *)run->prepared[cuda->form];
+    return call;
+}
+
+nin_status go_forward(const struct nin__executable *executable, const struct nin__run *run)
+{
+    for (int32_t i = 0; i < executable->program.count; i++) {
+        struct cuda_call call = describe(executable, run, i);
+
+        NIN__TRY(call.cuda->forward(&call));
+    }
+    return NIN_OK;
+}
+
+/* Above the first parameters nobody wants a gradient, unless the caller does. */
+int32_t first_with_gradient(const struct nin__program *program)
+{
+    int32_t i = 0;
+
+    while (!program->input_gradient && i < program->count && program->ops[i].kind != NIN__OP_CONV)
+        i++;
+    return i;
+}
+
+/* The op that backward begins with: the loss, or the one whose gradient the caller gives. */
+nin_status begin_backward(const struct nin__executable *executable, const struct nin__run *run,
+                          int32_t *last)
+{
+    const struct nin__program *program = &executable->program;
+
+    *last = run->score_gradient != NULL ? program->scores : program->count - 1;
+    if (run->score_gradient == NULL)
+        return NIN_OK;
+    return nin__cuda_to_nhwc(executable->device, program->ops[*last].out, run->images.count,
+                             executable->score_gradient,
+                             floats_at(executable, executable->ops[*last].dy));
+}
+
+nin_status go_backward(const struct nin__executable *executable, const struct nin__run *run)
+{
+    int32_t first = first_with_gradient(&executable->program), last;
+
+    NIN__TRY(begin_backward(executable, run, &last));
+    for (int32_t i = last; i > 0 && i >= first; i--) {
+        struct cuda_call call = describe(executable, run, i);
+
+        call.dy = floats_at(executable, call.cuda->dy);
+        if (i - 1 >= first)
+            call.dx = floats_at(executable, call.cuda[-1].dy);
+        NIN__TRY(call.cuda->backward(&call));
+    }
+    return NIN_OK;
+}
+
+/* An output or a gradient, for the caller. */
+nin_status fetch(struct nin__executable *executable, size_t place, struct nin__shape shape,
+                 int32_t images, float *target)
+{
+    struct cuda_scope scope(executable->device);
+
+    NIN__TRY(scope.status);
+    NIN__TRY(nin__cuda_to_nchw(executable->device, shape, images, floats_at(executable, place),
+                               executable->transposed));
+    NIN__TRY(download(executable->device, target, executable->transposed,
+                      (size_t)images * nin__shape_size(shape) * sizeof *target,
+                      "an output from the device"));
+    return nin__cuda_wait(executable->device);
+}
+
+} // namespace
+
+nin_status nin__cuda_run(struct nin__executable *executable, const struct nin__run *run)
+{
+    struct cuda_scope scope(executable->device);
+
+    NIN__TRY(scope.status);
+    NIN__TRY(upload_batch(executable, run));
+    NIN__TRY(go_forward(executable, run));
+    if (run->backward)
+        NIN__TRY(go_backward(executable, run));
+    NIN__TRY(download_losses(executable, run));
+    return nin__cuda_wait(executable->device);
+}
+
+nin_status nin__cuda_prepare(struct nin__executable *executable, const float *parameters,
+                             void *const *targets)
+{
+    struct cuda_scope scope(executable->device);
+
+    NIN__TRY(scope.status);
+    for (int32_t i = 0; i < executable->program.count; i++) {
+        const struct cuda_op *cuda = &executable->ops[i];
+        void *target = cuda->form < 0 ? NULL : targets[cuda->form];
+
+        if (target != NULL)
+            NIN__TRY(nin__cuda_permute(executable->device, cuda->op, parameters + cuda->op->weight,
+                                       (float *)target));
+    }
+    return NIN_OK;
+}
+
+nin_status nin__cuda_fetch(struct nin__executable *executable, int32_t op, int32_t images,
+                           float *target)
+{
+    return fetch(executable, executable->ops[op].y, executable->program.ops[op].out, images,
+                 target);
+}
+
+nin_status nin__cuda_fetch_input_gradient(struct nin__executable *executable, int32_t images,
+                                          float *target)
+{
+    return fetch(executable, executable->ops[0].dy, executable->program.ops[0].out, images, target);
+}

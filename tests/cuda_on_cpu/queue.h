@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef TESTS_QUEUE_H
+#define TESTS_QUEUE_H
+
+/* What the parts of the stand-in share: see stand_in.cpp. */
+
+#include "cuda_runtime.h"
+
+#include <deque>
+
+/* The n-th call fails, if a test has asked for that. */
+bool stand_in_fails(void);
+
+/* Whether all of these bytes lie in one living piece of the current device's memory. */
+bool stand_in_owns(const void *memory, size_t bytes);
+
+/* The stream is a living one of the current device. */
+bool stand_in_knows(cudaStream_t stream);
+
+/* Puts work at the end of a stream. */
+void stand_in_enqueue(cudaStream_t stream, std::function<void()> work);
+
+/* Counts what lives. */
+void stand_in_count(int change);
+
+#endif

@@ -1,0 +1,555 @@
+/* SPDX-License-Identifier: MIT */
+/* The stand-in's runtime.
+ *
+ * Memory of a device lies in a region that the host cannot touch: it is opened while the work of a stream is
+ * done and closed again. A piece ends where a page ends, and the page behind it belongs to nobody; a new piece
+ * is full of NaN, a large one in its first MiB; a piece that was given back is never opened again.
+ *
+ * A stream is a queue. Its work is done when somebody waits for it, or some of it at once, as a seed
+ * (NIN_CUDA_SEED) has it: so a missing wait shows. Blocks and threads of a kernel run one after another in an
+ * order that the seed picks. Copies from memory that is not pinned read it at the call, as CUDA does; those
+ * from pinned memory read it when their turn comes.
+ *
+ * NIN_CUDA_DEVICES, NIN_CUDA_DRIVER (0: none) and NIN_CUDA_CAPABILITY (75: sm_75) say what machine this is. */
+#include "stand_in.h"
+
+#include "queue.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <mutex>
+#include <set>
+#include <string>
+#include <vector>
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+thread_local uint3 threadIdx, blockIdx;
+thread_local dim3 gridDim;
+
+namespace
+{
+
+/* ---- the machine ---------------------------------------------------------------------------- */
+
+int setting(const char *name, int otherwise)
+{
+    const char *text = getenv(name);
+
+    return text == NULL || *text == '\0' ? otherwise : atoi(text);
+}
+
+int device_count()
+{
+    return setting("NIN_CUDA_DRIVER", 13000) < 13000 ? 0 : setting("NIN_CUDA_DEVICES", 1);
+}
+
+/* A piece of a device's memory. */
+struct piece {
+    char *map;
+    size_t map_bytes; /* without the page behind it */
+    size_t bytes;
+    int device;
+};
+
+/* Everything there is, and one lock for it. Work of a stream is done without the lock, but by one thread at a
+ * time. */
+struct machine {
+    std::recursive_mutex lock, at_work;
+    std::map<const char *, piece> pieces; /* by where they begin for the user */
+    std::set<const void *> pinned;
+    std::set<cudaStream_t> streams;
+    uint64_t random = 88172645463325252ull + (uint64_t)setting("NIN_CUDA_SEED", 1);
+    int calls = 0, fail_at = 0, alive = 0, contexts[16] = {};
+    bool broken = false;
+    cudaError_t last = cudaSuccess;
+};
+
+machine &the_machine()
+{
+    static machine *made = new machine; /* never destroyed: libraries are unloaded in any order */
+
+    return *made;
+}
+
+uint32_t random_number()
+{
+    uint64_t &x = the_machine().random;
+
+    x ^= x << 13;
+    x ^= x >> 7;
+    x ^= x << 17;
+    return (uint32_t)(x >> 16);
+}
+
+cudaError_t remember(cudaError_t error)
+{
+    if (error != cudaSuccess)
+        the_machine().last = error;
+    return error;
+}
+
+/* ---- contexts ------------------------------------------------------------------------------- */
+
+thread_local std::vector<void *> current;
+
+/* Contexts are numbers that look like pointers. */
+void *context_of(int device)
+{
+    return (void *)(uintptr_t)(0x1000 + device);
+}
+
+/* Of the context on top; the runtime takes device 0 for a thread that has none. */
+int current_device()
+{
+    return current.empty() || current.back() == NULL ? 0
+                                                     : (int)((uintptr_t)current.back() - 0x1000);
+}
+
+int retain(void **context, int device)
+{
+    std::lock_guard<std::recursive_mutex> held(the_machine().lock);
+
+    if (stand_in_fails())
+        return cudaErrorMemoryAllocation;
+    if (device < 0 || device >= device_count())
+        return cudaErrorInvalidDevice;
+    the_machine().contexts[device]++;
+    *context = context_of(device);
+    return 0;
+}
+
+int release(int device)
+{
+    std::lock_guard<std::recursive_mutex> held(the_machine().lock);
+
+    return the_machine().contexts[device]-- > 0 ? 0 : 201;
+}
+
+int push(void *context)
+{
+    current.push_back(context);
+    return 0;
+}
+
+int pop(void **context)
+{
+    if (current.empty())
+        return 201; /* CUDA_ERROR_INVALID_CONTEXT */
+    *context = current.back();
+    current.pop_back();
+    return 0;
+}
+
+/* ---- memory --------------------------------------------------------------------------------- */
+
+size_t whole_pages(size_t bytes)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+
+    return (bytes + page - 1) / page * page;
+}
+
+/* What works on the device may touch what lives there, and the host may not. */
+void open_memory(int device, bool open)
+{
+    std::lock_guard<std::recursive_mutex> held(the_machine().lock);
+
+    for (const auto &entry : the_machine().pieces)
+        if (entry.second.device == device)
+            mprotect(entry.second.map, entry.second.map_bytes,
+                     open ? PROT_READ | PROT_WRITE : PROT_NONE);
+}
+
+/* Of a piece: to fill all of a large one takes longer than the test that asks for it. */
+const size_t FILLED = (size_t)4 << 20;
+
+/* CUDA aligns to 256 bytes, so up to 255 bytes behind a piece are not watched. */
+char *make_piece(size_t bytes, int device)
+{
+    size_t mapped = whole_pages(bytes), page = whole_pages(1);
+    void *map = mmap(NULL, mapped + page, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    char *start;
+
+    if (map == MAP_FAILED)
+        return NULL;
+    memset(map, 0xff, mapped < FILLED ? mapped : FILLED); /* NaN */
+    mprotect(map, mapped + page, PROT_NONE);
+    start = (char *)map + (mapped - (bytes + 255) / 256 * 256);
+    the_machine().pieces[start] = {(char *)map, mapped, bytes, device};
+    return start;
+}
+
+} // namespace
+
+struct stand_in_stream {
+    int device;
+    std::deque<std::function<void()>> work;
+};
+
+namespace
+{
+
+/* Does the first `count` pieces of work. */
+void work_off(cudaStream_t stream, size_t count)
+{
+    std::lock_guard<std::recursive_mutex> turn(the_machine().at_work);
+
+    if (count == 0 || stream->work.empty())
+        return;
+    open_memory(stream->device, true);
+    for (; count > 0 && !stream->work.empty(); count--) {
+        std::function<void()> next = stream->work.front();
+
+        stream->work.pop_front();
+        next();
+    }
+    open_memory(stream->device, false);
+}
+
+void run_grid(dim3 grid, dim3 block, const std::function<void()> &thread, uint32_t start)
+{
+    gridDim = grid;
+    for (unsigned b = 0; b < grid.x; b++)
+        for (unsigned t = 0; t < block.x; t++) {
+            blockIdx = {start % 2 == 0 ? b : grid.x - 1 - b, 0, 0};
+            threadIdx = {(start / 2 + t * (start % 3 == 0 ? 1u : 5u)) % block.x, 0, 0};
+            thread();
+        }
+}
+
+} // namespace
+
+/* ---- for the parts and for tests ------------------------------------------------------------ */
+
+bool stand_in_fails(void)
+{
+    std::lock_guard<std::recursive_mutex> held(the_machine().lock);
+
+    return ++the_machine().calls == the_machine().fail_at;
+}
+
+bool stand_in_owns(const void *memory, size_t bytes)
+{
+    std::lock_guard<std::recursive_mutex> held(the_machine().lock);
+    const char *start = (const char *)memory;
+    auto after = the_machine().pieces.upper_bound(start);
+
+    if (after == the_machine().pieces.begin())
+        return false;
+    after--;
+    return after->second.device == current_device() &&
+           start + bytes <= after->first + after->second.bytes;
+}
+
+bool stand_in_knows(cudaStream_t stream)
+{
+    std::lock_guard<std::recursive_mutex> held(the_machine().lock);
+
+    return the_machine().streams.count(stream) == 1 && stream->device == current_device();
+}
+
+void stand_in_enqueue(cudaStream_t stream, std::function<void()> work)
+{
+    size_t some;
+
+    {
+        std::lock_guard<std::recursive_mutex> turn(the_machine().at_work);
+
+        stream->work.push_back(work);
+        some = random_number() % 8 == 0 ? random_number() % (stream->work.size() + 1) : 0;
+    }
+    work_off(stream, some);
+}
+
+void stand_in_count(int change)
+{
+    std::lock_guard<std::recursive_mutex> held(the_machine().lock);
+
+    the_machine().alive += change;
+}
+
+extern "C" __attribute__((visibility("default"))) int stand_in_fail(int n)
+{
+    std::lock_guard<std::recursive_mutex> held(the_machine().lock);
+    int calls = the_machine().calls;
+
+    the_machine().calls = 0;
+    the_machine().fail_at = n;
+    return calls;
+}
+
+extern "C" __attribute__((visibility("default"))) void stand_in_break(void)
+{
+    the_machine().broken = true;
+}
+
+extern "C" __attribute__((visibility("default"))) int stand_in_alive(void)
+{
+    std::lock_guard<std::recursive_mutex> held(the_machine().lock);
+
+    return the_machine().alive + (int)the_machine().pieces.size() +
+           (int)the_machine().pinned.size() + (int)the_machine().streams.size();
+}
+
+extern "C" __attribute__((visibility("default"))) void *stand_in_current(void)
+{
+    return current.empty() ? NULL : current.back();
+}
+
+extern "C" __attribute__((visibility("default"))) void stand_in_push(void *context)
+{
+    current.push_back(context);
+}
+
+/* ---- launches ------------------------------------------------------------------------------- */
+
+cudaError_t stand_in_launch(const cudaLaunchConfig_t *config, std::function<void()> thread)
+{
+    dim3 grid = config->gridDim, block = config->blockDim;
+    uint32_t start = random_number();
+
+    if (stand_in_fails())
+        return remember(cudaErrorUnknown);
+    if (grid.x == 0 || grid.x > INT32_MAX || grid.y != 1 || grid.z != 1 || block.x == 0 ||
+        block.x > 256 || block.y != 1 || block.z != 1 || config->dynamicSmemBytes != 0 ||
+        config->numAttrs != 0)
+        return remember(cudaErrorInvalidConfiguration);
+    if (!stand_in_knows(config->stream))
+        return remember(cudaErrorInvalidResourceHandle);
+    stand_in_enqueue(config->stream,
+                     [grid, block, thread, start]() { run_grid(grid, block, thread, start); });
+    return cudaSuccess;
+}
+
+/* ---- the runtime ---------------------------------------------------------------------------- */
+
+const char *cudaGetErrorString(cudaError_t error)
+{
+    switch (error) {
+    case cudaSuccess:
+        return "no error";
+    case cudaErrorMemoryAllocation:
+        return "out of memory";
+    case cudaErrorIllegalAddress:
+        return "an illegal memory access was encountered";
+    case cudaErrorNoDevice:
+        return "no CUDA-capable device is detected";
+    default:
+        return "an error of the stand-in";
+    }
+}
+
+cudaError_t cudaGetLastError(void)
+{
+    cudaError_t last = the_machine().last;
+
+    the_machine().last = cudaSuccess;
+    return last;
+}
+
+cudaError_t cudaDriverGetVersion(int *version)
+{
+    *version = setting("NIN_CUDA_DRIVER", 13000);
+    return cudaSuccess;
+}
+
+cudaError_t cudaGetDeviceCount(int *count)
+{
+    if (setting("NIN_CUDA_DRIVER", 13000) < 13000)
+        return remember(cudaErrorInsufficientDriver);
+    *count = device_count();
+    return *count > 0 ? cudaSuccess : remember(cudaErrorNoDevice);
+}
+
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device)
+{
+    int capability = setting("NIN_CUDA_CAPABILITY", 90);
+
+    if (device < 0 || device >= device_count())
+        return remember(cudaErrorInvalidDevice);
+    memset(properties, 0, sizeof *properties);
+    snprintf(properties->name, sizeof properties->name, "stand-in %d", device);
+    properties->totalGlobalMem = (size_t)8 << 30;
+    properties->major = capability / 10;
+    properties->minor = capability % 10;
+    return cudaSuccess;
+}
+
+cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int device)
+{
+    if (stand_in_fails())
+        return remember(cudaErrorUnknown);
+    if (attribute != cudaDevAttrComputeCapabilityMajor || device < 0 || device >= device_count())
+        return remember(cudaErrorInvalidValue);
+    *value = setting("NIN_CUDA_CAPABILITY", 90) / 10;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGetDriverEntryPointByVersion(const char *symbol, void **function, unsigned version,
+                                             unsigned long long flags,
+                                             cudaDriverEntryPointQueryResult *result)
+{
+    static const struct {
+        const char *name;
+        unsigned version;
+        void *function;
+    } known[] = {
+        {"cuDevicePrimaryCtxRetain", 7000, (void *)retain},
+        {"cuDevicePrimaryCtxRelease", 11000, (void *)release},
+        {"cuCtxPushCurrent", 4000, (void *)push},
+        {"cuCtxPopCurrent", 4000, (void *)pop},
+    };
+
+    *result = cudaDriverEntryPointSymbolNotFound;
+    if (flags != cudaEnableDefault)
+        return remember(cudaErrorInvalidValue);
+    for (const auto &entry : known)
+        if (strcmp(entry.name, symbol) == 0 && entry.version == version) {
+            *function = entry.function;
+            *result = cudaDriverEntryPointSuccess;
+        }
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags)
+{
+    std::lock_guard<std::recursive_mutex> held(the_machine().lock);
+
+    if (stand_in_fails())
+        return remember(cudaErrorMemoryAllocation);
+    if (flags != cudaStreamNonBlocking)
+        return remember(cudaErrorInvalidValue);
+    *stream = new stand_in_stream{current_device(), {}};
+    the_machine().streams.insert(*stream);
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamDestroy(cudaStream_t stream)
+{
+    if (!stand_in_knows(stream))
+        return remember(cudaErrorInvalidResourceHandle);
+    work_off(stream, SIZE_MAX);
+    std::lock_guard<std::recursive_mutex> held(the_machine().lock);
+    the_machine().streams.erase(stream);
+    delete stream;
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t stream)
+{
+    if (stand_in_fails())
+        return remember(cudaErrorUnknown);
+    if (!stand_in_knows(stream))
+        return remember(cudaErrorInvalidResourceHandle);
+    if (the_machine().broken)
+        return remember(cudaErrorIllegalAddress);
+    work_off(stream, SIZE_MAX);
+    return cudaSuccess;
+}
+
+cudaError_t cudaMalloc(void **memory, size_t bytes)
+{
+    std::lock_guard<std::recursive_mutex> held(the_machine().lock);
+
+    if (stand_in_fails())
+        return remember(cudaErrorMemoryAllocation);
+    if (bytes == 0) {
+        *memory = NULL;
+        return cudaSuccess;
+    }
+    *memory = bytes > (size_t)8 << 30 ? NULL : make_piece(bytes, current_device());
+    return *memory == NULL ? remember(cudaErrorMemoryAllocation) : cudaSuccess;
+}
+
+/* Waits for all streams of the device, as CUDA does. */
+cudaError_t cudaFree(void *memory)
+{
+    std::set<cudaStream_t> streams;
+
+    if (memory == NULL)
+        return cudaSuccess;
+    {
+        std::lock_guard<std::recursive_mutex> held(the_machine().lock);
+        streams = the_machine().streams;
+    }
+    for (cudaStream_t stream : streams)
+        if (stream->device == current_device())
+            work_off(stream, SIZE_MAX);
+    std::lock_guard<std::recursive_mutex> held(the_machine().lock);
+    auto found = the_machine().pieces.find((const char *)memory);
+    if (found == the_machine().pieces.end() || found->second.device != current_device())
+        return remember(cudaErrorInvalidValue);
+    /* the addresses stay taken: who comes back to them falls */
+    madvise(found->second.map, found->second.map_bytes, MADV_DONTNEED);
+    the_machine().pieces.erase(found);
+    return cudaSuccess;
+}
+
+cudaError_t cudaHostAlloc(void **memory, size_t bytes, unsigned flags)
+{
+    std::lock_guard<std::recursive_mutex> held(the_machine().lock);
+
+    if (stand_in_fails())
+        return remember(cudaErrorMemoryAllocation);
+    if (flags != cudaHostAllocPortable)
+        return remember(cudaErrorInvalidValue);
+    *memory = malloc(bytes);
+    if (*memory == NULL)
+        return remember(cudaErrorMemoryAllocation);
+    the_machine().pinned.insert(*memory);
+    return cudaSuccess;
+}
+
+cudaError_t cudaFreeHost(void *memory)
+{
+    std::lock_guard<std::recursive_mutex> held(the_machine().lock);
+
+    if (memory == NULL)
+        return cudaSuccess;
+    if (the_machine().pinned.erase(memory) == 0)
+        return remember(cudaErrorInvalidValue);
+    free(memory);
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemcpyAsync(void *target, const void *source, size_t bytes, cudaMemcpyKind kind,
+                            cudaStream_t stream)
+{
+    bool up = kind == cudaMemcpyHostToDevice, pinned;
+
+    if (stand_in_fails())
+        return remember(cudaErrorUnknown);
+    if (!stand_in_knows(stream))
+        return remember(cudaErrorInvalidResourceHandle);
+    if (!stand_in_owns(up ? target : source, bytes) || (!up && kind != cudaMemcpyDeviceToHost))
+        return remember(cudaErrorInvalidValue);
+    {
+        std::lock_guard<std::recursive_mutex> held(the_machine().lock);
+        pinned = the_machine().pinned.count(source) == 1;
+    }
+    if (up && !pinned) {
+        std::string copy((const char *)source, bytes);
+
+        stand_in_enqueue(stream, [target, copy]() { memcpy(target, copy.data(), copy.size()); });
+    } else {
+        stand_in_enqueue(stream, [target, source, bytes]() { memcpy(target, source, bytes); });
+    }
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemsetAsync(void *memory, int value, size_t bytes, cudaStream_t stream)
+{
+    if (stand_in_fails())
+        return remember(cudaErrorUnknown);
+    if (!stand_in_knows(stream))
+        return remember(cudaErrorInvalidResourceHandle);
+    if (!stand_in_owns(memory, bytes))
+        return remember(cudaErrorInvalidValue);
+    stand_in_enqueue(stream, [memory, value, bytes]() { memset(memory, value, bytes); });
+    return cudaSuccess;
+}

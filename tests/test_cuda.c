@@ -1,0 +1,409 @@
+/* SPDX-License-Identifier: MIT */
+/* The CUDA module: how it is found and refused, and what is particular to a device, on the stand-in of
+ * tests/cuda_on_cpu. What any device has to do is tested by the other suites (make check-cuda). */
+#include "cuda_on_cpu/stand_in.h"
+#include "rig.h"
+#include "suites.h"
+#include "test.h"
+
+#include <dlfcn.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum {
+    BATCH = 20,
+    LAST_WAITS = 2 /* of a plan and of a context that go: their failure has nobody to tell */
+};
+
+/* ---- modules -------------------------------------------------------------------------------- */
+
+/* The folder `modules/name` beside the test program. */
+static const char *folder_of(const char *name)
+{
+    static char path[4096];
+    ssize_t length = readlink("/proc/self/exe", path, sizeof path / 2);
+
+    ck_assert_int_gt(length, 0);
+    path[length] = '\0';
+    sprintf(strrchr(path, '/'), "/modules/%s", name);
+    return path;
+}
+
+/* Before the first look at the devices: a process opens a module once. */
+static void use_module(const char *name)
+{
+    ck_assert_int_eq(setenv("NIN_MODULE_DIR", folder_of(name), 1), 0);
+}
+
+static nin_device_info device(size_t i)
+{
+    nin_device_info info = {.struct_size = sizeof info};
+
+    ASSERT_OK(nin_device_describe(&info, i));
+    return info;
+}
+
+/* The CPU is taken, and whoever asks for CUDA is told why not. */
+static void check_refused(const char *words)
+{
+    nin_device_info info = device(1);
+    nin_context *context = NULL;
+
+    ck_assert_uint_eq(nin_device_count(), 2);
+    ck_assert_int_eq(info.device, NIN_DEVICE_CUDA);
+    ck_assert_msg(strstr(info.unusable_because, words) != NULL, "no '%s' in '%s'", words,
+                  info.unusable_because);
+    ASSERT_FAILS(
+        NIN_NO_DEVICE, words,
+        nin_context_create(&context, NIN_DESC(nin_context_desc, .device = NIN_DEVICE_CUDA)));
+    ASSERT_OK(nin_context_create(&context, NULL));
+    ck_assert_int_eq(nin_context_device(context), NIN_DEVICE_CPU);
+    nin_context_destroy(context);
+}
+
+static const struct {
+    const char *module, *words;
+} refused[] = {
+    {"absent", "there is no '/"},
+    {"no_module", "is no module of libnin"},
+    {"other_abi", "has another ABI number"},
+    {"other_size", "tables of another size"},
+    {"other_version", "is of another version"},
+    {"needs_missing", "install the cuBLAS runtime of CUDA 13"},
+};
+
+START_TEST(a_wrong_module_is_refused)
+{
+    use_module(refused[_i].module);
+    check_refused(refused[_i].words);
+}
+END_TEST
+
+/* Whoever may write to the current directory must not get code into the process. */
+START_TEST(a_module_is_not_looked_for_in_the_current_directory)
+{
+    ck_assert_int_eq(chdir(folder_of("stand_in")), 0);
+    ck_assert_int_eq(setenv("NIN_MODULE_DIR", ".", 1), 0);
+    check_refused("absolute folders only");
+}
+END_TEST
+
+static const struct {
+    const char *name, *value, *words;
+} machines[] = {
+    {"NIN_CUDA_DRIVER", "0", "no NVIDIA driver on this machine"},
+    {"NIN_CUDA_DRIVER", "12080", "supports CUDA 12.8, libnin_cuda needs 13.0"},
+    {"NIN_CUDA_DEVICES", "0", "no CUDA device"},
+    {"NIN_CUDA_CAPABILITY", "70", "GPU sm_70 is not supported"},
+};
+
+START_TEST(a_machine_that_cannot_be_used_says_why)
+{
+    use_module("stand_in");
+    ck_assert_int_eq(setenv(machines[_i].name, machines[_i].value, 1), 0);
+    check_refused(machines[_i].words);
+}
+END_TEST
+
+/* ---- devices -------------------------------------------------------------------------------- */
+
+START_TEST(a_device_that_can_be_used_is_taken)
+{
+    nin_device_info info;
+    nin_context *context = NULL;
+
+    use_module("stand_in");
+    setenv("NIN_CUDA_DEVICES", "2", 1);
+    ck_assert_uint_eq(nin_device_count(), 3);
+    for (int32_t i = 0; i < 2; i++) {
+        info = device(1 + (size_t)i);
+        ck_assert_int_eq(info.index, i);
+        ck_assert_str_eq(info.unusable_because, "");
+        ck_assert_str_eq(info.name, i == 0 ? "stand-in 0" : "stand-in 1");
+        ck_assert_uint_gt(info.memory, 0);
+    }
+    ASSERT_OK(nin_context_create(&context, NULL));
+    ck_assert_int_eq(nin_context_device(context), NIN_DEVICE_CUDA);
+    nin_context_destroy(context);
+    ASSERT_FAILS(NIN_NO_DEVICE, "there is no device 2",
+                 nin_context_create(&context, NIN_DESC(nin_context_desc, .device = NIN_DEVICE_CUDA,
+                                                       .device_index = 2)));
+}
+END_TEST
+
+/* A function of the stand-in. */
+static void find_function(void *function, const char *name)
+{
+    char path[4200];
+    void *library, *symbol;
+
+    snprintf(path, sizeof path, "%s/libnin_cuda.so", folder_of("stand_in"));
+    library = dlopen(path, RTLD_NOW | RTLD_NOLOAD);
+    ck_assert_ptr_nonnull(library);
+    symbol = dlsym(library, name);
+    ck_assert_ptr_nonnull(symbol);
+    memcpy(function, &symbol, sizeof symbol);
+}
+
+static int alive(void)
+{
+    int (*function)(void);
+
+    find_function(&function, "stand_in_alive");
+    return function();
+}
+
+static struct rig_desc cuda_rig(enum rig_net net, nin_mode mode)
+{
+    return (struct rig_desc){
+        .net = net, .mode = mode, .device = NIN_DEVICE_CUDA, .threads = 1, .batch = BATCH};
+}
+
+/* ---- against the CPU ------------------------------------------------------------------------ */
+
+/* Relative to the root mean square of what is wanted. */
+static void check_near(const float *got, const float *wanted, size_t count, double bound,
+                       const char *what)
+{
+    double difference = 0.0, size = 0.0;
+
+    for (size_t i = 0; i < count; i++) {
+        difference += ((double)got[i] - wanted[i]) * ((double)got[i] - wanted[i]);
+        size += (double)wanted[i] * wanted[i];
+    }
+    ck_assert_msg(difference <= bound * bound * size, "%s: off by %.3g", what,
+                  sqrt(difference / size));
+}
+
+static const enum rig_net nets[] = {RIG_SMALL, RIG_DENSE};
+
+/* Dropout's masks are the same bits, or nothing would be near. */
+START_TEST(training_agrees_with_the_cpu)
+{
+    struct rig_desc desc = cuda_rig(nets[_i], NIN_TRAIN);
+    struct rig cuda, cpu;
+    size_t count;
+
+    use_module("stand_in");
+    rig_make(&cuda, &desc);
+    desc.device = NIN_DEVICE_CPU;
+    rig_make(&cpu, &desc);
+    count = nin_network_parameter_count(cpu.network);
+    for (int64_t step = 0; step < 5; step++) {
+        int32_t images = step == 3 ? BATCH - 3 : BATCH;
+        nin_result a = rig_step(&cuda, step, images), b = rig_step(&cpu, step, images);
+        float *gradient = rig_gradient(&cuda), *wanted = rig_gradient(&cpu);
+
+        ck_assert_double_eq_tol(a.loss, b.loss, 1e-5 * b.loss);
+        ck_assert_int_eq(a.correct, b.correct);
+        check_near(gradient, wanted, count, 1e-5, "gradient");
+        free(gradient);
+        free(wanted);
+        gradient = rig_parameters(cuda.network);
+        wanted = rig_parameters(cpu.network);
+        check_near(gradient, wanted, count, 1e-5, "parameters");
+        free(gradient);
+        free(wanted);
+    }
+    rig_free(&cuda);
+    rig_free(&cpu);
+}
+END_TEST
+
+static uint64_t bits_of_a_run(enum rig_net net)
+{
+    struct rig_desc desc = cuda_rig(net, NIN_TRAIN);
+    uint64_t hash = RIG_HASH;
+    struct rig rig;
+    float *values;
+
+    rig_make(&rig, &desc);
+    for (int64_t step = 0; step < 3; step++) {
+        nin_result result = rig_step(&rig, step, BATCH - (int32_t)step);
+
+        hash = rig_hash(hash, &result.loss, sizeof result.loss);
+    }
+    values = rig_parameters(rig.network);
+    hash = rig_hash(hash, values, nin_network_parameter_count(rig.network) * sizeof *values);
+    free(values);
+    rig_free(&rig);
+    return hash;
+}
+
+/* The stand-in has a seed for the order of blocks and threads, and for when work is done: it is drawn from
+ * all along, so no two runs have the same. */
+START_TEST(the_order_of_threads_is_no_part_of_the_bits)
+{
+    uint64_t bits;
+
+    use_module("stand_in");
+    bits = bits_of_a_run(nets[_i]);
+    for (int run = 0; run < 3; run++)
+        ck_assert_uint_eq(bits_of_a_run(nets[_i]), bits);
+}
+END_TEST
+
+/* ---- two of them ---------------------------------------------------------------------------- */
+
+START_TEST(contexts_work_side_by_side)
+{
+    struct rig_desc desc = cuda_rig(RIG_SMALL, NIN_TRAIN);
+    struct rig rigs[3]; /* two on one device, one on another */
+    nin_result wanted, got;
+
+    use_module("stand_in");
+    setenv("NIN_CUDA_DEVICES", "2", 1);
+    for (int i = 0; i < 3; i++) {
+        desc.device_index = i / 2;
+        rig_make(&rigs[i], &desc);
+    }
+    for (int64_t step = 0; step < 3; step++) {
+        wanted = rig_step(&rigs[0], step, BATCH);
+        for (int i = 1; i < 3; i++) {
+            got = rig_step(&rigs[i], step, BATCH);
+            ck_assert_mem_eq(&got.loss, &wanted.loss, sizeof got.loss);
+        }
+    }
+    for (int i = 0; i < 3; i++)
+        rig_free(&rigs[i]);
+    ck_assert_int_eq(alive(), 0);
+}
+END_TEST
+
+/* The application's own context, current or none, stays what it is. */
+START_TEST(the_current_device_is_left_as_it_is)
+{
+    struct rig_desc desc = cuda_rig(RIG_SMALL, NIN_TRAIN);
+    void *(*current)(void);
+    void (*push)(void *);
+    struct rig rig;
+
+    use_module("stand_in");
+    rig_make(&rig, &desc);
+    find_function(&current, "stand_in_current");
+    find_function(&push, "stand_in_push");
+    ck_assert_ptr_null(current());
+    rig_step(&rig, 0, BATCH);
+    ck_assert_ptr_null(current());
+    push(&rig); /* any pointer but ours */
+    rig_step(&rig, 1, BATCH);
+    ck_assert_ptr_eq(current(), &rig);
+    rig_free(&rig);
+    ck_assert_ptr_eq(current(), &rig);
+}
+END_TEST
+
+/* ---- failures ------------------------------------------------------------------------------- */
+
+/* Everything that a program does with a device, once. */
+static nin_status use_a_device(void)
+{
+    static float images[2 * 16 * 16];
+    static const int32_t labels[] = {1};
+    nin_context *context = NULL;
+    nin_network *network = NULL;
+    nin_builder *builder = NULL;
+    nin_plan *plan = NULL;
+    nin_optimizer *optimizer = NULL;
+    float scores[3];
+    nin_status status = nin_context_create(
+        &context, NIN_DESC(nin_context_desc, .device = NIN_DEVICE_CUDA, .threads = 1));
+
+    if (status == NIN_OK)
+        status = nin_builder_create(
+            &builder, context, NIN_DESC(nin_input_desc, .channels = 2, .height = 16, .width = 16));
+    if (status == NIN_OK) {
+        nin_builder_conv2d(builder, "conv",
+                           NIN_DESC(nin_conv2d_desc, .filters = 3, .kernel = 5, .pad = 2));
+        nin_builder_max_pool(builder, "max", NIN_DESC(nin_pool_desc, .kernel = 3, .stride = 2));
+        nin_builder_dropout(builder, "drop", 0.5);
+        nin_builder_global_average_pool(builder, "average");
+        nin_builder_softmax_loss(builder, "loss");
+        status = nin_builder_finish(&network, builder);
+    }
+    if (status == NIN_OK)
+        status = nin_network_initialise(network, NULL, 1);
+    if (status == NIN_OK)
+        status = nin_plan_create(&plan, network,
+                                 NIN_DESC(nin_plan_desc, .mode = NIN_TRAIN, .max_batch = 1));
+    if (status == NIN_OK)
+        status = nin_optimizer_create_sgd(&optimizer, network, NIN_DESC(nin_sgd_desc, .rate = 0.1));
+    if (status == NIN_OK)
+        status = nin_plan_step(NULL, plan, optimizer,
+                               NIN_DESC(nin_batch_desc, .images = images, .count = 1), labels);
+    if (status == NIN_OK)
+        status = nin_plan_scores(plan, scores, 3);
+    nin_optimizer_destroy(optimizer);
+    nin_plan_destroy(plan);
+    nin_network_destroy(network);
+    nin_builder_destroy(builder);
+    nin_context_destroy(context);
+    return status;
+}
+
+/* Each call of CUDA fails once: the sentence is CUDA's, and nothing is left behind. */
+START_TEST(every_failure_is_survived)
+{
+    int (*fail_at)(int);
+    int calls;
+
+    use_module("stand_in");
+    ASSERT_OK(use_a_device());
+    find_function(&fail_at, "stand_in_fail");
+    fail_at(0);
+    ASSERT_OK(use_a_device());
+    calls = fail_at(0);
+    ck_assert_int_gt(calls, 40);
+    for (int n = 1; n <= calls - LAST_WAITS; n++) {
+        fail_at(n);
+        ck_assert_msg(use_a_device() != NIN_OK, "failure %d of %d is not noticed", n, calls);
+        ck_assert_msg(*nin_last_error() != '\0', "failure %d says nothing", n);
+        ck_assert_msg(alive() == 0, "failure %d leaves %d things behind", n, alive());
+    }
+    fail_at(0);
+    ASSERT_OK(use_a_device());
+}
+END_TEST
+
+/* After an error that CUDA does not recover from, every call has the same sentence, and destroying works. */
+START_TEST(a_broken_device_is_not_used_again)
+{
+    struct rig_desc desc = cuda_rig(RIG_SMALL, NIN_TRAIN);
+    nin_batch_desc batch;
+    void (*break_it)(void);
+    struct rig rig;
+
+    use_module("stand_in");
+    rig_make(&rig, &desc);
+    find_function(&break_it, "stand_in_break");
+    batch = rig_batch(&rig, 0, BATCH);
+    break_it();
+    for (int i = 0; i < 2; i++)
+        ASSERT_FAILS(NIN_BACKEND_FAILED, "illegal memory access was encountered, detected at",
+                     nin_plan_step(NULL, rig.plan, rig.optimizer, &batch, rig.labels));
+    rig_free(&rig);
+}
+END_TEST
+
+Suite *cuda_suite(void)
+{
+    Suite *suite = suite_create("cuda");
+    TCase *modules = tcase_create("modules"), *devices = tcase_create("devices");
+
+    tcase_add_loop_test(modules, a_wrong_module_is_refused, 0, sizeof refused / sizeof refused[0]);
+    tcase_add_test(modules, a_module_is_not_looked_for_in_the_current_directory);
+    tcase_add_loop_test(modules, a_machine_that_cannot_be_used_says_why, 0,
+                        sizeof machines / sizeof machines[0]);
+    tcase_add_test(devices, a_device_that_can_be_used_is_taken);
+    tcase_add_loop_test(devices, training_agrees_with_the_cpu, 0, 2);
+    tcase_add_loop_test(devices, the_order_of_threads_is_no_part_of_the_bits, 0, 2);
+    tcase_add_test(devices, contexts_work_side_by_side);
+    tcase_add_test(devices, the_current_device_is_left_as_it_is);
+    tcase_add_test(devices, every_failure_is_survived);
+    tcase_add_test(devices, a_broken_device_is_not_used_again);
+    suite_add_tcase(suite, modules);
+    suite_add_tcase(suite, devices);
+    return suite;
+}
