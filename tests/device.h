@@ -8,8 +8,9 @@
 
 #include <stdbool.h>
 
-/* To be called first: without a device of its own a context takes the one that is tested. */
-void device_choose(void);
+/* To be called first: without a device of its own a context takes the one that is tested. False, with a line on
+ * stderr, if there is none. */
+bool device_choose(void);
 bool device_is_cuda(void);
 
 /* Whether the device has the algorithm; those of the CPU are tested there. */

@@ -14,7 +14,8 @@ int main(void)
     SRunner *runner = srunner_create(NULL);
     int run, failed;
 
-    device_choose();
+    if (!device_choose())
+        return EXIT_FAILURE;
     for (size_t i = 0; i < sizeof suites / sizeof suites[0]; i++)
         srunner_add_suite(runner, suites[i]());
     srunner_run_all(runner, CK_ENV);

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* The CUDA module: how it is found and refused, and what is particular to a device, on the stand-in of
- * tests/cuda_on_cpu. What any device has to do is tested by the other suites (make check-cuda). */
+/* The CUDA module: how it is found and refused, and what is particular to a device. It runs on the stand-in of
+ * tests/cuda_on_cpu, and its case `training` with NIN_TEST_DEVICE=cuda on what the machine has. What any device
+ * has to do is tested by the other suites (make check-cuda). */
 #include "cuda_on_cpu/stand_in.h"
+#include "device.h"
+#include "files.h"
 #include "rig.h"
 #include "suites.h"
 #include "test.h"
@@ -35,6 +38,13 @@ static const char *folder_of(const char *name)
 static void use_module(const char *name)
 {
     ck_assert_int_eq(setenv("NIN_MODULE_DIR", folder_of(name), 1), 0);
+}
+
+/* The machine's own if that is what is tested. */
+static void use_a_device_module(void)
+{
+    if (!device_is_cuda())
+        use_module("stand_in");
 }
 
 static nin_device_info device(size_t i)
@@ -186,7 +196,7 @@ START_TEST(training_agrees_with_the_cpu)
     struct rig cuda, cpu;
     size_t count;
 
-    use_module("stand_in");
+    use_a_device_module();
     rig_make(&cuda, &desc);
     desc.device = NIN_DEVICE_CPU;
     rig_make(&cpu, &desc);
@@ -212,16 +222,19 @@ START_TEST(training_agrees_with_the_cpu)
 }
 END_TEST
 
-static uint64_t bits_of_a_run(enum rig_net net)
+/* Of the losses and parameters of some steps with full batches and smaller ones, in two plans one after the
+ * other. */
+static uint64_t bits_of_a_run(enum rig_net net, const char *graph)
 {
     struct rig_desc desc = cuda_rig(net, NIN_TRAIN);
     uint64_t hash = RIG_HASH;
     struct rig rig;
     float *values;
 
+    setenv("NIN_CUDA_GRAPH", graph, 1);
     rig_make(&rig, &desc);
-    for (int64_t step = 0; step < 3; step++) {
-        nin_result result = rig_step(&rig, step, BATCH - (int32_t)step);
+    for (int64_t step = 0; step < 8; step++) {
+        nin_result result = rig_step(&rig, step, BATCH - (step % 4 == 3 ? 3 : 0));
 
         hash = rig_hash(hash, &result.loss, sizeof result.loss);
     }
@@ -229,23 +242,183 @@ static uint64_t bits_of_a_run(enum rig_net net)
     hash = rig_hash(hash, values, nin_network_parameter_count(rig.network) * sizeof *values);
     free(values);
     rig_free(&rig);
+    unsetenv("NIN_CUDA_GRAPH");
     return hash;
 }
 
 /* The stand-in has a seed for the order of blocks and threads, and for when work is done: it is drawn from
- * all along, so no two runs have the same. */
-START_TEST(the_order_of_threads_is_no_part_of_the_bits)
+ * all along, so no two runs have the same. A GPU has an order of its own each time. */
+START_TEST(neither_the_order_of_threads_nor_a_graph_is_part_of_the_bits)
 {
     uint64_t bits;
 
-    use_module("stand_in");
-    bits = bits_of_a_run(nets[_i]);
+    use_a_device_module();
+    bits = bits_of_a_run(nets[_i], "0");
     for (int run = 0; run < 3; run++)
-        ck_assert_uint_eq(bits_of_a_run(nets[_i]), bits);
+        ck_assert_uint_eq(bits_of_a_run(nets[_i], "1"), bits);
+    ck_assert_uint_eq(bits_of_a_run(nets[_i], "0"), bits);
+}
+END_TEST
+
+/* The labels of a step are wrong, or a loss is not finite: nothing has changed, and the next step goes on. */
+START_TEST(a_bad_step_changes_nothing)
+{
+    struct rig_desc desc = cuda_rig(RIG_SMALL, NIN_TRAIN);
+    nin_batch_desc batch;
+    struct rig rig;
+    size_t bytes;
+
+    use_a_device_module();
+    rig_make(&rig, &desc);
+    bytes = nin_network_parameter_count(rig.network) * sizeof(float);
+    for (int64_t step = 0; step < 4; step++) {
+        float *before, *after;
+
+        rig_step(&rig, step, BATCH);
+        before = rig_parameters(rig.network);
+        batch = rig_batch(&rig, step, BATCH);
+        for (size_t i = 0; i < 512; i++)
+            rig.images[i] = 3e38f;
+        ck_assert_int_eq(nin_plan_step(NULL, rig.plan, rig.optimizer, &batch, rig.labels),
+                         NIN_NOT_FINITE);
+        after = rig_parameters(rig.network);
+        ck_assert_mem_eq(after, before, bytes);
+        free(before);
+        free(after);
+    }
+    rig_free(&rig);
+}
+END_TEST
+
+/* ---- checkpoints ----------------------------------------------------------------------------- */
+
+enum {
+    SAMPLES = 50
+};
+
+struct moving {
+    struct rig rig;
+    nin_trainer *trainer;
+};
+
+static nin_dataset *make_samples(void)
+{
+    static float images[SAMPLES * 2 * 16 * 16];
+    static int32_t labels[SAMPLES];
+    nin_dataset *samples = NULL;
+
+    for (size_t i = 0; i < sizeof images / sizeof images[0]; i++)
+        images[i] = (float)(i * 37 % 101) / 101.0f - 0.5f;
+    for (int32_t i = 0; i < SAMPLES; i++)
+        labels[i] = i % 5;
+    ASSERT_OK(nin_dataset_create_arrays(&samples,
+                                        NIN_DESC(nin_arrays_desc, .channels = 2, .height = 16,
+                                                 .width = 16, .dtype = NIN_F32, .images = images,
+                                                 .labels = labels, .count = SAMPLES)));
+    return samples;
+}
+
+static void start_moving(struct moving *moving, nin_device device, const nin_dataset *samples)
+{
+    struct rig_desc desc = cuda_rig(RIG_SMALL, NIN_TRAIN);
+
+    desc.device = device;
+    rig_make(&moving->rig, &desc);
+    ASSERT_OK(nin_trainer_create(&moving->trainer, moving->rig.plan, moving->rig.optimizer, NULL,
+                                 samples, NULL));
+}
+
+static void stop_moving(struct moving *moving)
+{
+    nin_trainer_destroy(moving->trainer);
+    rig_free(&moving->rig);
+}
+
+/* A run that is saved on one device goes on on the other, and to nearly the same. */
+static void check_move(nin_device from, nin_device to)
+{
+    const nin_restore_desc other = {.struct_size = sizeof other, .other_algorithm = 1};
+    nin_dataset *samples = make_samples();
+    struct moving left, right;
+    float *got, *wanted;
+    size_t count;
+
+    start_moving(&left, from, samples);
+    start_moving(&right, to, samples);
+    count = nin_network_parameter_count(left.rig.network);
+    for (int step = 0; step < 4; step++)
+        ASSERT_OK(nin_trainer_step(NULL, left.trainer));
+    ASSERT_OK(nin_trainer_save(left.trainer, in_folder("moved")));
+    ASSERT_OK(nin_trainer_restore(right.trainer, in_folder("moved"), &other));
+    got = rig_parameters(right.rig.network);
+    wanted = rig_parameters(left.rig.network);
+    ck_assert_mem_eq(got, wanted, count * sizeof *got);
+    free(got);
+    free(wanted);
+    for (int step = 0; step < 4; step++) {
+        ASSERT_OK(nin_trainer_step(NULL, left.trainer));
+        ASSERT_OK(nin_trainer_step(NULL, right.trainer));
+    }
+    got = rig_parameters(right.rig.network);
+    wanted = rig_parameters(left.rig.network);
+    check_near(got, wanted, count, 1e-5, "parameters");
+    free(got);
+    free(wanted);
+    stop_moving(&left);
+    stop_moving(&right);
+    nin_dataset_destroy(samples);
+}
+
+START_TEST(checkpoints_move_either_way)
+{
+    use_a_device_module();
+    make_folder();
+    check_move(NIN_DEVICE_CUDA, NIN_DEVICE_CPU);
+    check_move(NIN_DEVICE_CPU, NIN_DEVICE_CUDA);
+    check_move(NIN_DEVICE_CUDA, NIN_DEVICE_CUDA);
+    remove_folder();
+}
+END_TEST
+
+/* ---- graphs ---------------------------------------------------------------------------------- */
+
+/* The first step of a kind goes call by call, and every later one is a graph. */
+START_TEST(steps_become_graphs)
+{
+    struct rig_desc desc = cuda_rig(RIG_SMALL, NIN_TRAIN);
+    int (*graphs)(void);
+    struct rig rig;
+    int before;
+
+    use_module("stand_in");
+    rig_make(&rig, &desc);
+    find_function(&graphs, "stand_in_graphs");
+    before = graphs();
+    for (int64_t step = 0; step < 12; step++)
+        rig_step(&rig, step, BATCH - (step % 4 == 3 ? 3 : 0));
+    ck_assert_int_eq(graphs() - before, 12 - 2);
+    setenv("NIN_CUDA_GRAPH", "0", 1);
+    rig_step(&rig, 12, BATCH);
+    ck_assert_int_eq(graphs() - before, 12 - 2);
+    rig_free(&rig);
+    ck_assert_int_eq(alive(), 0);
 }
 END_TEST
 
 /* ---- two of them ---------------------------------------------------------------------------- */
+
+/* In DLPack's terms: kDLCUDA and a number. */
+static void check_tensor_is_on(nin_context *context, int32_t index)
+{
+    nin_tensor_info info = {.struct_size = sizeof info};
+    nin_tensor *tensor = NULL;
+
+    ASSERT_OK(nin_tensor_create(&tensor, context, NIN_F32, 1, (const int64_t[]){3}));
+    ASSERT_OK(nin_tensor_describe(&info, tensor));
+    ck_assert_int_eq(info.device_type, 2);
+    ck_assert_int_eq(info.device_index, index);
+    nin_tensor_destroy(tensor);
+}
 
 START_TEST(contexts_work_side_by_side)
 {
@@ -258,6 +431,7 @@ START_TEST(contexts_work_side_by_side)
     for (int i = 0; i < 3; i++) {
         desc.device_index = i / 2;
         rig_make(&rigs[i], &desc);
+        check_tensor_is_on(rigs[i].context, i / 2);
     }
     for (int64_t step = 0; step < 3; step++) {
         wanted = rig_step(&rigs[0], step, BATCH);
@@ -297,17 +471,30 @@ END_TEST
 
 /* ---- failures ------------------------------------------------------------------------------- */
 
-/* Everything that a program does with a device, once. */
-static nin_status use_a_device(void)
+/* Four steps: two kinds, first call by call and then as graphs. */
+static nin_status take_steps(nin_plan *plan, nin_optimizer *optimizer, const float *images)
 {
-    static float images[2 * 16 * 16];
-    static const int32_t labels[] = {1};
+    static const int32_t labels[] = {1, 0};
+    nin_status status = NIN_OK;
+
+    for (int32_t step = 0; status == NIN_OK && step < 4; step++)
+        status = nin_plan_step(
+            NULL, plan, optimizer,
+            NIN_DESC(nin_batch_desc, .images = images, .count = 1 + step % 2, .step = step),
+            labels);
+    return status;
+}
+
+/* Everything that a program does with a device, and the bits that it gets. */
+static nin_status use_a_device(float parameters[153])
+{
+    static float images[2 * 2 * 16 * 16];
     nin_context *context = NULL;
     nin_network *network = NULL;
     nin_builder *builder = NULL;
     nin_plan *plan = NULL;
     nin_optimizer *optimizer = NULL;
-    float scores[3];
+    float scores[6];
     nin_status status = nin_context_create(
         &context, NIN_DESC(nin_context_desc, .device = NIN_DEVICE_CUDA, .threads = 1));
 
@@ -327,14 +514,15 @@ static nin_status use_a_device(void)
         status = nin_network_initialise(network, NULL, 1);
     if (status == NIN_OK)
         status = nin_plan_create(&plan, network,
-                                 NIN_DESC(nin_plan_desc, .mode = NIN_TRAIN, .max_batch = 1));
+                                 NIN_DESC(nin_plan_desc, .mode = NIN_TRAIN, .max_batch = 2));
     if (status == NIN_OK)
         status = nin_optimizer_create_sgd(&optimizer, network, NIN_DESC(nin_sgd_desc, .rate = 0.1));
     if (status == NIN_OK)
-        status = nin_plan_step(NULL, plan, optimizer,
-                               NIN_DESC(nin_batch_desc, .images = images, .count = 1), labels);
+        status = take_steps(plan, optimizer, images);
     if (status == NIN_OK)
-        status = nin_plan_scores(plan, scores, 3);
+        status = nin_plan_scores(plan, scores, 6);
+    if (status == NIN_OK)
+        status = nin__network_download(network, parameters);
     nin_optimizer_destroy(optimizer);
     nin_plan_destroy(plan);
     nin_network_destroy(network);
@@ -343,27 +531,37 @@ static nin_status use_a_device(void)
     return status;
 }
 
-/* Each call of CUDA fails once: the sentence is CUDA's, and nothing is left behind. */
+/* Each call of CUDA fails once. Then the sentence is CUDA's, or, where a step cannot be captured and goes call by
+ * call, the bits are the same; and nothing is left behind. */
 START_TEST(every_failure_is_survived)
 {
+    float wanted[153], got[153];
     int (*fail_at)(int);
-    int calls;
+    int calls, survived = 0;
 
     use_module("stand_in");
-    ASSERT_OK(use_a_device());
+    ASSERT_OK(use_a_device(wanted));
     find_function(&fail_at, "stand_in_fail");
     fail_at(0);
-    ASSERT_OK(use_a_device());
+    ASSERT_OK(use_a_device(got));
     calls = fail_at(0);
-    ck_assert_int_gt(calls, 40);
-    for (int n = 1; n <= calls - LAST_WAITS; n++) {
+    ck_assert_int_gt(calls, 100);
+    for (int n = 1; n <= calls; n++) {
+        nin_status status;
+
         fail_at(n);
-        ck_assert_msg(use_a_device() != NIN_OK, "failure %d of %d is not noticed", n, calls);
-        ck_assert_msg(*nin_last_error() != '\0', "failure %d says nothing", n);
+        status = use_a_device(got);
+        survived += status == NIN_OK;
+        if (status == NIN_OK)
+            ck_assert_mem_eq(got, wanted, sizeof got);
+        else
+            ck_assert_msg(*nin_last_error() != '\0', "failure %d says nothing", n);
         ck_assert_msg(alive() == 0, "failure %d leaves %d things behind", n, alive());
     }
+    ck_assert_int_gt(survived, LAST_WAITS);
+    ck_assert_int_lt(survived, calls / 2);
     fail_at(0);
-    ASSERT_OK(use_a_device());
+    ASSERT_OK(use_a_device(got));
 }
 END_TEST
 
@@ -390,20 +588,26 @@ END_TEST
 Suite *cuda_suite(void)
 {
     Suite *suite = suite_create("cuda");
-    TCase *modules = tcase_create("modules"), *devices = tcase_create("devices");
+    TCase *modules = tcase_create("modules"), *training = tcase_create("training");
+    TCase *stand_in = tcase_create("stand-in");
 
     tcase_add_loop_test(modules, a_wrong_module_is_refused, 0, sizeof refused / sizeof refused[0]);
     tcase_add_test(modules, a_module_is_not_looked_for_in_the_current_directory);
     tcase_add_loop_test(modules, a_machine_that_cannot_be_used_says_why, 0,
                         sizeof machines / sizeof machines[0]);
-    tcase_add_test(devices, a_device_that_can_be_used_is_taken);
-    tcase_add_loop_test(devices, training_agrees_with_the_cpu, 0, 2);
-    tcase_add_loop_test(devices, the_order_of_threads_is_no_part_of_the_bits, 0, 2);
-    tcase_add_test(devices, contexts_work_side_by_side);
-    tcase_add_test(devices, the_current_device_is_left_as_it_is);
-    tcase_add_test(devices, every_failure_is_survived);
-    tcase_add_test(devices, a_broken_device_is_not_used_again);
+    tcase_add_loop_test(training, training_agrees_with_the_cpu, 0, 2);
+    tcase_add_loop_test(training, neither_the_order_of_threads_nor_a_graph_is_part_of_the_bits, 0,
+                        2);
+    tcase_add_test(training, a_bad_step_changes_nothing);
+    tcase_add_test(training, checkpoints_move_either_way);
+    tcase_add_test(stand_in, a_device_that_can_be_used_is_taken);
+    tcase_add_test(stand_in, steps_become_graphs);
+    tcase_add_test(stand_in, contexts_work_side_by_side);
+    tcase_add_test(stand_in, the_current_device_is_left_as_it_is);
+    tcase_add_test(stand_in, every_failure_is_survived);
+    tcase_add_test(stand_in, a_broken_device_is_not_used_again);
     suite_add_tcase(suite, modules);
-    suite_add_tcase(suite, devices);
+    suite_add_tcase(suite, training);
+    suite_add_tcase(suite, stand_in);
     return suite;
 }

@@ -2,7 +2,13 @@
 #ifndef NIN_DEVICE_H
 #define NIN_DEVICE_H
 
-/* Which devices there are, and why one of them cannot be used. */
+/* Which devices there are, and why one of them cannot be used.
+ *
+ * CUDA devices are reached through a module, libnin_cuda.so of the same build, which is opened by the first
+ * call that asks for devices and stays open. It is looked for in the folder that the environment variable
+ * NIN_MODULE_DIR names, which must begin with '/', else beside libnin.so (for a program that is linked with
+ * libnin.a, beside the program), and nowhere else. The thread's current CUDA device and context are left as they
+ * are. A process that forks must not use its CUDA contexts in the child. */
 
 #include <nin/status.h>
 

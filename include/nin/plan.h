@@ -4,7 +4,7 @@
 
 /* A plan is one way of running a network: for training or inference, up to a number of images, at an
  * input size, in a precision, by an algorithm. It owns the program, all memory that a run needs and
- * the workers; after it is made nothing allocates. A plan serves one thread at a time; another thread
+ * the threads that work beside the calling one; after it is made nothing allocates. A plan serves one thread at a time; another thread
  * that meets it at work gets NIN_BUSY.
  *
  * Activation memory does not grow with the batch: a worker takes a few images through the whole
@@ -55,8 +55,11 @@ typedef enum {
     NIN_PRECISION_INT32 = 0x7fffffff
 } nin_precision;
 
-/* How convolutions are computed on a CPU. The root mean square of the errors of one convolution, relative to that
- * of the result, where nothing is near the limits of single precision (1e-30 to 1e35). Behind a ReLU or a
+/* How convolutions are computed on a CPU. A CUDA device has NIN_FP32 only, with NIN_ALGORITHM_AUTO or, which is
+ * the same there, NIN_ALGORITHM_GEMM: products by cuBLAS, without TF32 whatever the environment says. Other
+ * requests are NIN_UNSUPPORTED there, and lanes mean nothing.
+ *
+ * The root mean square of the errors of one convolution, relative to that of the result, where nothing is near the limits of single precision (1e-30 to 1e35). Behind a ReLU or a
  * maximum an error may decide otherwise between two that are nearly equal, and a few elements of a
  * network's gradient are then those of the other decision. It is not few of them where a window holds
  * nothing but zeros and there is no bias: direct convolution then gives exactly 0, behind which a ReLU
@@ -233,7 +236,7 @@ NIN_API size_t nin_plan_describe(const nin_plan *plan, char *text, size_t size);
  * other plans of the network, are not counted. Since 0.1. */
 NIN_API uint64_t nin_plan_bytes(const nin_plan *plan);
 
-/* Stops the workers and frees the plan. NULL is fine. Since 0.1. */
+/* Stops the threads and frees the plan. NULL is fine. Since 0.1. */
 NIN_API void nin_plan_destroy(nin_plan *plan);
 
 #ifdef __cplusplus

@@ -138,6 +138,12 @@ struct nin__backend {
     nin_status (*check_finite)(struct nin__executable *executable, const float *values,
                                size_t count, size_t *bad);
     nin_status (*update)(struct nin__executable *executable, const struct nin__update *update);
+
+    /* A whole training step, for a backend that can do it without asking in between; else NULL. As run with
+     * backward, check_finite of the gradient and update one after another; but where a loss or the gradient is
+     * not finite, parameters and momentum stay what they are. */
+    nin_status (*step)(struct nin__executable *executable, const struct nin__run *run,
+                       const struct nin__update *update, size_t *bad);
 };
 
 extern const struct nin__backend nin__cpu_backend;

@@ -10,6 +10,19 @@ enum {
     MAX_THREADS = 128 /* one plan of so many may use OpenBLAS, see gemm.c */
 };
 
+/* A GPU that describes itself well may still not open: its memory is full, or another program has it alone. */
+static nin_status open_device(nin_context *context, const nin_context_desc *desc)
+{
+    nin_status status =
+        context->backend->open(&context->device, desc->device_index, desc->instructions);
+
+    if (status == NIN_OK || desc->device != NIN_DEVICE_AUTO || desc->device_index != 0 ||
+        context->backend == &nin__cpu_backend)
+        return status;
+    context->backend = &nin__cpu_backend;
+    return context->backend->open(&context->device, 0, desc->instructions);
+}
+
 nin_status nin_context_create(nin_context **out, const nin_context_desc *source)
 {
     nin_context_desc desc;
@@ -31,12 +44,13 @@ nin_status nin_context_create(nin_context **out, const nin_context_desc *source)
         return nin__no_memory("a context");
     status = nin__device_backend(&context->backend, desc.device, desc.device_index);
     if (status == NIN_OK)
-        status = context->backend->open(&context->device, desc.device_index, desc.instructions);
+        status = open_device(context, &desc);
     if (status != NIN_OK) {
         free(context);
         return status;
     }
     atomic_init(&context->references, 1);
+    context->device_index = desc.device_index;
     context->threads = desc.threads > 0 ? desc.threads : nin__usable_threads();
     context->seed = desc.seed;
     *out = context;

@@ -12,6 +12,7 @@ struct nin_context {
     atomic_int references;
     const struct nin__backend *backend;
     struct nin__device *device;
+    int32_t device_index; /* among those of its kind */
     int32_t threads;
     uint32_t seed;
 };

@@ -165,20 +165,18 @@ static const char *owner_name(const nin_network *network, size_t element)
     return "";
 }
 
-static nin_status check_gradient(const nin_optimizer *optimizer, const nin_plan *plan)
+nin_status nin__optimizer_judge(const nin_optimizer *optimizer, const nin_plan *plan, size_t bad)
 {
     const nin_network *network = optimizer->network;
-    size_t bad;
 
-    NIN__TRY(network->context->backend->check_finite(plan->executable, plan->gradient,
-                                                     network->parameter_count, &bad));
     if (bad < network->parameter_count)
         return nin__fail(NIN_NOT_FINITE, "step %lld: the gradient of layer '%s' is not finite",
                          (long long)plan->run.step, owner_name(network, bad));
     return NIN_OK;
 }
 
-nin_status nin__optimizer_apply(nin_optimizer *optimizer, nin_plan *plan)
+nin_status nin__optimizer_describe(struct nin__update *out, nin_optimizer *optimizer,
+                                   const nin_plan *plan)
 {
     nin_network *network = optimizer->network;
     struct nin__update update = {
@@ -190,7 +188,6 @@ nin_status nin__optimizer_apply(nin_optimizer *optimizer, nin_plan *plan)
         .nesterov = optimizer->desc.nesterov != 0,
     };
 
-    NIN__TRY(check_gradient(optimizer, plan));
     for (int32_t i = 0; i < network->layer_count; i++) {
         add_span(optimizer, &update.span_count, &network->layers[i], NIN_WEIGHT);
         add_span(optimizer, &update.span_count, &network->layers[i], NIN_BIAS);
@@ -200,7 +197,22 @@ nin_status nin__optimizer_apply(nin_optimizer *optimizer, nin_plan *plan)
             return nin__fail(NIN_INVALID_ARGUMENT,
                              "layer '%s': rate or decay times its multiplier is no finite float",
                              owner_name(network, update.spans[i].first));
-    NIN__TRY(network->context->backend->update(plan->executable, &update));
+    *out = update;
+    return NIN_OK;
+}
+
+nin_status nin__optimizer_apply(nin_optimizer *optimizer, nin_plan *plan)
+{
+    nin_network *network = optimizer->network;
+    const struct nin__backend *backend = network->context->backend;
+    struct nin__update update;
+    size_t bad;
+
+    NIN__TRY(
+        backend->check_finite(plan->executable, plan->gradient, network->parameter_count, &bad));
+    NIN__TRY(nin__optimizer_judge(optimizer, plan, bad));
+    NIN__TRY(nin__optimizer_describe(&update, optimizer, plan));
+    NIN__TRY(backend->update(plan->executable, &update));
     nin__network_changed(network);
     return NIN_OK;
 }

@@ -103,8 +103,8 @@ static nin_status check_labels(const nin_plan *plan, const int32_t *labels, int3
     return NIN_OK;
 }
 
-/* Runs the program. The caller has entered the plan, and shares or holds the network. */
-static nin_status execute(nin_plan *plan, struct nin__run *run)
+/* What a run needs of the plan. The caller has entered the plan, and shares or holds the network. */
+static nin_status begin(nin_plan *plan, struct nin__run *run)
 {
     plan->images = 0;
     plan->has_gradient = run->backward ? false : plan->has_gradient;
@@ -114,13 +114,25 @@ static nin_status execute(nin_plan *plan, struct nin__run *run)
     run->gradient = plan->gradient;
     run->losses = plan->losses;
     run->marks = plan->marks;
-    NIN__TRY(plan->network->context->backend->run(plan->executable, run));
+    return NIN_OK;
+}
+
+/* Its outputs can be read. */
+static void end(nin_plan *plan, const struct nin__run *run)
+{
     plan->images = run->images.count;
     plan->run_version = atomic_load(&plan->network->version);
     if (run->backward) {
         plan->has_gradient = true;
         plan->gradient_images = run->images.count;
     }
+}
+
+static nin_status execute(nin_plan *plan, struct nin__run *run)
+{
+    NIN__TRY(begin(plan, run));
+    NIN__TRY(plan->network->context->backend->run(plan->executable, run));
+    end(plan, run);
     return NIN_OK;
 }
 
@@ -245,17 +257,40 @@ nin_status nin_plan_backward(nin_result *out, nin_plan *plan, const nin_backward
     return status;
 }
 
+static nin_status step_in_parts(nin_result *result, nin_plan *plan, nin_optimizer *optimizer,
+                                struct nin__run *run)
+{
+    NIN__TRY(execute(plan, run));
+    sum_up(result, plan, run);
+    NIN__TRY(check_loss(result, run->step));
+    return nin__optimizer_apply(optimizer, plan);
+}
+
+/* By a backend that does all of it before it answers. */
+static nin_status step_at_once(nin_result *result, nin_plan *plan, nin_optimizer *optimizer,
+                               struct nin__run *run)
+{
+    struct nin__update update;
+    size_t bad;
+
+    NIN__TRY(begin(plan, run));
+    NIN__TRY(nin__optimizer_describe(&update, optimizer, plan));
+    NIN__TRY(plan->network->context->backend->step(plan->executable, run, &update, &bad));
+    end(plan, run);
+    sum_up(result, plan, run);
+    NIN__TRY(check_loss(result, run->step));
+    NIN__TRY(nin__optimizer_judge(optimizer, plan, bad));
+    nin__network_changed(plan->network);
+    return NIN_OK;
+}
+
 static nin_status step_holding(nin_result *result, nin_plan *plan, nin_optimizer *optimizer,
                                struct nin__run *run)
 {
-    nin_status status = execute(plan, run);
+    bool at_once = plan->network->context->backend->step != NULL;
+    nin_status status = at_once ? step_at_once(result, plan, optimizer, run)
+                                : step_in_parts(result, plan, optimizer, run);
 
-    if (status == NIN_OK) {
-        sum_up(result, plan, run);
-        status = check_loss(result, run->step);
-    }
-    if (status == NIN_OK)
-        status = nin__optimizer_apply(optimizer, plan);
     if (status != NIN_OK)
         plan->has_gradient = false;
     return status;

@@ -57,6 +57,7 @@ static nin_status describe(nin_tensor_info *info, const nin_context *context, ni
     memset(info, 0, sizeof *info);
     info->struct_size = sizeof *info;
     info->device_type = nin_context_device(context) == NIN_DEVICE_CUDA ? DL_CUDA : DL_CPU;
+    info->device_index = context->device_index;
     NIN__TRY(describe_dtype(info, dtype));
     return describe_shape(info, rank, shape);
 }
@@ -107,6 +108,7 @@ nin_status nin_tensor_wrap(nin_tensor **out, nin_context *context, void *data, n
         return nin__fail(NIN_INVALID_ARGUMENT, "tensor: the memory is not aligned to its elements");
     info.data = data;
     info.device_type = DL_CPU;
+    info.device_index = 0;
     return create(out, context, &info);
 }
 

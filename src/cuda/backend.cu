@@ -15,7 +15,8 @@ void *allocate(struct nin__device *device, size_t bytes)
         nin__cuda_check(device, cudaMalloc(&memory, bytes > 0 ? bytes : 1), "memory") != NIN_OK)
         return NULL;
     if (nin__cuda_check(device, cudaMemsetAsync(memory, 0, bytes, device->stream),
-                        "zeros in memory") == NIN_OK)
+                        "zeros in memory") == NIN_OK &&
+        nin__cuda_wait(device) == NIN_OK) /* the caller may give it to a stream of his own */
         return memory;
     (void)cudaFree(memory);
     return NULL;
@@ -98,6 +99,7 @@ const struct nin__backend backend = {
     nin__cuda_fetch_input_gradient,
     nin__cuda_check_finite,
     nin__cuda_update,
+    nin__cuda_step,
 };
 
 } // namespace

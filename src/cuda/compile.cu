@@ -58,6 +58,23 @@ nin_status copy_program(struct nin__executable *executable, const struct nin__pr
     return NIN_OK;
 }
 
+/* Kernels count the elements of an image in 32 bits. */
+nin_status check_sizes(const struct nin__executable *executable)
+{
+    for (int32_t i = 0; i < executable->program.count; i++) {
+        const struct nin__op *op = &executable->program.ops[i];
+        size_t windows = (size_t)op->out.h * (size_t)op->out.w;
+
+        if (op->kind == NIN__OP_CONV && !nin__cuda_is_flat(op) &&
+            windows > INT32_MAX / nin__cuda_patch(op))
+            return nin__fail(NIN_UNSUPPORTED,
+                             "layer '%s': the windows of one image have 2^31 elements or more, too "
+                             "many for a CUDA device",
+                             op->name);
+    }
+    return NIN_OK;
+}
+
 /* One number for this backend: OHWI. */
 void choose_forms(struct nin__executable *executable)
 {
@@ -181,7 +198,7 @@ nin_status make_memory(struct nin__executable *executable)
     struct nin__shape scores = executable->program.ops[executable->program.scores].out;
     size_t largest = largest_output(executable), count = (size_t)executable->program.count;
     size_t patches, products, sums, transposed, images, labels, score_gradient, losses, marks;
-    size_t spans, bad;
+    size_t spans, numbers, bad;
 
     place_outputs(executable);
     patches = place(executable, needs.patches * sizeof(float));
@@ -194,7 +211,8 @@ nin_status make_memory(struct nin__executable *executable)
     losses = place(executable, batch * sizeof(double));
     marks = place(executable, batch);
     spans = place(executable, (2 * count + 1) * sizeof(struct nin__update_span));
-    bad = place(executable, sizeof(unsigned long long));
+    numbers = place(executable, sizeof(struct cuda_numbers));
+    bad = place(executable, sizeof(struct cuda_bad));
     NIN__TRY(allocate(executable));
     executable->scratch.patches = at<float>(executable, patches);
     executable->scratch.products = at<float>(executable, products);
@@ -206,20 +224,43 @@ nin_status make_memory(struct nin__executable *executable)
     executable->losses = at<double>(executable, losses);
     executable->marks = at<uint8_t>(executable, marks);
     executable->spans = at<struct nin__update_span>(executable, spans);
-    executable->bad = at<unsigned long long>(executable, bad);
+    executable->numbers = at<struct cuda_numbers>(executable, numbers);
+    executable->bad = at<struct cuda_bad>(executable, bad);
     return NIN_OK;
 }
 
-/* Pinned: images go up from there while the host goes on. */
+/* Parts of the staging begin where the widest type likes it. */
+size_t deal(size_t *bytes, size_t part)
+{
+    size_t at = *bytes;
+
+    *bytes += (part + 63) / 64 * 64;
+    return at;
+}
+
 nin_status make_staging(struct nin__executable *executable)
 {
-    size_t bytes = batch_bytes(executable, executable->program.ops[0].out);
-    void *staging = NULL;
+    size_t batch = (size_t)executable->options.max_batch, bytes = 0;
+    size_t count = (size_t)executable->program.count;
+    size_t images = deal(&bytes, batch_bytes(executable, executable->program.ops[0].out));
+    size_t labels = deal(&bytes, batch * sizeof(int32_t));
+    size_t numbers = deal(&bytes, sizeof(struct cuda_numbers));
+    size_t spans = deal(&bytes, (2 * count + 1) * sizeof(struct nin__update_span));
+    size_t losses = deal(&bytes, batch * sizeof(double)), marks = deal(&bytes, batch);
+    size_t bad = deal(&bytes, sizeof(struct cuda_bad));
+    char *pinned;
 
     NIN__TRY(nin__cuda_check(executable->device,
-                             cudaHostAlloc(&staging, bytes, cudaHostAllocPortable),
-                             "the host's memory for images"));
-    executable->staging = (char *)staging;
+                             cudaHostAlloc(&executable->pinned, bytes, cudaHostAllocPortable),
+                             "the host's memory for batches"));
+    pinned = (char *)executable->pinned;
+    executable->staging.images = pinned + images;
+    executable->staging.labels = (int32_t *)(void *)(pinned + labels);
+    executable->staging.numbers = (struct cuda_numbers *)(void *)(pinned + numbers);
+    executable->staging.spans = (struct nin__update_span *)(void *)(pinned + spans);
+    executable->staging.losses = (double *)(void *)(pinned + losses);
+    executable->staging.marks = (uint8_t *)(pinned + marks);
+    executable->staging.bad = (struct cuda_bad *)(void *)(pinned + bad);
     return NIN_OK;
 }
 
@@ -229,6 +270,7 @@ nin_status build(struct nin__executable *executable, const struct nin__program *
 
     NIN__TRY(scope.status);
     NIN__TRY(copy_program(executable, program));
+    NIN__TRY(check_sizes(executable));
     choose_forms(executable);
     NIN__TRY(make_memory(executable));
     return make_staging(executable);
@@ -278,7 +320,10 @@ void nin__cuda_discard(struct nin__executable *executable)
         if (scope.status == NIN_OK) {
             (void)cudaStreamSynchronize(executable->device->stream);
             (void)cudaFree(executable->memory);
-            (void)cudaFreeHost(executable->staging);
+            (void)cudaFreeHost(executable->pinned);
+            for (int i = 0; i < CUDA_GRAPHS; i++)
+                if (executable->graphs[i].graph != NULL)
+                    (void)cudaGraphExecDestroy(executable->graphs[i].graph);
         }
     }
     free(executable->program.ops);

@@ -14,7 +14,7 @@ namespace
 enum {
     PATCH_FLOATS = 1 << 24, /* 64 MiB of patches, or those of one image */
     PRODUCT_ROWS = 1 << 20, /* of one product: cuBLAS has failed on more */
-    SUM_ROWS = 256          /* pixels that one thread adds up of a bias's gradient */
+    SUM_ROWS = 64           /* pixels that one thread adds up of a bias's gradient */
 };
 
 /* What the kernels need to know of an op. */
@@ -80,6 +80,20 @@ __global__ void __launch_bounds__(BLOCK)
     if (at.element < patches_size(w))
         patches[(size_t)at.image * patches_size(w) + at.element] =
             inside ? x[(size_t)at.image * in_size(w) + from] : 0.0f;
+}
+
+/* The same for four channels at a time; w counts these as one. */
+__global__ void __launch_bounds__(BLOCK)
+    gather_fours(float4 *patches, const float4 *x, struct windows w)
+{
+    struct image_element at = nin__cuda_element(patches_size(w));
+    uint32_t from;
+    bool inside = find_tap(&from, at.element / patch_size(w), at.element % patch_size(w), w);
+    float4 zeros = {0.0f, 0.0f, 0.0f, 0.0f};
+
+    if (at.element < patches_size(w))
+        patches[(size_t)at.image * patches_size(w) + at.element] =
+            inside ? x[(size_t)at.image * in_size(w) + from] : zeros;
 }
 
 /* First and last output whose window sees input i, as far as there are such. */
@@ -187,20 +201,23 @@ __global__ void __launch_bounds__(BLOCK) gate(float *dy, const float *y, size_t 
         dy[i] = y[i] > 0.0f ? dy[i] : 0.0f;
 }
 
-/* sums: [part][channel], of SUM_ROWS pixels each */
+/* sums: [part][channel], of SUM_ROWS rows each. With y the values are gated first, in place. */
 __global__ void __launch_bounds__(BLOCK)
-    sum_rows(float *sums, const float *dy, size_t pixels, uint32_t channels)
+    sum_rows(float *sums, float *values, const float *y, size_t rows, uint32_t channels)
 {
     struct image_element at =
         nin__cuda_element(channels); /* a part is what an image is elsewhere */
     size_t first = (size_t)at.image * SUM_ROWS;
-    size_t end = first + SUM_ROWS < pixels ? first + SUM_ROWS : pixels;
+    size_t end = first + SUM_ROWS < rows ? first + SUM_ROWS : rows;
     float sum = 0.0f;
 
     if (at.element >= channels)
         return;
-    for (size_t p = first; p < end; p++)
-        sum += dy[p * channels + at.element];
+    for (size_t i = first * channels + at.element; i < end * channels; i += channels) {
+        if (y != NULL && !(y[i] > 0.0f))
+            values[i] = 0.0f;
+        sum += values[i];
+    }
     sums[(size_t)at.image * channels + at.element] = sum;
 }
 
@@ -258,12 +275,19 @@ nin_status gather(const struct cuda_call *call, struct part part)
 {
     const struct nin__op *op = call->op;
     size_t size = (size_t)op->out.h * (size_t)op->out.w * nin__cuda_patch(op);
+    const float *x = call->x + (size_t)part.first * nin__shape_size(op->in);
+    float *patches = call->executable->scratch.patches;
+    struct windows windows = windows_of(op);
 
     if (nin__cuda_is_flat(op))
         return NIN_OK;
-    return nin__cuda_launch_images(
-        call->device, part.images, size, gather_patches, call->executable->scratch.patches,
-        call->x + (size_t)part.first * nin__shape_size(op->in), windows_of(op));
+    if (windows.in_c % 4 != 0)
+        return nin__cuda_launch_images(call->device, part.images, size, gather_patches, patches, x,
+                                       windows);
+    windows.in_c /= 4; /* whole maps of them begin where a float4 may */
+    return nin__cuda_launch_images(call->device, part.images, size / 4, gather_fours,
+                                   (float4 *)(void *)patches, (const float4 *)(const void *)x,
+                                   windows);
 }
 
 nin_status scatter(const struct cuda_call *call, struct part part)
@@ -278,19 +302,39 @@ nin_status scatter(const struct cuda_call *call, struct part part)
         (const float *)call->executable->scratch.patches, windows_of(op));
 }
 
-nin_status add_bias_gradient(const struct cuda_call *call)
+/* dy is gated by the ReLU; its sums over the pixels are the bias's gradient, added up in parts, and these in
+ * parts, until few are left. */
+nin_status gate_and_sum(const struct cuda_call *call)
 {
     const struct nin__op *op = call->op;
-    size_t pixels = (size_t)call->images * (size_t)op->out.h * (size_t)op->out.w;
-    size_t parts = (pixels + SUM_ROWS - 1) / SUM_ROWS, channels = (size_t)op->out.c;
-    float *sums = call->executable->scratch.sums;
+    size_t rows = (size_t)call->images * (size_t)op->out.h * (size_t)op->out.w;
+    size_t channels = (size_t)op->out.c;
+    float *values = call->dy, *sums = call->executable->scratch.sums;
+    const float *y = op->relu ? call->y : NULL;
 
-    if (op->bias == NIN__NO_PARAMETER)
-        return NIN_OK;
-    NIN__TRY(nin__cuda_launch_images(call->device, (int32_t)parts, channels, sum_rows, sums,
-                                     (const float *)call->dy, pixels, (uint32_t)channels));
+    do {
+        size_t parts = (rows + SUM_ROWS - 1) / SUM_ROWS;
+
+        NIN__TRY(nin__cuda_launch_images(call->device, (int32_t)parts, channels, sum_rows, sums,
+                                         values, y, rows, (uint32_t)channels));
+        values = sums;
+        sums += parts * channels;
+        rows = parts;
+        y = NULL;
+    } while (rows > SUM_ROWS);
     return nin__cuda_launch(call->device, channels, sum_parts, call->run->gradient + op->bias,
-                            (const float *)sums, parts, channels, call->run->accumulate);
+                            (const float *)values, rows, channels, call->run->accumulate);
+}
+
+nin_status begin_backward(const struct cuda_call *call)
+{
+    size_t count = (size_t)call->images * nin__shape_size(call->op->out);
+
+    if (call->op->bias != NIN__NO_PARAMETER)
+        return gate_and_sum(call);
+    if (!call->op->relu)
+        return NIN_OK;
+    return nin__cuda_launch(call->device, count, gate, call->dy, (const float *)call->y, count);
 }
 
 nin_status finish(const struct cuda_call *call)
@@ -335,7 +379,13 @@ int32_t nin__cuda_patch_images(const struct nin__op *op, int32_t batch)
 
 int64_t nin__cuda_sum_parts(const struct nin__op *op, int32_t batch)
 {
-    return ((int64_t)batch * op->out.h * op->out.w + SUM_ROWS - 1) / SUM_ROWS;
+    int64_t rows = (int64_t)batch * op->out.h * op->out.w, parts = 0;
+
+    do {
+        rows = (rows + SUM_ROWS - 1) / SUM_ROWS;
+        parts += rows;
+    } while (rows > SUM_ROWS);
+    return parts;
 }
 
 nin_status nin__cuda_permute(struct nin__device *device, const struct nin__op *op,
@@ -366,14 +416,9 @@ nin_status nin__cuda_conv(const struct cuda_call *call)
 
 nin_status nin__cuda_conv_backward(const struct cuda_call *call)
 {
-    const struct nin__op *op = call->op;
-    size_t count = (size_t)call->images * nin__shape_size(op->out);
     struct part part = {0, 0};
 
-    if (op->relu)
-        NIN__TRY(
-            nin__cuda_launch(call->device, count, gate, call->dy, (const float *)call->y, count));
-    NIN__TRY(add_bias_gradient(call));
+    NIN__TRY(begin_backward(call));
     while (next_part(&part, call)) {
         struct cuda_product product = describe(call, part);
 

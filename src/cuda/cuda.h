@@ -20,10 +20,49 @@ struct nin__device {
     void *primary; /* the device's primary context */
     cudaStream_t stream;
     cublasHandle_t blas;
-    void *workspace; /* of cuBLAS */
-    pthread_mutex_t lock;
+    void *workspace;      /* of cuBLAS */
+    pthread_mutex_t lock; /* recursive: whoever works on the device has it */
+    bool capturing;       /* what goes to the stream becomes part of a graph */
     bool dead;
     char cause[160];
+};
+
+/* What differs from run to run. Kernels read it from the device's memory, so that a graph made of one step does
+ * for all. */
+struct cuda_numbers {
+    uint32_t seed, first_position, step[2]; /* low, high */
+    float momentum_factor;
+    int32_t nesterov;
+};
+
+/* What is wrong with a step: the first element of the gradient and the first image's loss that are not finite;
+ * all ones for none. While there is something the update does nothing. */
+struct cuda_bad {
+    unsigned long long gradient, loss;
+};
+
+/* Pinned memory of the host, from which and to which copies go while the host does something else. */
+struct cuda_staging {
+    char *images;
+    int32_t *labels;
+    struct cuda_numbers *numbers;
+    struct nin__update_span *spans;
+    double *losses;
+    uint8_t *marks;
+    struct cuda_bad *bad;
+};
+
+/* A step as a CUDA graph. It holds addresses and counts, so it serves steps that have the same. */
+struct cuda_graph {
+    const void *parameters, *momentum;
+    int32_t images, spans;
+    nin_dtype dtype;
+    bool seen, failed; /* a step of its kind has run; it cannot be captured */
+    cudaGraphExec_t graph;
+};
+
+enum {
+    CUDA_GRAPHS = 2 /* of a plan: a full batch, and the smaller last one of an epoch */
 };
 
 /* How an op is done. `forward` reads call->x and writes call->y; `backward` turns call->dy, which it may
@@ -74,21 +113,28 @@ struct nin__executable {
     double *losses;
     uint8_t *marks;
     struct nin__update_span *spans;
-    unsigned long long *bad; /* one element */
-    char *staging;           /* the host's: what goes up or down */
+    struct cuda_numbers *numbers;
+    struct cuda_bad *bad;
+    void *pinned; /* all of staging */
+    struct cuda_staging staging;
+    struct cuda_graph graphs[CUDA_GRAPHS];
 };
 
 /* ---- device.cu ------------------------------------------------------------------------------ */
 
-/* Makes the device the calling thread's for as long as the object lives, and then what was before. A dead
- * device is entered to clean up only: what it still takes back, it does. */
+/* Makes the device the calling thread's for as long as the object lives, and then what was before. Other threads
+ * that have the same context wait: what goes to its one stream while a graph is captured would be part of
+ * it. A dead device is entered to clean up only: what it still takes back, it does. */
 struct cuda_scope {
     explicit cuda_scope(struct nin__device *device, bool clean_up = false);
     ~cuda_scope();
     cuda_scope(const cuda_scope &) = delete;
     cuda_scope &operator=(const cuda_scope &) = delete;
     nin_status status; /* of entering */
-    bool pushed;
+
+  private:
+    struct nin__device *device;
+    bool locked, pushed;
 };
 
 nin_status nin__cuda_open(struct nin__device **out, int32_t index,
@@ -96,6 +142,9 @@ nin_status nin__cuda_open(struct nin__device **out, int32_t index,
 void nin__cuda_close(struct nin__device *device);
 int32_t nin__cuda_count(void);
 void nin__cuda_describe_device(nin_device_info *info, int32_t index);
+
+/* NIN_OK, or why the device can no longer be used. */
+nin_status nin__cuda_alive(struct nin__device *device);
 
 /* Turns what a call of CUDA, or of cuBLAS, gave into a status and a sentence. After an error that CUDA does
  * not recover from the device is dead, and says so from then on. */
@@ -121,6 +170,21 @@ nin_status nin__cuda_fetch_input_gradient(struct nin__executable *executable, in
 nin_status nin__cuda_check_finite(struct nin__executable *executable, const float *values,
                                   size_t count, size_t *bad);
 nin_status nin__cuda_update(struct nin__executable *executable, const struct nin__update *update);
+nin_status nin__cuda_step(struct nin__executable *executable, const struct nin__run *run,
+                          const struct nin__update *update, size_t *bad);
+
+/* run.cu, for step.cu: a run in three parts. What the host has goes into the staging, before anything is started;
+ * the device does it; what came down is handed out, after a wait. */
+void nin__cuda_stage(struct nin__executable *executable, const struct nin__run *run);
+nin_status nin__cuda_start(struct nin__executable *executable, const struct nin__run *run);
+void nin__cuda_unstage(const struct nin__executable *executable, const struct nin__run *run);
+
+/* update.cu, likewise: the check of losses and gradient, and an update that heeds it. */
+void nin__cuda_stage_update(struct nin__executable *executable, const struct nin__update *update);
+nin_status nin__cuda_start_check(struct nin__executable *executable, const float *gradient,
+                                 size_t count, int32_t losses);
+nin_status nin__cuda_start_update(struct nin__executable *executable,
+                                  const struct nin__update *update, bool heed);
 size_t nin__cuda_describe(struct nin__executable *executable, bool measure, char *text,
                           size_t size);
 size_t nin__cuda_order_of_sums(const struct nin__executable *executable, int32_t batch, char *text,

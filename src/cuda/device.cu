@@ -116,16 +116,21 @@ void nin__cuda_describe_device(nin_device_info *info, int32_t index)
 
 /* ---- entering and leaving ------------------------------------------------------------------- */
 
-cuda_scope::cuda_scope(struct nin__device *device, bool clean_up) : status(NIN_OK), pushed(false)
+/* A child has the lock as somebody else may have left it, so it does not even ask for it. */
+cuda_scope::cuda_scope(struct nin__device *entered, bool clean_up)
+    : status(NIN_OK), device(entered), locked(false), pushed(false)
 {
-    if (device->dead && !clean_up)
-        status = nin__fail(NIN_BACKEND_FAILED, "%s", device->cause);
-    else if (device->process != (int)getpid())
+    if (device->process != (int)getpid()) {
         status = nin__fail(NIN_INVALID_STATE, "cuda: a context cannot be used after a fork");
-    else if (driver.push(device->primary) != 0)
+        return;
+    }
+    pthread_mutex_lock(&device->lock);
+    locked = true;
+    if (!clean_up)
+        status = nin__cuda_alive(device);
+    if (status == NIN_OK && driver.push(device->primary) != 0)
         status = nin__fail(NIN_BACKEND_FAILED, "cuda: the device's context is not there");
-    else
-        pushed = true;
+    pushed = status == NIN_OK;
 }
 
 cuda_scope::~cuda_scope()
@@ -134,6 +139,8 @@ cuda_scope::~cuda_scope()
 
     if (pushed)
         (void)driver.pop(&popped);
+    if (locked)
+        pthread_mutex_unlock(&device->lock);
 }
 
 nin_status nin__cuda_wait(struct nin__device *device)
@@ -190,6 +197,16 @@ static void free_parts(struct nin__device *device)
         (void)cudaStreamDestroy(device->stream);
 }
 
+static void make_lock(pthread_mutex_t *lock)
+{
+    pthread_mutexattr_t recursive;
+
+    pthread_mutexattr_init(&recursive);
+    pthread_mutexattr_settype(&recursive, PTHREAD_MUTEX_RECURSIVE);
+    pthread_mutex_init(lock, &recursive);
+    pthread_mutexattr_destroy(&recursive);
+}
+
 nin_status nin__cuda_open(struct nin__device **out, int32_t index, nin_instruction_set instructions)
 {
     struct nin__device *device;
@@ -204,7 +221,7 @@ nin_status nin__cuda_open(struct nin__device **out, int32_t index, nin_instructi
         return nin__no_memory("a device");
     device->index = index;
     device->process = (int)getpid();
-    pthread_mutex_init(&device->lock, NULL);
+    make_lock(&device->lock);
     if (driver.retain(&device->primary, index) != 0) {
         pthread_mutex_destroy(&device->lock);
         free(device);
@@ -224,8 +241,9 @@ void nin__cuda_close(struct nin__device *device)
     if (device == NULL)
         return;
     free_parts(device);
-    if (device->process == (int)getpid())
+    if (device->process == (int)getpid()) {
         (void)driver.release(device->index);
-    pthread_mutex_destroy(&device->lock);
+        pthread_mutex_destroy(&device->lock);
+    }
     free(device);
 }

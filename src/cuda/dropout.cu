@@ -25,7 +25,7 @@ nin_status launch(const struct cuda_call *call, float *y, const float *x)
     uint32_t size = (uint32_t)nin__shape_size(call->op->out);
 
     return nin__cuda_launch_images(call->device, call->images, nin__cuda_fours(size), drop, y, x,
-                                   size, nin__cuda_mask_of(call->op, call->run));
+                                   size, nin__cuda_mask_of(call));
 }
 
 } // namespace

@@ -43,7 +43,11 @@ static bool is_sticky(cudaError_t error)
     case cudaErrorInvalidAddressSpace:
     case cudaErrorInvalidPc:
     case cudaErrorLaunchFailure:
+    case cudaErrorContained:
     case cudaErrorExternalDevice:
+    case cudaErrorTensorMemoryLeak:
+    case cudaErrorContextIsDestroyed:
+    case cudaErrorMpsClientTerminated:
         return true;
     default:
         return false;
@@ -52,11 +56,23 @@ static bool is_sticky(cudaError_t error)
 
 static nin_status die(struct nin__device *device, const char *what, const char *reason)
 {
+    pthread_mutex_lock(&device->lock);
     if (!device->dead)
         snprintf(device->cause, sizeof device->cause,
                  "cuda: %s, detected at %s; the device can no longer be used", reason, what);
     device->dead = true;
-    return nin__fail(NIN_BACKEND_FAILED, "%s", device->cause);
+    pthread_mutex_unlock(&device->lock);
+    return nin__cuda_alive(device);
+}
+
+nin_status nin__cuda_alive(struct nin__device *device)
+{
+    bool dead;
+
+    pthread_mutex_lock(&device->lock);
+    dead = device->dead;
+    pthread_mutex_unlock(&device->lock);
+    return dead ? nin__fail(NIN_BACKEND_FAILED, "%s", device->cause) : NIN_OK;
 }
 
 nin_status nin__cuda_check(struct nin__device *device, cudaError_t error, const char *what)
@@ -74,8 +90,13 @@ nin_status nin__cuda_check_blas(struct nin__device *device, cublasStatus_t error
 {
     if (error == CUBLAS_STATUS_SUCCESS)
         return NIN_OK;
-    if (error == CUBLAS_STATUS_EXECUTION_FAILED)
-        return die(device, what, cublasGetStatusString(error));
+    if (error == CUBLAS_STATUS_EXECUTION_FAILED && !device->capturing) {
+        cudaError_t reason = cudaStreamSynchronize(device->stream); /* it does not say why itself */
+
+        if (is_sticky(reason))
+            return die(device, what, cudaGetErrorString(reason));
+        (void)cudaGetLastError();
+    }
     return nin__fail(error == CUBLAS_STATUS_ALLOC_FAILED ? NIN_OUT_OF_MEMORY : NIN_BACKEND_FAILED,
                      "cuda: %s: %s", what, cublasGetStatusString(error));
 }

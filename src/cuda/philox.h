@@ -6,25 +6,18 @@
 
 #include "cuda/launch.h"
 
+/* What is the same in each step. */
 struct cuda_mask {
-    uint32_t key[2];
-    uint32_t first_position, step[2]; /* low, high */
-    uint32_t threshold;
+    const struct cuda_numbers *numbers; /* the device's */
+    uint32_t stream, threshold;
     float scale;
 };
 
-static inline struct cuda_mask nin__cuda_mask_of(const struct nin__op *op,
-                                                 const struct nin__run *run)
+static inline struct cuda_mask nin__cuda_mask_of(const struct cuda_call *call)
 {
-    struct cuda_mask mask;
+    struct cuda_mask mask = {call->executable->numbers, call->op->stream, call->op->threshold,
+                             call->op->keep_scale};
 
-    mask.key[0] = run->seed;
-    mask.key[1] = op->stream;
-    mask.first_position = run->first_position;
-    mask.step[0] = (uint32_t)run->step;
-    mask.step[1] = (uint32_t)((uint64_t)run->step >> 32);
-    mask.threshold = op->threshold;
-    mask.scale = op->keep_scale;
     return mask;
 }
 
@@ -32,12 +25,13 @@ static inline struct cuda_mask nin__cuda_mask_of(const struct nin__op *op,
 static __device__ inline void nin__cuda_philox(uint32_t word[4], const struct cuda_mask &mask,
                                                uint32_t block, uint32_t image)
 {
-    uint32_t key_0 = mask.key[0], key_1 = mask.key[1];
+    const struct cuda_numbers numbers = *mask.numbers;
+    uint32_t key_0 = numbers.seed, key_1 = mask.stream;
 
     word[0] = block;
-    word[1] = mask.first_position + image;
-    word[2] = mask.step[0];
-    word[3] = mask.step[1];
+    word[1] = numbers.first_position + image;
+    word[2] = numbers.step[0];
+    word[3] = numbers.step[1];
     for (int round = 0; round < 10; round++) {
         const uint64_t product_0 = (uint64_t)word[0] * UINT32_C(0xd2511f53);
         const uint64_t product_1 = (uint64_t)word[2] * UINT32_C(0xcd9e8d57);

@@ -235,7 +235,7 @@ nin_status nin__cuda_max_pool(const struct cuda_call *call)
 
     return nin__cuda_launch_images(call->device, call->images, nin__cuda_fours(size), max_pool,
                                    call->y, saved(call), call->x, pooling_of(call->op),
-                                   nin__cuda_mask_of(call->op, call->run));
+                                   nin__cuda_mask_of(call));
 }
 
 nin_status nin__cuda_max_pool_backward(const struct cuda_call *call)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* How a run walks the program: the whole batch forward op by op, and backward again. All is started on the
- * device's stream, in order; the host waits once, for the losses. */
+ * device's stream, in order; the host waits once, at the end. */
 #include "cuda/cuda.h"
 
 #include <string.h>
@@ -26,8 +26,8 @@ nin_status download(struct nin__device *device, void *target, const void *source
         what);
 }
 
-/* The images of a batch come one behind the other. The last run has waited, so nobody reads the staging. */
-nin_status upload_images(struct nin__executable *executable, const struct nin__images *images)
+/* The images of a batch come one behind the other. */
+void stage_images(struct nin__executable *executable, const struct nin__images *images)
 {
     size_t element = images->dtype == NIN_U8 ? 1 : sizeof(float);
     size_t bytes = nin__shape_size(executable->program.ops[0].out) * element;
@@ -35,38 +35,48 @@ nin_status upload_images(struct nin__executable *executable, const struct nin__i
     for (int32_t n = 0; n < images->count; n++) {
         size_t image = (size_t)(images->index != NULL ? images->index[n] : n);
 
-        memcpy(executable->staging + (size_t)n * bytes, (const char *)images->base + image * bytes,
-               bytes);
+        memcpy(executable->staging.images + (size_t)n * bytes,
+               (const char *)images->base + image * bytes, bytes);
     }
-    return upload(executable->device, executable->images, executable->staging,
-                  (size_t)images->count * bytes, "images to the device");
 }
 
 nin_status upload_batch(struct nin__executable *executable, const struct nin__run *run)
 {
-    size_t images = (size_t)run->images.count;
-    struct nin__shape scores = executable->program.ops[executable->program.scores].out;
+    const struct cuda_staging *staging = &executable->staging;
+    struct nin__device *device = executable->device;
+    size_t images = (size_t)run->images.count, image, scores;
 
-    NIN__TRY(upload_images(executable, &run->images));
+    image = nin__shape_size(executable->program.ops[0].out);
+    scores = nin__shape_size(executable->program.ops[executable->program.scores].out);
+    NIN__TRY(upload(device, executable->images, staging->images,
+                    images * image * (run->images.dtype == NIN_U8 ? 1 : sizeof(float)),
+                    "images to the device"));
+    NIN__TRY(upload(device, executable->numbers, staging->numbers, sizeof *staging->numbers,
+                    "a step's numbers to the device"));
     if (run->labels != NULL)
-        NIN__TRY(upload(executable->device, executable->labels, run->labels,
-                        images * sizeof *run->labels, "labels to the device"));
+        NIN__TRY(upload(device, executable->labels, staging->labels,
+                        images * sizeof *staging->labels, "labels to the device"));
     if (run->score_gradient != NULL)
-        NIN__TRY(upload(executable->device, executable->score_gradient, run->score_gradient,
-                        images * nin__shape_size(scores) * sizeof(float),
-                        "a gradient to the device"));
+        NIN__TRY(upload(device, executable->score_gradient, run->score_gradient,
+                        images * scores * sizeof(float), "a gradient to the device"));
     return NIN_OK;
+}
+
+bool has_losses(const struct nin__executable *executable, const struct nin__run *run)
+{
+    return run->labels != NULL && executable->program.loss;
 }
 
 nin_status download_losses(struct nin__executable *executable, const struct nin__run *run)
 {
+    const struct cuda_staging *staging = &executable->staging;
     size_t images = (size_t)run->images.count;
 
-    if (run->labels == NULL || !executable->program.loss)
+    if (!has_losses(executable, run))
         return NIN_OK;
-    NIN__TRY(download(executable->device, run->losses, executable->losses,
-                      images * sizeof *run->losses, "losses from the device"));
-    return download(executable->device, run->marks, executable->marks, images,
+    NIN__TRY(download(executable->device, staging->losses, executable->losses,
+                      images * sizeof *staging->losses, "losses from the device"));
+    return download(executable->device, staging->marks, executable->marks, images,
                     "marks from the device");
 }
 
@@ -165,17 +175,54 @@ nin_status fetch(struct nin__executable *executable, size_t place, struct nin__s
 
 } // namespace
 
-nin_status nin__cuda_run(struct nin__executable *executable, const struct nin__run *run)
+/* The last run has waited, so nobody reads the staging. */
+void nin__cuda_stage(struct nin__executable *executable, const struct nin__run *run)
 {
-    struct cuda_scope scope(executable->device);
+    struct cuda_numbers *numbers = executable->staging.numbers;
 
-    NIN__TRY(scope.status);
+    stage_images(executable, &run->images);
+    if (run->labels != NULL)
+        memcpy(executable->staging.labels, run->labels,
+               (size_t)run->images.count * sizeof *run->labels);
+    numbers->seed = run->seed;
+    numbers->first_position = run->first_position;
+    numbers->step[0] = (uint32_t)run->step;
+    numbers->step[1] = (uint32_t)((uint64_t)run->step >> 32);
+}
+
+nin_status nin__cuda_start(struct nin__executable *executable, const struct nin__run *run)
+{
     NIN__TRY(upload_batch(executable, run));
     NIN__TRY(go_forward(executable, run));
     if (run->backward)
         NIN__TRY(go_backward(executable, run));
-    NIN__TRY(download_losses(executable, run));
-    return nin__cuda_wait(executable->device);
+    return download_losses(executable, run);
+}
+
+void nin__cuda_unstage(const struct nin__executable *executable, const struct nin__run *run)
+{
+    size_t images = (size_t)run->images.count;
+
+    if (!has_losses(executable, run))
+        return;
+    memcpy(run->losses, executable->staging.losses, images * sizeof *run->losses);
+    memcpy(run->marks, executable->staging.marks, images * sizeof *run->marks);
+}
+
+nin_status nin__cuda_run(struct nin__executable *executable, const struct nin__run *run)
+{
+    struct cuda_scope scope(executable->device);
+    nin_status status, end;
+
+    NIN__TRY(scope.status);
+    nin__cuda_stage(executable, run);
+    status = nin__cuda_start(executable, run);
+    end =
+        nin__cuda_wait(executable->device); /* also then: what has been started uses the staging */
+    NIN__TRY(status);
+    NIN__TRY(end);
+    nin__cuda_unstage(executable, run);
+    return NIN_OK;
 }
 
 nin_status nin__cuda_prepare(struct nin__executable *executable, const float *parameters,

@@ -3,6 +3,8 @@
  * nin/optimizer.h). */
 #include "cuda/launch.h"
 
+#include <string.h>
+
 namespace
 {
 
@@ -10,19 +12,33 @@ namespace
 const unsigned long long NONE = ~0ull;
 
 __global__ void __launch_bounds__(BLOCK)
-    find_bad(unsigned long long *bad, const float *values, size_t count)
+    find_bad(struct cuda_bad *bad, const float *gradient, size_t count)
 {
     FOR_EACH_ELEMENT (i, count)
-        if (!(values[i] - values[i] == 0.0f)) /* NaN, or an infinity */
-            atomicMin(bad, (unsigned long long)i);
+        if (!(gradient[i] - gradient[i] == 0.0f)) /* NaN, or an infinity */
+            atomicMin(&bad->gradient, (unsigned long long)i);
 }
 
-/* One thread for each parameter; those of no span stay. */
+__global__ void __launch_bounds__(BLOCK)
+    find_bad_losses(struct cuda_bad *bad, const double *losses, size_t images)
+{
+    FOR_EACH_ELEMENT (i, images)
+        if (!(losses[i] - losses[i] == 0.0))
+            atomicMin(&bad->loss, (unsigned long long)i);
+}
+
+/* One thread for each parameter; those of no span stay, and where something is bad all do. bad: NULL, or what
+ * was found */
 __global__ void __launch_bounds__(BLOCK)
     update_spans(float *parameters, float *momentum, const float *gradient, size_t count,
-                 const struct nin__update_span *spans, int32_t span_count, float factor,
-                 bool nesterov)
+                 const struct nin__update_span *spans, int32_t span_count,
+                 const struct cuda_numbers *numbers, const struct cuda_bad *bad)
 {
+    float factor = numbers->momentum_factor;
+    bool nesterov = numbers->nesterov != 0;
+
+    if (bad != NULL && (bad->gradient != NONE || bad->loss != NONE))
+        return;
     FOR_EACH_ELEMENT (i, count) {
         int32_t s = 0;
 
@@ -52,42 +68,78 @@ size_t end_of(const struct nin__update *update)
 
 } // namespace
 
+/* The last run has waited, so nobody reads the staging. */
+void nin__cuda_stage_update(struct nin__executable *executable, const struct nin__update *update)
+{
+    struct cuda_staging *staging = &executable->staging;
+
+    staging->numbers->momentum_factor = update->momentum_factor;
+    staging->numbers->nesterov = update->nesterov;
+    memcpy(staging->spans, update->spans, (size_t)update->span_count * sizeof *update->spans);
+}
+
+nin_status nin__cuda_start_check(struct nin__executable *executable, const float *gradient,
+                                 size_t count, int32_t losses)
+{
+    struct nin__device *device = executable->device;
+
+    NIN__TRY(nin__cuda_check(
+        device, cudaMemsetAsync(executable->bad, 0xff, sizeof *executable->bad, device->stream),
+        "a check of the gradient"));
+    NIN__TRY(nin__cuda_launch(device, count, find_bad, executable->bad, gradient, count));
+    NIN__TRY(nin__cuda_launch(device, (size_t)losses, find_bad_losses, executable->bad,
+                              (const double *)executable->losses, (size_t)losses));
+    return nin__cuda_check(device,
+                           cudaMemcpyAsync(executable->staging.bad, executable->bad,
+                                           sizeof *executable->bad, cudaMemcpyDeviceToHost,
+                                           device->stream),
+                           "the gradient's check from the device");
+}
+
+nin_status nin__cuda_start_update(struct nin__executable *executable,
+                                  const struct nin__update *update, bool heed)
+{
+    const struct cuda_staging *staging = &executable->staging;
+    struct nin__device *device = executable->device;
+    size_t count = end_of(update);
+
+    NIN__TRY(nin__cuda_check(device,
+                             cudaMemcpyAsync(executable->spans, staging->spans,
+                                             (size_t)update->span_count * sizeof *staging->spans,
+                                             cudaMemcpyHostToDevice, device->stream),
+                             "the rates to the device"));
+    return nin__cuda_launch(
+        device, count, update_spans, update->parameters, update->momentum, update->gradient, count,
+        (const struct nin__update_span *)executable->spans, update->span_count,
+        (const struct cuda_numbers *)executable->numbers,
+        heed ? (const struct cuda_bad *)executable->bad : (const struct cuda_bad *)NULL);
+}
+
 nin_status nin__cuda_check_finite(struct nin__executable *executable, const float *values,
                                   size_t count, size_t *bad)
 {
-    struct nin__device *device = executable->device;
-    unsigned long long found = NONE;
-    struct cuda_scope scope(device);
+    struct cuda_scope scope(executable->device);
 
     NIN__TRY(scope.status);
-    NIN__TRY(nin__cuda_check(device,
-                             cudaMemsetAsync(executable->bad, 0xff, sizeof found, device->stream),
-                             "a check of the gradient"));
-    NIN__TRY(nin__cuda_launch(device, count, find_bad, executable->bad, values, count));
-    NIN__TRY(nin__cuda_check(device,
-                             cudaMemcpyAsync(&found, executable->bad, sizeof found,
-                                             cudaMemcpyDeviceToHost, device->stream),
-                             "the gradient's check from the device"));
-    NIN__TRY(nin__cuda_wait(device));
-    *bad = found == NONE ? count : (size_t)found;
+    NIN__TRY(nin__cuda_start_check(executable, values, count, 0));
+    NIN__TRY(nin__cuda_wait(executable->device));
+    *bad = executable->staging.bad->gradient == NONE ? count
+                                                     : (size_t)executable->staging.bad->gradient;
     return NIN_OK;
 }
 
 nin_status nin__cuda_update(struct nin__executable *executable, const struct nin__update *update)
 {
     struct nin__device *device = executable->device;
-    size_t count = end_of(update);
     struct cuda_scope scope(device);
 
     NIN__TRY(scope.status);
+    nin__cuda_stage_update(executable, update);
     NIN__TRY(nin__cuda_check(device,
-                             cudaMemcpyAsync(executable->spans, update->spans,
-                                             (size_t)update->span_count * sizeof *update->spans,
-                                             cudaMemcpyHostToDevice, device->stream),
-                             "the rates to the device"));
-    NIN__TRY(nin__cuda_launch(device, count, update_spans, update->parameters, update->momentum,
-                              update->gradient, count,
-                              (const struct nin__update_span *)executable->spans,
-                              update->span_count, update->momentum_factor, update->nesterov));
+                             cudaMemcpyAsync(executable->numbers, executable->staging.numbers,
+                                             sizeof *executable->numbers, cudaMemcpyHostToDevice,
+                                             device->stream),
+                             "a step's numbers to the device"));
+    NIN__TRY(nin__cuda_start_update(executable, update, false));
     return nin__cuda_wait(device);
 }

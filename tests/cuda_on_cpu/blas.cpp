@@ -19,6 +19,8 @@ const char *cublasGetStatusString(cublasStatus_t status)
 
 cublasStatus_t cublasCreate(cublasHandle_t *handle)
 {
+    if (stand_in_spoils())
+        return CUBLAS_STATUS_EXECUTION_FAILED;
     if (stand_in_fails())
         return CUBLAS_STATUS_ALLOC_FAILED;
     *handle = new stand_in_blas{NULL, false, true};
@@ -43,7 +45,7 @@ cublasStatus_t cublasGetVersion(cublasHandle_t handle, int *version)
 /* Takes a workspace away. */
 cublasStatus_t cublasSetStream(cublasHandle_t handle, cudaStream_t stream)
 {
-    if (stand_in_fails() || !stand_in_knows(stream))
+    if (stand_in_fails() || !stand_in_knows(stream) || stand_in_spoils())
         return CUBLAS_STATUS_NOT_INITIALIZED;
     handle->stream = stream;
     handle->workspace = false;
@@ -52,6 +54,8 @@ cublasStatus_t cublasSetStream(cublasHandle_t handle, cudaStream_t stream)
 
 cublasStatus_t cublasSetWorkspace(cublasHandle_t handle, void *workspace, size_t bytes)
 {
+    if (stand_in_spoils())
+        return CUBLAS_STATUS_EXECUTION_FAILED;
     if (stand_in_fails())
         return CUBLAS_STATUS_NOT_INITIALIZED;
     if ((uintptr_t)workspace % 256 != 0 || !stand_in_owns(workspace, bytes))

@@ -28,7 +28,7 @@ enum cudaError_t {
     cudaErrorNoDevice = 100,
     cudaErrorInvalidDevice = 101,
     cudaErrorECCUncorrectable = 214,
-    cudaErrorExternalDevice = 226,
+    cudaErrorContained = 226,
     cudaErrorInvalidResourceHandle = 400,
     cudaErrorIllegalAddress = 700,
     cudaErrorLaunchTimeout = 702,
@@ -38,7 +38,13 @@ enum cudaError_t {
     cudaErrorMisalignedAddress = 716,
     cudaErrorInvalidAddressSpace = 717,
     cudaErrorInvalidPc = 718,
+    cudaErrorContextIsDestroyed = 709,
     cudaErrorLaunchFailure = 719,
+    cudaErrorTensorMemoryLeak = 721,
+    cudaErrorMpsClientTerminated = 810,
+    cudaErrorExternalDevice = 911,
+    cudaErrorStreamCaptureUnsupported = 900,
+    cudaErrorStreamCaptureInvalidated = 901,
     cudaErrorUnknown = 999
 };
 
@@ -70,6 +76,10 @@ struct dim3 {
     }
 };
 
+struct alignas(16) float4 {
+    float x, y, z, w;
+};
+
 struct uint3 {
     unsigned x, y, z;
 };
@@ -78,6 +88,13 @@ extern thread_local uint3 threadIdx, blockIdx;
 extern thread_local dim3 gridDim;
 
 typedef struct stand_in_stream *cudaStream_t;
+typedef struct stand_in_graph *cudaGraph_t;
+typedef struct stand_in_graph_exec *cudaGraphExec_t;
+
+enum cudaStreamCaptureMode {
+    cudaStreamCaptureModeGlobal = 0,
+    cudaStreamCaptureModeThreadLocal = 1
+};
 
 struct cudaLaunchConfig_t {
     dim3 gridDim, blockDim;
@@ -94,7 +111,8 @@ struct cudaDeviceProp {
 };
 
 /* Starts kernel for a grid, with arguments copied at the call. */
-cudaError_t stand_in_launch(const cudaLaunchConfig_t *config, std::function<void()> thread);
+cudaError_t stand_in_launch(const cudaLaunchConfig_t *config, const void *kernel,
+                            std::function<void()> thread);
 
 template <typename... Parameters, typename... Arguments>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *config, void (*kernel)(Parameters...),
@@ -102,7 +120,8 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *config, void (*kernel)(
 {
     std::tuple<Parameters...> copies(static_cast<Parameters>(arguments)...);
 
-    return stand_in_launch(config, [kernel, copies]() { std::apply(kernel, copies); });
+    return stand_in_launch(config, (const void *)kernel,
+                           [kernel, copies]() { std::apply(kernel, copies); });
 }
 
 static inline void atomicMin(unsigned long long *at, unsigned long long value)
@@ -123,6 +142,13 @@ cudaError_t cudaGetDriverEntryPointByVersion(const char *symbol, void **function
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags);
 cudaError_t cudaStreamDestroy(cudaStream_t stream);
 cudaError_t cudaStreamSynchronize(cudaStream_t stream);
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode);
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph);
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph,
+                                 unsigned long long flags);
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream);
+cudaError_t cudaGraphDestroy(cudaGraph_t graph);
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec);
 cudaError_t cudaMalloc(void **memory, size_t bytes);
 cudaError_t cudaFree(void *memory);
 cudaError_t cudaHostAlloc(void **memory, size_t bytes, unsigned flags);

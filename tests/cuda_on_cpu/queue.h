@@ -17,6 +17,9 @@ bool stand_in_owns(const void *memory, size_t bytes);
 /* The stream is a living one of the current device. */
 bool stand_in_knows(cudaStream_t stream);
 
+/* While a stream is captured much is illegal: then the capture is spoilt, and the answer is true. */
+bool stand_in_spoils(void);
+
 /* Puts work at the end of a stream. */
 void stand_in_enqueue(cudaStream_t stream, std::function<void()> work);
 

@@ -3,7 +3,7 @@
  *
  * Memory of a device lies in a region that the host cannot touch: it is opened while the work of a stream is
  * done and closed again. A piece ends where a page ends, and the page behind it belongs to nobody; a new piece
- * is full of NaN, a large one in its first MiB; a piece that was given back is never opened again.
+ * is full of NaN, a large one in its first 4 MiB; a piece that was given back is never opened again.
  *
  * A stream is a queue. Its work is done when somebody waits for it, or some of it at once, as a seed
  * (NIN_CUDA_SEED) has it: so a missing wait shows. Blocks and threads of a kernel run one after another in an
@@ -59,11 +59,12 @@ struct piece {
  * time. */
 struct machine {
     std::recursive_mutex lock, at_work;
-    std::map<const char *, piece> pieces; /* by where they begin for the user */
-    std::set<const void *> pinned;
+    std::map<const char *, piece> pieces;  /* by where they begin for the user */
+    std::map<const char *, size_t> pinned; /* bytes, by where they begin */
     std::set<cudaStream_t> streams;
+    std::set<const void *> loaded; /* kernels that have been launched */
     uint64_t random = 88172645463325252ull + (uint64_t)setting("NIN_CUDA_SEED", 1);
-    int calls = 0, fail_at = 0, alive = 0, contexts[16] = {};
+    int calls = 0, fail_at = 0, alive = 0, graphs = 0, contexts[16] = {};
     bool broken = false;
     cudaError_t last = cudaSuccess;
 };
@@ -186,9 +187,22 @@ char *make_piece(size_t bytes, int device)
 
 } // namespace
 
+typedef std::function<void()> piece_of_work;
+
+/* While it is captured, work goes to the graph; what is illegal then spoils it. */
 struct stand_in_stream {
     int device;
-    std::deque<std::function<void()>> work;
+    std::deque<piece_of_work> work;
+    bool capturing, spoilt;
+    std::vector<piece_of_work> captured;
+};
+
+struct stand_in_graph {
+    std::vector<piece_of_work> work;
+};
+
+struct stand_in_graph_exec {
+    std::vector<piece_of_work> work;
 };
 
 namespace
@@ -211,6 +225,16 @@ void work_off(cudaStream_t stream, size_t count)
     open_memory(stream->device, false);
 }
 
+bool is_pinned(const void *memory)
+{
+    auto after = the_machine().pinned.upper_bound((const char *)memory);
+
+    if (after == the_machine().pinned.begin())
+        return false;
+    after--;
+    return (const char *)memory < after->first + after->second;
+}
+
 void run_grid(dim3 grid, dim3 block, const std::function<void()> &thread, uint32_t start)
 {
     gridDim = grid;
@@ -231,6 +255,18 @@ bool stand_in_fails(void)
     std::lock_guard<std::recursive_mutex> held(the_machine().lock);
 
     return ++the_machine().calls == the_machine().fail_at;
+}
+
+bool stand_in_spoils(void)
+{
+    std::lock_guard<std::recursive_mutex> held(the_machine().lock);
+    bool any = false;
+
+    for (cudaStream_t stream : the_machine().streams) {
+        stream->spoilt = stream->spoilt || stream->capturing;
+        any = any || stream->capturing;
+    }
+    return any;
 }
 
 bool stand_in_owns(const void *memory, size_t bytes)
@@ -260,6 +296,10 @@ void stand_in_enqueue(cudaStream_t stream, std::function<void()> work)
     {
         std::lock_guard<std::recursive_mutex> turn(the_machine().at_work);
 
+        if (stream->capturing) {
+            stream->captured.push_back(work);
+            return;
+        }
         stream->work.push_back(work);
         some = random_number() % 8 == 0 ? random_number() % (stream->work.size() + 1) : 0;
     }
@@ -296,6 +336,11 @@ extern "C" __attribute__((visibility("default"))) int stand_in_alive(void)
            (int)the_machine().pinned.size() + (int)the_machine().streams.size();
 }
 
+extern "C" __attribute__((visibility("default"))) int stand_in_graphs(void)
+{
+    return the_machine().graphs;
+}
+
 extern "C" __attribute__((visibility("default"))) void *stand_in_current(void)
 {
     return current.empty() ? NULL : current.back();
@@ -308,7 +353,8 @@ extern "C" __attribute__((visibility("default"))) void stand_in_push(void *conte
 
 /* ---- launches ------------------------------------------------------------------------------- */
 
-cudaError_t stand_in_launch(const cudaLaunchConfig_t *config, std::function<void()> thread)
+cudaError_t stand_in_launch(const cudaLaunchConfig_t *config, const void *kernel,
+                            std::function<void()> thread)
 {
     dim3 grid = config->gridDim, block = config->blockDim;
     uint32_t start = random_number();
@@ -321,6 +367,11 @@ cudaError_t stand_in_launch(const cudaLaunchConfig_t *config, std::function<void
         return remember(cudaErrorInvalidConfiguration);
     if (!stand_in_knows(config->stream))
         return remember(cudaErrorInvalidResourceHandle);
+    if (config->stream->capturing && the_machine().loaded.count(kernel) == 0) {
+        config->stream->spoilt = true; /* to load it now would be illegal */
+        return remember(cudaErrorStreamCaptureUnsupported);
+    }
+    the_machine().loaded.insert(kernel);
     stand_in_enqueue(config->stream,
                      [grid, block, thread, start]() { run_grid(grid, block, thread, start); });
     return cudaSuccess;
@@ -420,11 +471,13 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags)
 {
     std::lock_guard<std::recursive_mutex> held(the_machine().lock);
 
+    if (stand_in_spoils())
+        return remember(cudaErrorStreamCaptureUnsupported);
     if (stand_in_fails())
         return remember(cudaErrorMemoryAllocation);
     if (flags != cudaStreamNonBlocking)
         return remember(cudaErrorInvalidValue);
-    *stream = new stand_in_stream{current_device(), {}};
+    *stream = new stand_in_stream{current_device(), {}, false, false, {}};
     the_machine().streams.insert(*stream);
     return cudaSuccess;
 }
@@ -448,7 +501,73 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream)
         return remember(cudaErrorInvalidResourceHandle);
     if (the_machine().broken)
         return remember(cudaErrorIllegalAddress);
+    if (stand_in_spoils())
+        return remember(cudaErrorStreamCaptureUnsupported);
     work_off(stream, SIZE_MAX);
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode)
+{
+    if (stand_in_fails())
+        return remember(cudaErrorUnknown);
+    if (!stand_in_knows(stream) || mode != cudaStreamCaptureModeThreadLocal || stream->capturing)
+        return remember(cudaErrorInvalidValue);
+    stream->capturing = true;
+    stream->spoilt = false;
+    stream->captured.clear();
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
+{
+    bool fails = stand_in_fails();
+
+    *graph = NULL;
+    if (!stand_in_knows(stream) || !stream->capturing)
+        return remember(cudaErrorInvalidValue);
+    stream->capturing = false;
+    if (stream->spoilt || fails)
+        return remember(cudaErrorStreamCaptureInvalidated);
+    *graph = new stand_in_graph{stream->captured};
+    stand_in_count(1);
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long flags)
+{
+    if (stand_in_fails())
+        return remember(cudaErrorMemoryAllocation);
+    if (graph == NULL || flags != 0)
+        return remember(cudaErrorInvalidValue);
+    *exec = new stand_in_graph_exec{graph->work};
+    stand_in_count(1);
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream)
+{
+    if (stand_in_fails())
+        return remember(cudaErrorUnknown);
+    if (!stand_in_knows(stream) || stream->capturing)
+        return remember(cudaErrorInvalidResourceHandle);
+    the_machine().graphs++;
+    for (const piece_of_work &work : exec->work)
+        stand_in_enqueue(stream, work);
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphDestroy(cudaGraph_t graph)
+{
+    delete graph;
+    stand_in_count(-1);
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec)
+{
+    delete exec;
+    stand_in_count(-1);
     return cudaSuccess;
 }
 
@@ -456,6 +575,8 @@ cudaError_t cudaMalloc(void **memory, size_t bytes)
 {
     std::lock_guard<std::recursive_mutex> held(the_machine().lock);
 
+    if (stand_in_spoils())
+        return remember(cudaErrorStreamCaptureUnsupported);
     if (stand_in_fails())
         return remember(cudaErrorMemoryAllocation);
     if (bytes == 0) {
@@ -471,6 +592,8 @@ cudaError_t cudaFree(void *memory)
 {
     std::set<cudaStream_t> streams;
 
+    if (stand_in_spoils())
+        return remember(cudaErrorStreamCaptureUnsupported);
     if (memory == NULL)
         return cudaSuccess;
     {
@@ -494,6 +617,8 @@ cudaError_t cudaHostAlloc(void **memory, size_t bytes, unsigned flags)
 {
     std::lock_guard<std::recursive_mutex> held(the_machine().lock);
 
+    if (stand_in_spoils())
+        return remember(cudaErrorStreamCaptureUnsupported);
     if (stand_in_fails())
         return remember(cudaErrorMemoryAllocation);
     if (flags != cudaHostAllocPortable)
@@ -501,7 +626,7 @@ cudaError_t cudaHostAlloc(void **memory, size_t bytes, unsigned flags)
     *memory = malloc(bytes);
     if (*memory == NULL)
         return remember(cudaErrorMemoryAllocation);
-    the_machine().pinned.insert(*memory);
+    the_machine().pinned[(const char *)*memory] = bytes;
     return cudaSuccess;
 }
 
@@ -509,9 +634,11 @@ cudaError_t cudaFreeHost(void *memory)
 {
     std::lock_guard<std::recursive_mutex> held(the_machine().lock);
 
+    if (stand_in_spoils())
+        return remember(cudaErrorStreamCaptureUnsupported);
     if (memory == NULL)
         return cudaSuccess;
-    if (the_machine().pinned.erase(memory) == 0)
+    if (the_machine().pinned.erase((const char *)memory) == 0)
         return remember(cudaErrorInvalidValue);
     free(memory);
     return cudaSuccess;
@@ -530,7 +657,11 @@ cudaError_t cudaMemcpyAsync(void *target, const void *source, size_t bytes, cuda
         return remember(cudaErrorInvalidValue);
     {
         std::lock_guard<std::recursive_mutex> held(the_machine().lock);
-        pinned = the_machine().pinned.count(source) == 1;
+        pinned = is_pinned(up ? source : target);
+    }
+    if (stream->capturing && !pinned) { /* a graph would find what the memory holds then */
+        stream->spoilt = true;
+        return remember(cudaErrorStreamCaptureUnsupported);
     }
     if (up && !pinned) {
         std::string copy((const char *)source, bytes);

@@ -18,6 +18,9 @@ void stand_in_break(void);
 /* Pieces of memory of devices and of pinned memory, streams and handles that there are. */
 int stand_in_alive(void);
 
+/* Graphs that have been launched. */
+int stand_in_graphs(void);
+
 /* The context that is current on this thread, NULL for none. */
 void *stand_in_current(void);
 void stand_in_push(void *context);
