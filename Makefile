@@ -9,6 +9,7 @@
 # make check-size    table of the lengths of functions and files
 # make bench         builds the programs of bench/, measures them beside the peers that are installed
 # make format        clang-format 14 over the sources
+# make gpu-bundle    what bench/gpu.sh needs on a bare machine with a GPU, into .gpu/
 # make install       PREFIX=/usr/local DESTDIR= LIBDIR= INCLUDEDIR=
 # make uninstall     removes what install put there
 # make dist          nin-VERSION.tar.gz
@@ -264,6 +265,23 @@ reproduce: lib $(AT)examples/mnist_nin
 	  --curve $(REFERENCE)/curve.csv --plot $(REFERENCE)/curve.png \
 	  --checkpoint $$checkpoint $$(test ! -f $$checkpoint || echo --resume $$checkpoint)
 
+# ---- a bare machine with a GPU -----------------------------------------------------------------
+
+# What bench/gpu.sh needs and such a machine may lack: Debian's packages, unpacked, without static archives.
+GPU_PACKAGES := zlib1g libopenblas0-pthread libopenblas-pthread-dev libgfortran5 libquadmath0 libjansson4 libjansson-dev \
+                zlib1g-dev check libsubunit0 libsubunit-dev
+.PHONY: gpu-bundle
+gpu-bundle:
+	@rm -rf .gpu && mkdir -p .gpu/debs .gpu/root
+	cd .gpu/debs && apt-get -q download $(GPU_PACKAGES)
+	for deb in .gpu/debs/*.deb; do dpkg -x $$deb .gpu/root || exit 1; done
+	find .gpu/root -name '*.a' ! -name 'libcheck.a' ! -name 'libsubunit.a' -delete
+	find .gpu/root '(' -name 'liblapack*' -o -name 'libblas.so*' -o -name '*.pc' -o -name 'libsubunit.so*' ')' -delete
+	cp -f .gpu/root/lib/x86_64-linux-gnu/libz.so.1.* .gpu/root/usr/lib/x86_64-linux-gnu/libz.so.1
+	ln -sf libz.so.1 .gpu/root/usr/lib/x86_64-linux-gnu/libz.so
+	rm -rf .gpu/debs .gpu/root/lib .gpu/root/usr/share .gpu/root/usr/bin .gpu/root/usr/lib/x86_64-linux-gnu/cmake
+	du -sh .gpu
+
 # ---- tests -----------------------------------------------------------------------------------
 
 TEST_PROGRAM := $(OUT)/tests/check
@@ -327,10 +345,11 @@ check-unit: test-program
 
 # suites that do not care for a device, on the CUDA module with its stand-in
 CUDA_SUITES ?= ops gradients parity
+CUDA_MODULE ?= $(abspath $(dir $(STAND_IN)))
 check-cuda: test-program
 	@for suite in $(CUDA_SUITES); do \
 	  CK_DEFAULT_TIMEOUT=$${CK_DEFAULT_TIMEOUT:-$(if $(SANITIZE),600,60)} CK_RUN_SUITE=$$suite \
-	  NIN_TEST_DEVICE=cuda NIN_MODULE_DIR=$(abspath $(dir $(STAND_IN))) $(TEST_PROGRAM) || exit 1; \
+	  NIN_TEST_DEVICE=cuda NIN_MODULE_DIR=$(call quote,$(CUDA_MODULE)) $(TEST_PROGRAM) || exit 1; \
 	done
 
 check-cuda-all:

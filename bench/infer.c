@@ -64,7 +64,8 @@ int main(int argc, char **argv)
 
     if (!bench_parse(&options, argc, argv))
         return 2;
-    status = nin_context_create(&context, NIN_DESC(nin_context_desc, .threads = options.threads));
+    status = nin_context_create(
+        &context, NIN_DESC(nin_context_desc, .device = options.device, .threads = options.threads));
     if (status == NIN_OK)
         status = nin_network_create_preset(&network, context, options.preset);
     if (status == NIN_OK)

@@ -12,6 +12,7 @@
 #include <time.h>
 
 static const char *const precisions[] = {"fp32", "bf16", "bf16x3"};
+static const char *const devices[] = {"cpu", "cuda"};
 
 /* ---- options ------------------------------------------------------------------------------ */
 
@@ -31,6 +32,10 @@ static int read_option(struct bench_options *options, int option, const char *va
     switch (option) {
     case 'p':
         options->preset = value;
+        break;
+    case 'd':
+        found = find_name(value, devices, 2);
+        options->device = found == 1 ? NIN_DEVICE_CUDA : NIN_DEVICE_CPU;
         break;
     case 'b':
         options->batch = atoi(value);
@@ -57,24 +62,23 @@ static int read_option(struct bench_options *options, int option, const char *va
 
 int bench_parse(struct bench_options *options, int argc, char **argv)
 {
-    static const struct option table[] = {{"preset", required_argument, NULL, 'p'},
-                                          {"batch", required_argument, NULL, 'b'},
-                                          {"threads", required_argument, NULL, 't'},
-                                          {"steps", required_argument, NULL, 's'},
-                                          {"algorithm", required_argument, NULL, 'a'},
-                                          {"precision", required_argument, NULL, 'q'},
-                                          {NULL, 0, NULL, 0}};
+    static const struct option table[] = {
+        {"preset", required_argument, NULL, 'p'},    {"device", required_argument, NULL, 'd'},
+        {"batch", required_argument, NULL, 'b'},     {"threads", required_argument, NULL, 't'},
+        {"steps", required_argument, NULL, 's'},     {"algorithm", required_argument, NULL, 'a'},
+        {"precision", required_argument, NULL, 'q'}, {NULL, 0, NULL, 0}};
     int option, good = 1;
 
+    options->device = NIN_DEVICE_CPU;
     while (good && (option = getopt_long(argc, argv, "", table, NULL)) != -1)
         good = read_option(options, option, optarg);
     good = good && options->batch > 0 && options->repetitions > 0 && optind == argc;
     if (!good)
-        fprintf(
-            stderr,
-            "usage: %s [--preset mnist|cifar10] [--batch N] [--threads N] [--steps N]\n"
-            "       [--algorithm auto|gemm|direct|winograd|fft] [--precision fp32|bf16|bf16x3]\n",
-            argv[0]);
+        fprintf(stderr,
+                "usage: %s [--preset mnist|cifar10] [--device cpu|cuda] [--batch N] [--threads N]\n"
+                "       [--steps N] [--algorithm auto|gemm|direct|winograd|fft]\n"
+                "       [--precision fp32|bf16|bf16x3]\n",
+                argv[0]);
     return good;
 }
 
@@ -157,12 +161,13 @@ void bench_print_head(const char *name, const struct bench_options *options, int
 
     getrusage(RUSAGE_SELF, &usage);
     processor_name(processor, sizeof processor);
-    printf("{\"bench\": \"%s\", \"version\": \"%s\", \"preset\": \"%s\", \"batch\": %d, "
-           "\"threads\": %d, \"precision\": \"%s\", \"algorithm\": \"%s\", "
-           "\"peak_rss_mb\": %.1f, \"peak_gflops\": %.1f, \"processor\": \"%s\"",
-           name, nin_version_text(), options->preset, options->batch, threads,
-           precisions[options->precision], algorithms[options->algorithm],
-           (double)usage.ru_maxrss / 1024.0, peak, processor);
+    printf(
+        "{\"bench\": \"%s\", \"version\": \"%s\", \"preset\": \"%s\", \"device\": \"%s\", \"batch\": %d, "
+        "\"threads\": %d, \"precision\": \"%s\", \"algorithm\": \"%s\", "
+        "\"peak_rss_mb\": %.1f, \"peak_gflops\": %.1f, \"processor\": \"%s\"",
+        name, nin_version_text(), options->preset, devices[options->device == NIN_DEVICE_CUDA],
+        options->batch, threads, precisions[options->precision], algorithms[options->algorithm],
+        (double)usage.ru_maxrss / 1024.0, peak, processor);
 }
 
 /* ---- data --------------------------------------------------------------------------------- */
@@ -197,7 +202,8 @@ void bench_free_batch(struct bench_batch *batch)
 nin_status bench_make_training(struct bench_training *t, const struct bench_options *options)
 {
     nin_status status =
-        nin_context_create(&t->context, NIN_DESC(nin_context_desc, .threads = options->threads));
+        nin_context_create(&t->context, NIN_DESC(nin_context_desc, .device = options->device,
+                                                 .threads = options->threads));
 
     t->count = options->batch;
     if (status == NIN_OK)

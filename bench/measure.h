@@ -8,12 +8,13 @@
 
 struct bench_options {
     const char *preset;
+    nin_device device; /* the CPU, if it is none */
     int32_t batch, threads, repetitions;
     nin_precision precision;
     nin_algorithm algorithm;
 };
 
-/* Reads --preset, --batch, --threads, --steps, --precision and --algorithm over the given defaults. 0 after
+/* Reads --preset, --device, --batch, --threads, --steps, --precision and --algorithm over the given defaults. 0 after
  * a usage on stderr. */
 int bench_parse(struct bench_options *options, int argc, char **argv);
 

@@ -188,8 +188,8 @@ static int32_t count_cores(const struct bench_options *options)
     nin_context *context = NULL;
     int32_t threads = 0;
 
-    if (nin_context_create(&context, NIN_DESC(nin_context_desc, .threads = options->threads)) ==
-        NIN_OK)
+    if (nin_context_create(&context, NIN_DESC(nin_context_desc, .device = NIN_DEVICE_CPU,
+                                              .threads = options->threads)) == NIN_OK)
         threads = nin_context_threads(context);
     nin_context_destroy(context);
     return threads;
