@@ -249,12 +249,12 @@ static nin_status run(struct search *s, const struct values *v)
 int main(int argc, char **argv)
 {
     struct values values = {.data = "examples/data/mnist",
-                            .rate = 0.05,
-                            .decay = 5e-4,
+                            .rate = 0.1,
+                            .decay = 1e-4,
                             .warm_up = 0.15,
                             .momentum = 0.9,
-                            .epochs = 8,
-                            .batch = 128,
+                            .epochs = 13,
+                            .batch = 64,
                             .seed = 1};
     static struct search search;
     nin_status status;

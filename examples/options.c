@@ -42,10 +42,10 @@ static const struct argp_option known[] = {
      "(default: quick)",
      0},
     {"epochs", KEY_EPOCHS, "N", 0,
-     "quick: the schedule spans N epochs (default: 8). reference: stop after epoch N at the latest "
+     "quick: the schedule spans N epochs (default: 13). reference: stop after epoch N at the latest "
      "(default: when the rate has been reduced twice)",
      0},
-    {"batch", KEY_BATCH, "N", 0, "Images in a batch (default: 128)", 0},
+    {"batch", KEY_BATCH, "N", 0, "Images in a batch (default: 64; reference: 128)", 0},
     {"seed", KEY_SEED, "N", 0,
      "Of initial weights, order of the images and dropout (default: 1). The same seed gives the "
      "same run",
@@ -236,7 +236,7 @@ void options_read(struct options *options, int argc, char **argv)
 {
     const struct argp parser = {known, parse, NULL, about, NULL, NULL, NULL};
 
-    *options = (struct options){.batch = 128, .seed = 1, .argc = argc, .argv = argv};
+    *options = (struct options){.seed = 1, .argc = argc, .argv = argv};
     argp_err_exit_status = 2;
     argp_program_version_hook = print_version;
     argp_parse(&parser, argc, argv, 0, NULL, options);
@@ -244,7 +244,9 @@ void options_read(struct options *options, int argc, char **argv)
     if (options->data == NULL)
         options->data = default_folder();
     if (options->recipe == RECIPE_QUICK && options->epochs == 0)
-        options->epochs = 8;
+        options->epochs = 13;
+    if (options->batch == 0)
+        options->batch = options->recipe == RECIPE_QUICK ? 64 : 128;
     if (options->checkpoint == NULL)
         options->checkpoint = options->resume;
 
