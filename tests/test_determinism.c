@@ -9,6 +9,7 @@
 
 #include <fenv.h>
 #include <math.h>
+#include <pthread.h>
 #include <stdlib.h>
 #ifdef __SSE__
 #include <xmmintrin.h>
@@ -58,19 +59,26 @@ static void check_threads(enum rig_net net, int32_t batch, int32_t steps)
     check_rig_threads((struct rig_desc){.net = net, .mode = NIN_TRAIN, .batch = batch}, steps);
 }
 
+/* Whether this processor has them, and NIN_CPU_ISA lets them be asked for. */
+static bool has_instructions(nin_instruction_set set)
+{
+    nin_context *context = NULL;
+    bool has = nin_context_create(&context, NIN_DESC(nin_context_desc, .device = NIN_DEVICE_CPU,
+                                                     .instructions = set)) == NIN_OK;
+
+    nin_context_destroy(context);
+    return has;
+}
+
 /* Each algorithm with each instruction set that this processor has. */
 START_TEST(threads_of_each_algorithm)
 {
     struct rig_desc desc = {.mode = NIN_TRAIN, .batch = 54, .algorithm = (nin_algorithm)_i};
-    nin_context *context;
 
     for (int set = NIN_INSTRUCTIONS_BASELINE; set <= NIN_INSTRUCTIONS_AMX; set++) {
         desc.instructions = (nin_instruction_set)set;
-        if (nin_context_create(
-                &context, NIN_DESC(nin_context_desc, .instructions = desc.instructions)) != NIN_OK)
-            continue;
-        nin_context_destroy(context);
-        check_rig_threads(desc, 4);
+        if (has_instructions(desc.instructions))
+            check_rig_threads(desc, 4);
     }
 }
 END_TEST
@@ -80,13 +88,10 @@ START_TEST(avx2_and_avx512_give_the_same_bits)
 {
     struct rig_desc desc = {.net = RIG_MNIST, .mode = NIN_TRAIN, .threads = 2, .batch = 16};
     uint64_t states[2][MAX_STEPS];
-    nin_context *context = NULL;
 
     desc.algorithm = (nin_algorithm)_i;
-    if (nin_context_create(&context, NIN_DESC(nin_context_desc,
-                                              .instructions = NIN_INSTRUCTIONS_AVX512)) != NIN_OK)
-        return; /* not on this processor */
-    nin_context_destroy(context);
+    if (!has_instructions(NIN_INSTRUCTIONS_AVX512))
+        return;
     for (int k = 0; k < 2; k++) {
         desc.instructions = k == 0 ? NIN_INSTRUCTIONS_AVX2 : NIN_INSTRUCTIONS_AVX512;
         run(states[k], &desc, 3);
@@ -113,6 +118,22 @@ START_TEST(threads_preset)
 }
 END_TEST
 
+/* Whether in some segment there are two workers or more for each chunk. */
+static bool is_shared(const struct rig_desc *desc, int32_t count)
+{
+    bool shared = false;
+    struct rig rig;
+
+    rig_make(&rig, desc);
+    for (int32_t s = 0; s < rig.plan->executable->segment_count; s++) {
+        int32_t unit = rig.plan->executable->segments[s].unit;
+
+        shared = shared || 2 * ((count + unit - 1) / unit) <= desc->threads;
+    }
+    rig_free(&rig);
+    return shared;
+}
+
 /* The scores of the first `count` images of a batch. */
 static float *infer(const struct rig_desc *desc, int32_t count, int64_t *shared, size_t *values)
 {
@@ -130,7 +151,7 @@ static float *infer(const struct rig_desc *desc, int32_t count, int64_t *shared,
     return scores;
 }
 
-/* So few images that workers outnumber their chunks are taken by all workers together, op by op: the bits
+/* So few images that there are two workers or more for each chunk are taken by all together, op by op: the bits
  * are those of one thread, and of the same images in a larger batch. (Not by gemm, whose bits would follow
  * the number of rows of a product, or of images.) */
 START_TEST(few_images_use_all_workers)
@@ -152,7 +173,7 @@ START_TEST(few_images_use_all_workers)
             for (int32_t count = 1; count <= 5; count += 2) {
                 float *scores = infer(&desc, count, &shared, &values);
 
-                ck_assert(desc.threads == 1 ? shared == 0 : shared > 0 || count > 1);
+                ck_assert_int_eq(shared > 0, is_shared(&desc, count));
                 ck_assert_mem_eq(scores, wanted, values * sizeof *scores);
                 free(scores);
             }
@@ -496,12 +517,13 @@ static unsigned control_word(void)
 static void go(struct rig *rig, const nin_batch_desc *batch)
 {
     unsigned control = control_word();
-    int rounding = fegetround();
+    int rounding = fegetround(), raised = fetestexcept(FE_ALL_EXCEPT);
 
     ASSERT_OK(nin_plan_forward(rig->plan, batch));
     ASSERT_OK(
         nin_plan_backward(NULL, rig->plan, NIN_DESC(nin_backward_desc, .labels = rig->labels)));
     ck_assert_int_eq(fegetround(), rounding);
+    ck_assert_int_eq(fetestexcept(FE_ALL_EXCEPT), raised);
     ck_assert_uint_eq(control_word(), control);
 }
 
@@ -571,6 +593,60 @@ START_TEST(flushing_of_the_caller)
 }
 END_TEST
 
+/* ---- a caller with little room ----------------------------------------------------------------- */
+
+enum {
+    SMALL_STACK = 128 << 10 /* of which OpenBLAS's thread-local data take 60 KiB */
+};
+
+struct small {
+    struct rig rig;
+    nin_batch_desc batch;
+    nin_status stepped, predicted;
+};
+
+static void *work_in_a_small_stack(void *argument)
+{
+    struct small *small = argument;
+    struct rig *rig = &small->rig;
+
+    small->predicted = nin_plan_forward(rig->plan, &small->batch);
+    small->stepped = nin_plan_step(NULL, rig->plan, rig->optimizer, &small->batch, rig->labels);
+    return NULL;
+}
+
+/* The calling thread works too, and may have been made with as little stack as the header says. */
+static void check_small_stack(nin_instruction_set instructions, nin_algorithm algorithm)
+{
+    struct small small;
+    pthread_attr_t attributes;
+    pthread_t thread;
+
+    rig_make(&small.rig, &(struct rig_desc){.net = RIG_MNIST,
+                                            .mode = NIN_TRAIN,
+                                            .threads = 1,
+                                            .batch = 9,
+                                            .algorithm = algorithm,
+                                            .instructions = instructions});
+    small.batch = rig_batch(&small.rig, 0, 9);
+    ck_assert_int_eq(pthread_attr_init(&attributes), 0);
+    ck_assert_int_eq(pthread_attr_setstacksize(&attributes, SMALL_STACK), 0);
+    ck_assert_int_eq(pthread_create(&thread, &attributes, work_in_a_small_stack, &small), 0);
+    ck_assert_int_eq(pthread_join(thread, NULL), 0);
+    pthread_attr_destroy(&attributes);
+    ck_assert_int_eq(small.predicted, NIN_OK);
+    ck_assert_int_eq(small.stepped, NIN_OK);
+    rig_free(&small.rig);
+}
+
+START_TEST(a_small_stack_is_enough)
+{
+    for (int set = NIN_INSTRUCTIONS_BASELINE; set <= NIN_INSTRUCTIONS_AVX512; set++)
+        if (has_instructions((nin_instruction_set)set))
+            check_small_stack((nin_instruction_set)set, (nin_algorithm)_i);
+}
+END_TEST
+
 Suite *determinism_suite(void)
 {
     Suite *suite = suite_create("determinism");
@@ -580,6 +656,9 @@ Suite *determinism_suite(void)
     tcase_add_loop_test(tc, avx2_and_avx512_give_the_same_bits, NIN_ALGORITHM_DIRECT,
                         NIN_ALGORITHM_FFT + 1);
     tcase_add_loop_test(tc, threads_of_each_algorithm, NIN_ALGORITHM_AUTO, NIN_ALGORITHM_FFT + 1);
+    if (!SANITIZED) /* whose frames are larger */
+        tcase_add_loop_test(tc, a_small_stack_is_enough, NIN_ALGORITHM_DIRECT,
+                            NIN_ALGORITHM_FFT + 1);
     tcase_add_test(tc, threads_dense);
     tcase_add_test(tc, threads_inference);
     tcase_add_loop_test(tc, few_images_use_all_workers, NIN_ALGORITHM_DIRECT,

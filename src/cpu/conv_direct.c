@@ -117,23 +117,6 @@ static ptrdiff_t framed_row(struct frame frame)
 
 /* ---- forward ------------------------------------------------------------------------------ */
 
-struct cpu_product nin__cpu_flat_product(const struct cpu_call *call)
-{
-    const struct nin__op *op = call->op;
-
-    return (struct cpu_product){.a = call->x,
-                                .b = call->prepared[CPU_FORWARD],
-                                .c = call->y,
-                                .bias = nin__cpu_bias(call),
-                                .relu = op->relu,
-                                .rows = call->images * call->rows * op->out.w,
-                                .columns = op->out.c,
-                                .depth = depth_of(op),
-                                .runs = 1,
-                                .a_row = depth_of(op),
-                                .c_row = op->out.c};
-}
-
 static void forward_flat(const struct cpu_call *call)
 {
     struct cpu_product product = nin__cpu_flat_product(call);
@@ -182,17 +165,6 @@ static void forward(const struct cpu_call *call)
 }
 
 /* ---- backward: weights -------------------------------------------------------------------- */
-
-void nin__cpu_begin_backward(const struct cpu_call *call, float *db)
-{
-    const struct nin__op *op = call->op;
-    int64_t pixels = (int64_t)call->images * call->rows * op->out.w;
-
-    if (op->relu && !call->cpu->gated)
-        call->cpu->kernels->gate(call->dy, call->y, (size_t)pixels * (size_t)op->out.c);
-    if (op->bias != NIN__NO_PARAMETER)
-        call->cpu->kernels->add_columns(db, call->dy, pixels, op->out.c, call->fresh);
-}
 
 /* dw (patch x OC) += x' * dy */
 static void add_flat_weights(const struct cpu_call *call)
@@ -244,22 +216,6 @@ static void add_image_weights(const struct cpu_call *call, const float *x, const
 }
 
 /* ---- backward: data ----------------------------------------------------------------------- */
-
-struct cpu_product nin__cpu_flat_gradient(const struct cpu_call *call)
-{
-    const struct nin__op *op = call->op;
-
-    return (struct cpu_product){.a = call->dy,
-                                .b = call->prepared[CPU_BACKWARD],
-                                .c = call->dx,
-                                .gate = call->cpu->gate_dx ? call->x : NULL,
-                                .rows = call->images * call->rows * op->out.w,
-                                .columns = depth_of(op),
-                                .depth = op->out.c,
-                                .runs = 1,
-                                .a_row = op->out.c,
-                                .c_row = depth_of(op)};
-}
 
 static void flat_data(const struct cpu_call *call)
 {
@@ -363,7 +319,7 @@ static void backward(const struct cpu_call *call)
     }
 }
 
-/* ---- prepare and finish ------------------------------------------------------------------- */
+/* ---- prepare ------------------------------------------------------------------------------ */
 
 /* For forward: tap k of C x OC. OIHW has taps 1 apart, channels `area`, filters C * area. */
 static void pack_forward(const struct cpu_op *cpu, const float *oihw, float *packed,
@@ -440,26 +396,6 @@ static void prepare(const struct cpu_op *cpu, enum cpu_pass pass, const float *p
         pack_turned(cpu, oihw, prepared, share);
     else
         pack_windows(cpu, oihw, prepared, share);
-}
-
-void nin__cpu_finish_taps(const struct cpu_op *cpu, const float *lane, float *gradient,
-                          bool accumulate, struct cpu_share share)
-{
-    const struct nin__op *op = cpu->op;
-    size_t area = (size_t)op->kernel_h * (size_t)op->kernel_w, channels = (size_t)op->in.c;
-    size_t row = (size_t)nin__cpu_padded(cpu, cpu->op->out.c), first, end;
-    const float *db = lane + nin__cpu_tap_floats(cpu);
-
-    nin__cpu_share_range(share, (size_t)op->out.c, 1, &first, &end);
-    for (size_t o = first; o < end; o++) {
-        float *dw = gradient + op->weight + o * channels * area;
-
-        for (size_t c = 0; c < channels; c++)
-            for (size_t k = 0; k < area; k++)
-                nin__cpu_put(&dw[c * area + k], lane[(k * channels + c) * row + o], accumulate);
-        if (op->bias != NIN__NO_PARAMETER)
-            nin__cpu_put(&gradient[op->bias + o], db[o], accumulate);
-    }
 }
 
 const struct cpu_algorithm nin__cpu_conv_direct = {.name = "direct",

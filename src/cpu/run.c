@@ -169,22 +169,58 @@ static void op_forward(const struct chunk *chunk, int32_t i, struct range range)
     call.cpu->algorithm->forward(&call);
 }
 
+/* A worker's share of a chunk's rows: it need not end where a strip would, for no row needs another of its
+ * group. */
+static void share_rows(struct strips *strips, struct cpu_share share)
+{
+    size_t first, end;
+
+    nin__cpu_share_range(share, (size_t)strips->end, 1, &first, &end);
+    strips->next = (int32_t)first;
+    strips->end = (int32_t)end;
+}
+
+/* An op that is in no group of strips: of its channels, or of its rows. */
+static void op_share(const struct chunk *chunk, int32_t i, struct cpu_share share)
+{
+    const struct cpu_op *op = &chunk->sweep->executable->ops[i];
+    struct cpu_call call = describe_call(chunk, i, CPU_FORWARD, whole_chunk(chunk, op));
+    struct strips strips = {.end = chunk->count * op->op->out.h,
+                            .height = op->op->out.h,
+                            .rows = op->op->out.h,
+                            .images = chunk->count};
+    struct range range;
+
+    if (op->algorithm->whole) {
+        call.share = share;
+        op->algorithm->forward(&call);
+        return;
+    }
+    share_rows(&strips, share);
+    while (next_strip(&range, &strips))
+        op_forward(chunk, i, range);
+}
+
+static void group_share(const struct chunk *chunk, const struct cpu_group *group,
+                        struct cpu_share share)
+{
+    struct strips strips = group_strips(chunk, group); /* none, if it takes whole images */
+    struct range strip;
+
+    if (group->rows == 0)
+        op_share(chunk, group->first, share);
+    share_rows(&strips, share);
+    while (next_strip(&strip, &strips))
+        for (int32_t i = group->first; i < group->end; i++)
+            op_forward(chunk, i, strip);
+}
+
 static void go_forward(const struct chunk *chunk)
 {
-    const struct nin__executable *executable = chunk->sweep->executable;
     const struct cpu_segment *segment = chunk->sweep->segment;
 
-    for (int32_t g = segment->first_group; g < segment->end_group; g++) {
-        const struct cpu_group *group = &executable->groups[g];
-        struct strips strips = group_strips(chunk, group);
-        struct range strip;
-
-        if (group->rows == 0)
-            op_forward(chunk, group->first, whole_chunk(chunk, &executable->ops[group->first]));
-        while (next_strip(&strip, &strips))
-            for (int32_t i = group->first; i < group->end; i++)
-                op_forward(chunk, i, strip);
-    }
+    for (int32_t g = segment->first_group; g < segment->end_group; g++)
+        group_share(chunk, &chunk->sweep->executable->groups[g], (struct cpu_share){0, 1});
 }
 
 /* The caller's gradient of the scores, NCHW, becomes that of the chunk, NHWC. */
@@ -308,53 +344,8 @@ static void sweep_forward(void *argument, int32_t worker)
 
 /* ---- one chunk, all workers --------------------------------------------------------------- */
 
-/* A worker's share of a chunk's rows: it need not end where a strip would, for no row needs another of its
- * group. */
-static void share_rows(struct strips *strips, struct cpu_share share)
-{
-    size_t first, end;
-
-    nin__cpu_share_range(share, (size_t)strips->end, 1, &first, &end);
-    strips->next = (int32_t)first;
-    strips->end = (int32_t)end;
-}
-
-/* An op that is in no group of strips: of its channels, or of its rows. */
-static void op_share(const struct chunk *chunk, int32_t i, struct cpu_share share)
-{
-    const struct cpu_op *op = &chunk->sweep->executable->ops[i];
-    struct cpu_call call = describe_call(chunk, i, CPU_FORWARD, whole_chunk(chunk, op));
-    struct strips strips = {.end = chunk->count * op->op->out.h,
-                            .height = op->op->out.h,
-                            .rows = op->op->out.h,
-                            .images = chunk->count};
-    struct range range;
-
-    if (op->algorithm->whole) {
-        call.share = share;
-        op->algorithm->forward(&call);
-        return;
-    }
-    share_rows(&strips, share);
-    while (next_strip(&range, &strips))
-        op_forward(chunk, i, range);
-}
-
-static void group_share(const struct chunk *chunk, const struct cpu_group *group,
-                        struct cpu_share share)
-{
-    struct strips strips = group_strips(chunk, group);
-    struct range strip;
-
-    if (group->rows == 0)
-        op_share(chunk, group->first, share);
-    share_rows(&strips, share);
-    while (next_strip(&strip, &strips))
-        for (int32_t i = group->first; i < group->end; i++)
-            op_forward(chunk, i, strip);
-}
-
-/* With two workers for each chunk or more, all workers take each chunk, group by group. */
+/* With two workers for each chunk or more, all workers take each chunk, group by group. (With fewer the
+ * chunks are more even than shares of them, and nobody waits between groups.) */
 static void sweep_together(void *argument, int32_t worker)
 {
     struct sweep *sweep = argument;

@@ -12,11 +12,12 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #if defined(__SSE__)
 #include <xmmintrin.h>
 #endif
 
-/* Pauses, of ten to thirty nanoseconds each. */
+/* Pauses, of ten to seventy nanoseconds each. */
 enum {
     MEETING_SPINS = 4000, /* about as long as the shares of one op differ */
     IDLE_SPINS = 2000     /* it takes as long to wake a thread that sleeps */
@@ -164,6 +165,22 @@ nin_status nin__cpu_workers_create(struct cpu_workers **out, int32_t count)
     return NIN_OK;
 }
 
+/* At first awake; then others may have the processor; in the end all others, for a thread of a real-time
+ * priority gives way to its like only. */
+static void wait_a_little(int32_t *spins)
+{
+    const struct timespec nap = {.tv_nsec = 50000};
+
+    if (*spins < MEETING_SPINS) {
+        pause_briefly();
+    } else if (*spins < 2 * MEETING_SPINS) {
+        sched_yield();
+    } else {
+        nanosleep(&nap, NULL);
+        *spins = 2 * MEETING_SPINS;
+    }
+}
+
 void nin__cpu_workers_meet(struct cpu_workers *pool)
 {
     unsigned meeting = atomic_load_explicit(&pool->meetings, memory_order_relaxed);
@@ -173,13 +190,8 @@ void nin__cpu_workers_meet(struct cpu_workers *pool)
         atomic_store(&pool->meetings, meeting + 1);
         return;
     }
-    for (int32_t spins = 0; atomic_load(&pool->meetings) == meeting;
-         spins += spins < MEETING_SPINS) {
-        if (spins < MEETING_SPINS)
-            pause_briefly();
-        else
-            sched_yield();
-    }
+    for (int32_t spins = 0; atomic_load(&pool->meetings) == meeting; spins++)
+        wait_a_little(&spins);
 }
 
 int32_t nin__cpu_workers_count(const struct cpu_workers *workers)
@@ -198,8 +210,19 @@ static void work_here(struct cpu_workers *pool)
     fesetenv(&callers);
 }
 
+/* A thread that is cancelled in the middle would leave the others with its stack, and locks with nobody. */
+static int put_off_cancelling(void)
+{
+    int before;
+
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);
+    return before;
+}
+
 void nin__cpu_workers_run(struct cpu_workers *pool, cpu_job job, void *argument)
 {
+    int cancelling = put_off_cancelling();
+
     pthread_mutex_lock(&pool->lock);
     pool->job = job;
     pool->argument = argument;
@@ -209,6 +232,7 @@ void nin__cpu_workers_run(struct cpu_workers *pool, cpu_job job, void *argument)
     pthread_mutex_unlock(&pool->lock);
     work_here(pool);
     wait_for_threads(pool);
+    pthread_setcancelstate(cancelling, NULL);
 }
 
 void nin__cpu_workers_destroy(struct cpu_workers *pool)
