@@ -48,14 +48,16 @@
  *   Initial weights, shuffles and dropout masks are the same everywhere.
  * - Networks, contexts and data sets may be used by several threads at once; everything else serves one
  *   thread at a time.
- * - The thread that calls is the first worker of a CPU plan: it should have 64 KiB of stack. The others
- *   are threads of the plan, which stay awake for some 50 microseconds after each run.
+ * - The thread that calls is the first worker of a CPU plan: it needs 128 KiB of stack (half of it holds
+ *   thread-local data of OpenBLAS), and is not cancelled while it works. The others are threads of the plan,
+ *   which stay awake for some tens of microseconds after each run.
  * - A process that forks while a plan exists must neither use nor destroy that plan in the child: its
- *   threads do not exist there, and destroying it would wait for them. (A plan of one worker has none.)
+ *   threads do not exist there, and destroying it would wait for them. A CPU plan of one worker has none, and
+ *   works on in the child if no other thread was inside libnin at the fork.
  * - The bits are promised for calling threads in the default floating-point environment (rounding to
  *   nearest, subnormals kept): initial weights, sums of losses and schedules are computed on them.
- *   Workers round to nearest and take subnormals for 0, whatever the caller has set; the caller's own
- *   environment is left as it is.
+ *   Workers round to nearest and, on x86, take subnormals for 0, whatever the caller has set; the caller's
+ *   own environment is left as it is.
  * - The functions are not made for signal handlers: set a flag there and return NIN_STOP from a
  *   callback. */
 
