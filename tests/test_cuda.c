@@ -570,6 +570,7 @@ START_TEST(a_broken_device_is_not_used_again)
 {
     struct rig_desc desc = cuda_rig(RIG_SMALL, NIN_TRAIN);
     nin_batch_desc batch;
+    nin_optimizer *another = NULL;
     void (*break_it)(void);
     struct rig rig;
 
@@ -581,6 +582,8 @@ START_TEST(a_broken_device_is_not_used_again)
     for (int i = 0; i < 2; i++)
         ASSERT_FAILS(NIN_BACKEND_FAILED, "illegal memory access was encountered, detected at",
                      nin_plan_step(NULL, rig.plan, rig.optimizer, &batch, rig.labels));
+    ASSERT_FAILS(NIN_BACKEND_FAILED, "illegal memory access was encountered, detected at",
+                 nin_optimizer_create_sgd(&another, rig.network, NULL));
     rig_free(&rig);
 }
 END_TEST

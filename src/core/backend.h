@@ -91,8 +91,8 @@ struct nin__backend {
     nin_status (*open)(struct nin__device **out, int32_t index, nin_instruction_set instructions);
     void (*close)(struct nin__device *device);
 
-    /* Memory: aligned to 64 bytes, zeroed. NULL if there is none. */
-    void *(*allocate)(struct nin__device *device, size_t bytes);
+    /* Memory: aligned to 64 bytes, zeroed. If there is none the sentence says for what. */
+    nin_status (*allocate)(void **out, struct nin__device *device, size_t bytes, const char *what);
     void (*release)(struct nin__device *device, void *memory);
     nin_status (*upload)(struct nin__device *device, void *target, const void *source,
                          size_t bytes);

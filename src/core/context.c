@@ -71,6 +71,16 @@ void nin_context_destroy(nin_context *context)
     free(context);
 }
 
+nin_status nin__context_allocate(void **out, nin_context *context, size_t bytes, const char *what)
+{
+    return context->backend->allocate(out, context->device, bytes, what);
+}
+
+void nin__context_release(const nin_context *context, void *memory)
+{
+    context->backend->release(context->device, memory);
+}
+
 nin_device nin_context_device(const nin_context *context)
 {
     return context->backend->device;

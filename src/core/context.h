@@ -19,6 +19,10 @@ struct nin_context {
 
 nin_context *nin__context_retain(nin_context *context);
 
+/* Zeroed memory of the context's device. The sentence of a failure says for what it was. */
+nin_status nin__context_allocate(void **out, nin_context *context, size_t bytes, const char *what);
+void nin__context_release(const nin_context *context, void *memory);
+
 /* How many threads this process may run at once: affinity mask and cgroup quota. At least 1. */
 int32_t nin__usable_threads(void);
 

@@ -28,12 +28,11 @@ static void place_parameters(nin_network *network)
 
 static nin_status allocate(nin_network *network)
 {
-    size_t bytes = network->parameter_count * sizeof(float);
+    void *parameters;
 
-    network->parameters = network->context->backend->allocate(network->context->device, bytes);
-    if (network->parameters == NULL)
-        return nin__fail(NIN_OUT_OF_MEMORY, "no memory for %zu parameters",
-                         network->parameter_count);
+    NIN__TRY(nin__context_allocate(&parameters, network->context,
+                                   network->parameter_count * sizeof(float), "parameters"));
+    network->parameters = parameters;
     return nin_network_initialise(network, NULL, network->context->seed);
 }
 
@@ -78,7 +77,7 @@ void nin_network_destroy(nin_network *network)
 {
     if (network == NULL || atomic_fetch_sub(&network->references, 1) > 1)
         return;
-    network->context->backend->release(network->context->device, network->parameters);
+    nin__context_release(network->context, network->parameters);
     pthread_mutex_destroy(&network->prepared_lock);
     nin_context_destroy(network->context);
     free(network->layers);

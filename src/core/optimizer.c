@@ -43,13 +43,16 @@ static nin_status allocate(nin_optimizer *optimizer)
 {
     nin_network *network = optimizer->network;
     size_t layers = (size_t)network->layer_count;
+    void *momentum;
 
     optimizer->layers = calloc(layers, sizeof *optimizer->layers);
     optimizer->spans = calloc(2 * layers, sizeof *optimizer->spans);
-    optimizer->momentum = network->context->backend->allocate(
-        network->context->device, network->parameter_count * sizeof *optimizer->momentum);
-    if (optimizer->layers == NULL || optimizer->spans == NULL || optimizer->momentum == NULL)
+    if (optimizer->layers == NULL || optimizer->spans == NULL)
         return nin__no_memory("an optimizer");
+    NIN__TRY(nin__context_allocate(&momentum, network->context,
+                                   network->parameter_count * sizeof *optimizer->momentum,
+                                   "an optimizer's momentum"));
+    optimizer->momentum = momentum;
     for (size_t i = 0; i < layers; i++)
         optimizer->layers[i] = (struct nin__multipliers){{1.0, 1.0}, {1.0, 1.0}};
     return nin__views_create(&optimizer->views, network, optimizer->momentum);
@@ -87,7 +90,7 @@ void nin_optimizer_destroy(nin_optimizer *optimizer)
     if (optimizer == NULL)
         return;
     context = optimizer->network->context;
-    context->backend->release(context->device, optimizer->momentum);
+    nin__context_release(context, optimizer->momentum);
     nin__views_destroy(optimizer->views);
     nin_network_destroy(optimizer->network);
     free(optimizer->layers);

@@ -117,13 +117,14 @@ static nin_status compile(nin_plan *plan, const struct nin__compile_options *hid
 static nin_status allocate_gradient(nin_plan *plan)
 {
     nin_network *network = plan->network;
-    size_t bytes = network->parameter_count * sizeof *plan->gradient;
+    void *gradient;
 
     if (!plan->program->train)
         return NIN_OK;
-    plan->gradient = backend_of(plan)->allocate(network->context->device, bytes);
-    if (plan->gradient == NULL)
-        return nin__no_memory("a gradient");
+    NIN__TRY(nin__context_allocate(&gradient, network->context,
+                                   network->parameter_count * sizeof *plan->gradient,
+                                   "a gradient"));
+    plan->gradient = gradient;
     return nin__views_create(&plan->views, network, plan->gradient);
 }
 
@@ -181,7 +182,7 @@ void nin_plan_destroy(nin_plan *plan)
     nin__prepared_leave(&plan->prepared, plan->network);
     if (plan->executable != NULL)
         backend_of(plan)->discard(plan->executable);
-    backend_of(plan)->release(plan->network->context->device, plan->gradient);
+    nin__context_release(plan->network->context, plan->gradient);
     nin__views_destroy(plan->views);
     nin__program_destroy(plan->program);
     nin_network_destroy(plan->network);

@@ -16,21 +16,25 @@ static struct nin__prepared *find(const nin_network *network, const struct nin__
     return prepared;
 }
 
-static struct nin__prepared *add(nin_network *network, const struct nin__form *form)
+static nin_status add(struct nin__prepared **out, nin_network *network,
+                      const struct nin__form *form)
 {
     struct nin__prepared *prepared = calloc(1, sizeof *prepared);
+    nin_status status;
 
     if (prepared == NULL)
-        return NULL;
-    prepared->memory = network->context->backend->allocate(network->context->device, form->bytes);
-    if (prepared->memory == NULL) {
+        return nin__no_memory("prepared weights");
+    status =
+        nin__context_allocate(&prepared->memory, network->context, form->bytes, "prepared weights");
+    if (status != NIN_OK) {
         free(prepared);
-        return NULL;
+        return status;
     }
     prepared->form = *form;
     prepared->next = network->prepared;
     network->prepared = prepared;
-    return prepared;
+    *out = prepared;
+    return NIN_OK;
 }
 
 static void leave(struct nin__prepared *prepared, nin_network *network)
@@ -42,7 +46,7 @@ static void leave(struct nin__prepared *prepared, nin_network *network)
     while (*link != prepared)
         link = &(*link)->next;
     *link = prepared->next;
-    network->context->backend->release(network->context->device, prepared->memory);
+    nin__context_release(network->context, prepared->memory);
     free(prepared);
 }
 
@@ -52,9 +56,7 @@ static nin_status join(struct nin__prepared_set *set, nin_network *network,
     struct nin__prepared *prepared = find(network, form);
 
     if (prepared == NULL)
-        prepared = add(network, form);
-    if (prepared == NULL)
-        return nin__no_memory("prepared weights");
+        NIN__TRY(add(&prepared, network, form));
     prepared->plans++;
     set->forms[set->count] = prepared;
     set->memory[set->count++] = prepared->memory;

@@ -83,13 +83,10 @@ nin_status nin_tensor_create(nin_tensor **out, nin_context *context, nin_dtype d
     NIN__NEED(out);
     NIN__NEED(context);
     NIN__TRY(describe(&info, context, dtype, rank, shape));
-    info.data = context->backend->allocate(context->device, info.bytes);
-    if (info.data == NULL)
-        return nin__fail(NIN_OUT_OF_MEMORY, "no memory for a tensor of %llu bytes",
-                         (unsigned long long)info.bytes);
+    NIN__TRY(nin__context_allocate(&info.data, context, info.bytes, "a tensor"));
     status = create(out, context, &info);
     if (status != NIN_OK)
-        context->backend->release(context->device, info.data);
+        nin__context_release(context, info.data);
     else
         (*out)->owns_data = true;
     return status;
@@ -161,7 +158,7 @@ void nin_tensor_destroy(nin_tensor *tensor)
     if (tensor == NULL || tensor->is_view)
         return;
     if (tensor->owns_data)
-        tensor->context->backend->release(tensor->context->device, tensor->info.data);
+        nin__context_release(tensor->context, tensor->info.data);
     nin_context_destroy(tensor->context);
     free(tensor);
 }

@@ -62,14 +62,16 @@ static void rest(struct nin__executable *executable)
 #endif
 }
 
-static void *allocate(struct nin__device *device, size_t bytes)
+static nin_status allocate(void **out, struct nin__device *device, size_t bytes, const char *what)
 {
     void *memory = nin__cpu_memory(bytes);
 
     (void)device;
-    if (memory != NULL)
-        memset(memory, 0, bytes);
-    return memory;
+    if (memory == NULL)
+        return nin__fail(NIN_OUT_OF_MEMORY, "no memory for %s: %zu bytes", what, bytes);
+    memset(memory, 0, bytes);
+    *out = memory;
+    return NIN_OK;
 }
 
 static void release(struct nin__device *device, void *memory)

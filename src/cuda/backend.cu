@@ -6,20 +6,29 @@
 namespace
 {
 
-void *allocate(struct nin__device *device, size_t bytes)
+/* Waits for the zeros: the caller may give the memory to a stream of his own. */
+nin_status zero(struct nin__device *device, void *memory, size_t bytes)
+{
+    NIN__TRY(nin__cuda_check(device, cudaMemsetAsync(memory, 0, bytes, device->stream),
+                             "zeros in memory"));
+    return nin__cuda_wait(device);
+}
+
+nin_status allocate(void **out, struct nin__device *device, size_t bytes, const char *what)
 {
     struct cuda_scope scope(device);
     void *memory = NULL;
+    nin_status status;
 
-    if (scope.status != NIN_OK ||
-        nin__cuda_check(device, cudaMalloc(&memory, bytes > 0 ? bytes : 1), "memory") != NIN_OK)
-        return NULL;
-    if (nin__cuda_check(device, cudaMemsetAsync(memory, 0, bytes, device->stream),
-                        "zeros in memory") == NIN_OK &&
-        nin__cuda_wait(device) == NIN_OK) /* the caller may give it to a stream of his own */
-        return memory;
-    (void)cudaFree(memory);
-    return NULL;
+    NIN__TRY(scope.status);
+    NIN__TRY(nin__cuda_check(device, cudaMalloc(&memory, bytes > 0 ? bytes : 1), what));
+    status = zero(device, memory, bytes);
+    if (status != NIN_OK) {
+        (void)cudaFree(memory);
+        return status;
+    }
+    *out = memory;
+    return NIN_OK;
 }
 
 void release(struct nin__device *device, void *memory)
