@@ -107,9 +107,10 @@ $(error CUDA=1, but there is no nvcc; NVCC=/path/to/nvcc says where it is)
 endif
 CUDA_HOME    := $(patsubst %/bin/,%,$(dir $(realpath $(shell command -v $(NVCC)))))
 CUDA_CODE    := $(filter 75 80 86 89 90 100 120,$(patsubst sm_%,%,$(shell $(NVCC) --list-gpu-code)))
+GENERATIONS   = $(foreach sm,$(CUDA_CODE),-gencode=arch=compute_$(sm),code=sm_$(sm)) \
+                -gencode=arch=compute_90,code=compute_90
+CUDA_HOST    := $(shell grep -L __global__ src/cuda/*.cu) # no kernels: nothing of a GPU's in them
 BUILD_CUDA    = $(NVCC) -std=c++17 -O3 --fmad=false --threads 0 \
-                $(foreach sm,$(CUDA_CODE),-gencode=arch=compute_$(sm),code=sm_$(sm)) \
-                -gencode=arch=compute_90,code=compute_90 \
                 -Xptxas=-warn-spills,-warn-lmem-usage \
                 -Xcompiler=-fPIC,-fvisibility=hidden,-fno-exceptions,-fno-rtti,-fno-threadsafe-statics \
                 -Xcompiler=-Wall,-Wextra,-Wno-unknown-pragmas $(NVCCFLAGS)
@@ -123,7 +124,7 @@ endif
 
 # One folder for each set of commands, so that configurations never mix.
 COMMANDS := $(COMPILE) $(LIB_CPPFLAGS) $(LINK) $(SO_LDFLAGS) $(DEP_CFLAGS) $(DEP_LDFLAGS) $(LIBS_PRIVATE) $(LDLIBS) \
-            $(BUILD_ONEDNN) $(ONEDNN_FLAGS) $(BUILD_CUDA) $(LINK_CUDA)
+            $(BUILD_ONEDNN) $(ONEDNN_FLAGS) $(BUILD_CUDA) $(GENERATIONS) $(LINK_CUDA)
 OUT      := build/$(shell printf '%s' '$(subst ','\'',$(COMMANDS))' | cksum | cut -d ' ' -f 1)
 
 # kernels.c is compiled once for each instruction set, kernels_bf16.c for each that has products in bf16; the
@@ -214,7 +215,7 @@ $(OUT)/lib/libnin_cuda.so: $(CUDA_O) src/cuda/module.map
 
 $(OUT)/src/cuda/%.o: src/cuda/%.cu
 	@mkdir -p $(@D) && echo "  NVCC $<"
-	$(Q)$(BUILD_CUDA) -Iinclude -Isrc -MMD -MF $(@:.o=.d) -c -o $@ $<
+	$(Q)$(BUILD_CUDA) $(if $(filter $<,$(CUDA_HOST)),,$(GENERATIONS)) -Iinclude -Isrc -MMD -MF $(@:.o=.d) -c -o $@ $<
 
 $(OUT)/src/%.o: src/%.c
 	@mkdir -p $(@D) && echo "  CC $<"
