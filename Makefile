@@ -2,7 +2,7 @@
 #
 # make               lib/libnin.so, lib/libnin.a and the examples
 # make deps          installs the Debian packages that are missing; 'make deps check' does both
-# make mnist         trains the bundled example for a few minutes; EPOCHS=N, NIN_DATA_DIR=folder
+# make mnist         trains the bundled example for ten minutes; EPOCHS=N, NIN_DATA_DIR=folder
 # make reproduce     the experiment of the paper, hours; goes on where it was stopped
 # make check         tests and checks; CK_RUN_SUITE=name picks a suite
 # make check-long    sanitizers, a second compiler, valgrind, damaged files, format

@@ -116,6 +116,12 @@ static void tell_device(const struct run *run)
     printf("%s\n", info.name);
 }
 
+/* A short run climbs less high, and not as steeply: else the network may die before it has learnt anything. */
+static double rate_of(int32_t epochs)
+{
+    return epochs < 4 ? quick_rate * epochs / 4.0 : quick_rate;
+}
+
 static void tell_recipe(const struct run *run)
 {
     const struct options *o = &run->options;
@@ -125,7 +131,7 @@ static void tell_recipe(const struct run *run)
         printf(
             "recipe     quick: %d epoch%s, batches of %d, Nesterov momentum 0.9, rate up to %g,\n"
             "           then down to 0 along a cosine; seed %u\n",
-            o->epochs, o->epochs == 1 ? "" : "s", o->batch, quick_rate, seed);
+            o->epochs, o->epochs == 1 ? "" : "s", o->batch, rate_of(o->epochs), seed);
         return;
     }
     printf("recipe     reference: batches of %d, momentum 0.9, rate %g, cut to a tenth when the\n"
@@ -310,6 +316,15 @@ static nin_status make_reference(struct run *run)
     return nin_scheduler_create_plateau(&run->scheduler, run->optimizer, NULL);
 }
 
+/* 15 % of the steps, but no less than an epoch, or half of it all. */
+static int64_t warm_up_of(int64_t steps, int32_t epochs)
+{
+    int64_t share = llround(0.15 * (double)steps), epoch = steps / epochs;
+    int64_t least = epoch < steps / 2 ? epoch : steps / 2;
+
+    return share > least ? share : least;
+}
+
 /* A large rate that is warmed up first and then falls to zero: good results in few epochs. */
 static nin_status make_quick(struct run *run)
 {
@@ -319,12 +334,12 @@ static nin_status make_quick(struct run *run)
     TRY(nin_dataset_describe(&train, run->train_set));
     int64_t steps = o->epochs * ((train.count + o->batch - 1) / o->batch);
     TRY(nin_optimizer_create_sgd(&run->optimizer, run->network,
-                                 NIN_DESC(nin_sgd_desc, .rate = quick_rate, .momentum = 0.9,
+                                 NIN_DESC(nin_sgd_desc, .rate = rate_of(o->epochs), .momentum = 0.9,
                                           .nesterov = 1, .weight_decay = quick_decay)));
     return nin_scheduler_create_cosine(&run->scheduler, run->optimizer,
                                        NIN_DESC(nin_cosine_desc, .unit = NIN_PER_STEP,
                                                 .total = steps,
-                                                .warm_up = llround(0.15 * (double)steps)));
+                                                .warm_up = warm_up_of(steps, o->epochs)));
 }
 
 static nin_status make_all(struct run *run)

@@ -76,7 +76,7 @@ static void check_refused(const char *words)
 static const struct {
     const char *module, *words;
 } refused[] = {
-    {"absent", "there is no '/"},
+    {"absent", "there is no file '/"},
     {"no_module", "is no module of libnin"},
     {"other_abi", "has another ABI number"},
     {"other_size", "tables of another size"},
@@ -96,7 +96,7 @@ START_TEST(a_module_is_not_looked_for_in_the_current_directory)
 {
     ck_assert_int_eq(chdir(folder_of("stand_in")), 0);
     ck_assert_int_eq(setenv("NIN_MODULE_DIR", ".", 1), 0);
-    check_refused("absolute folders only");
+    check_refused("NIN_MODULE_DIR does not begin with '/'");
 }
 END_TEST
 

@@ -4,7 +4,7 @@
 
 /* Which devices there are, and why one of them cannot be used.
  *
- * CUDA devices are reached through a module, libnin_cuda.so of the same build, which is opened by the first
+ * CUDA devices are reached through a module, libnin_cuda.so of the same version, which is opened by the first
  * call that asks for devices and stays open. It is looked for in the folder that the environment variable
  * NIN_MODULE_DIR names, which must begin with '/', else beside libnin.so (for a program that is linked with
  * libnin.a, beside the program), and nowhere else. The thread's current CUDA device and context are left as they

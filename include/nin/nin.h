@@ -43,8 +43,8 @@
  * Caveats, in plain words:
  * - The same seed gives the same bits for any number of threads and after a resume, with one
  *   algorithm on every processor that has AVX2 and FMA. Others give other bits; so does the algorithm gemm
- *   on each kind of processor, since OpenBLAS picks its kernels by it. The scores of an image do not depend
- *   on the images beside it, nor, but for gemm, on the largest batch of the plan.
+ *   on each kind of processor, since OpenBLAS picks its kernels by it. The scores of an image depend
+ *   neither on the images beside it nor on the largest batch of the plan; with gemm on both.
  *   Initial weights, shuffles and dropout masks are the same everywhere.
  * - Networks, contexts and data sets may be used by several threads at once; everything else serves one
  *   thread at a time.

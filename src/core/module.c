@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#define _GNU_SOURCE /* dladdr1, secure_getenv */
+#define _GNU_SOURCE /* secure_getenv */
 #include "core/module.h"
 
 #include "core/error.h"
@@ -7,14 +7,12 @@
 #include <nin/version.h>
 
 #include <dlfcn.h>
-#include <errno.h>
 #include <limits.h>
-#include <link.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+#include <sys/stat.h>
 
 static const char file_name[] = "libnin_cuda.so";
 
@@ -33,35 +31,61 @@ static const struct nin__module *refuse(const char *format, const char *what)
 
 /* ---- where it is ---------------------------------------------------------------------------- */
 
-/* The file that this code is part of: libnin.so, or a program that is linked with libnin.a. */
+/* The file that this code is part of, libnin.so or a program that is linked with libnin.a, as the system has it
+ * mapped: whole, without links, whatever the current directory was or is. */
 static bool find_self(char path[PATH_MAX])
 {
-    struct link_map *map = NULL;
-    ssize_t length;
-    Dl_info info;
+    const unsigned long self = (unsigned long)(uintptr_t)file_name;
+    char line[PATH_MAX + 128];
+    FILE *maps = fopen("/proc/self/maps", "re");
+    bool found = false;
 
-    if (dladdr1((const void *)&file_name, &info, (void **)&map, RTLD_DL_LINKMAP) == 0)
-        return false;
-    if (map != NULL && map->l_name[0] != '\0')
-        return snprintf(path, PATH_MAX, "%s", map->l_name) < PATH_MAX;
-    length = readlink("/proc/self/exe", path, PATH_MAX - 1); /* a program has no name of its own */
-    if (length < 0)
-        return false;
-    path[length] = '\0';
-    return true;
+    while (maps != NULL && !found && fgets(line, sizeof line, maps) != NULL) {
+        unsigned long first, end;
+        char *slash = strchr(line, '/');
+
+        line[strcspn(line, "\n")] = '\0';
+        found = slash != NULL && sscanf(line, "%lx-%lx", &first, &end) == 2 && first <= self &&
+                self < end && snprintf(path, PATH_MAX, "%s", slash) < PATH_MAX;
+    }
+    if (maps != NULL)
+        fclose(maps);
+    return found;
 }
 
-/* The folder without its last '/'; false if there is none, or it depends on the current directory. */
+/* The folder without its last '/'; false, with a reason, if there is none. */
 static bool find_folder(char folder[PATH_MAX])
 {
     const char *named = secure_getenv("NIN_MODULE_DIR");
 
-    if (named != NULL && *named != '\0')
-        return named[0] == '/' && snprintf(folder, PATH_MAX, "%s", named) < PATH_MAX;
-    if (!find_self(folder) || folder[0] != '/')
-        return false;
-    *strrchr(folder, '/') = '\0';
-    return true;
+    if (named == NULL || *named == '\0') {
+        if (find_self(folder))
+            *strrchr(folder, '/') = '\0';
+        else
+            refuse("%s is beside libnin, and where that is the system does not say", file_name);
+        return cuda.why[0] == '\0';
+    }
+    if (named[0] != '/')
+        refuse("NIN_MODULE_DIR does not begin with '/': '%.100s'", named);
+    else if (snprintf(folder, PATH_MAX, "%s", named) >= PATH_MAX)
+        refuse("NIN_MODULE_DIR is too long: '%.60s...'", named);
+    return cuda.why[0] == '\0';
+}
+
+/* To open the module is to load cuBLAS, 150 MB of memory: not without a driver, unless it is asked for by name. */
+static bool is_worth_it(void)
+{
+    const char *named = secure_getenv("NIN_MODULE_DIR");
+
+    return (named != NULL && *named != '\0') || dlopen("libcuda.so.1", RTLD_LAZY) != NULL;
+}
+
+/* The loader would wait for a pipe's other end. */
+static bool is_file(const char *path)
+{
+    struct stat status;
+
+    return stat(path, &status) == 0 && S_ISREG(status.st_mode);
 }
 
 /* ---- what it is ----------------------------------------------------------------------------- */
@@ -106,10 +130,12 @@ static const struct nin__module *load(void)
     void *library;
 
     if (!find_folder(folder))
-        return refuse("%s is looked for in absolute folders only; set NIN_MODULE_DIR", file_name);
+        return NULL;
     snprintf(path, sizeof path, "%s/%s", folder, file_name);
-    if (access(path, F_OK) != 0)
-        return refuse("there is no '%.150s'", path);
+    if (!is_file(path))
+        return refuse("there is no file '%.150s'", path);
+    if (!is_worth_it())
+        return refuse("no NVIDIA driver on this machine (%s)", "libcuda.so.1 is not found");
     library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (library == NULL)
         return refuse_to_load();

@@ -5,8 +5,8 @@
 /* A backend that is opened at run time, because what it needs is not on every machine: libnin_cuda.so.
  *
  * It is looked for in the folder that the environment variable NIN_MODULE_DIR names, else beside libnin
- * itself, and nowhere else: never in the current directory. Both sides look at numbers before they call
- * each other: one build of libnin takes the modules of that build alone. */
+ * itself, and nowhere else: never in the current directory. Numbers are looked at before anything is called:
+ * libnin takes modules of its own version and tables alone. */
 
 #include "core/backend.h"
 

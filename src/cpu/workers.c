@@ -29,6 +29,8 @@ enum {
 };
 #endif
 
+static const size_t LEAST_STACK = (size_t)256 << 10;
+
 struct member {
     struct cpu_workers *pool;
     pthread_t thread;
@@ -117,21 +119,37 @@ static void *serve(void *argument)
 static const int own_signals[] = {SIGSEGV, SIGBUS,  SIGFPE, SIGILL,
                                   SIGTRAP, SIGABRT, SIGSYS, SIGPROF};
 
+/* The default, which a program or its limits may have made small, or as much as the header wants of callers. */
+static int set_stack(pthread_attr_t *attributes)
+{
+    size_t bytes = 0;
+    int error = pthread_attr_init(attributes);
+
+    if (error != 0)
+        return error;
+    pthread_attr_getstacksize(attributes, &bytes);
+    return bytes >= LEAST_STACK ? 0 : pthread_attr_setstacksize(attributes, LEAST_STACK);
+}
+
 /* A new thread inherits the mask: with all other signals blocked, the program's handlers run on the
  * program's own threads. Those above are as whoever makes the plan has them, which is open as a rule. */
 static int start(struct member *member)
 {
+    pthread_attr_t attributes;
     sigset_t mask, before;
-    int error;
+    int error = set_stack(&attributes);
 
+    if (error != 0)
+        return error;
     sigfillset(&mask);
     pthread_sigmask(SIG_SETMASK, NULL, &before);
     for (size_t i = 0; i < sizeof own_signals / sizeof own_signals[0]; i++)
         if (!sigismember(&before, own_signals[i]))
             sigdelset(&mask, own_signals[i]);
     pthread_sigmask(SIG_SETMASK, &mask, NULL);
-    error = pthread_create(&member->thread, NULL, serve, member);
+    error = pthread_create(&member->thread, &attributes, serve, member);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
     return error;
 }
 
