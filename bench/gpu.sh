@@ -82,7 +82,7 @@ quick() {
 # a JSON string of a file's last lines
 quoted() {
     tail -n "$2" "$1" | tr -d '\000-\010\013-\037' | sed 's/\\/\\\\/g; s/"/\\"/g; s/\t/ /g' |
-        awk '{ printf "%s%s", NR > 1 ? "\\n" : "", $0 }'
+        awk '{ if (NR > 1) printf "\\n"; printf "%s", $0 }'
 }
 
 report() {
