@@ -143,7 +143,7 @@ FLAGS_amx_x3  := $(FLAGS_amx) -UNIN__KERNELS_PARTS -DNIN__KERNELS_PARTS=2
 HEADERS  := $(wildcard include/nin/*.h)
 LIB_C    := $(filter-out src/cpu/kernels%.c,$(wildcard src/core/*.c src/layers/*.c src/data/*.c src/file/*.c src/cpu/*.c))
 CUDA_CU  := $(wildcard src/cuda/*.cu)
-CUDA_O   := $(CUDA_CU:%.cu=$(OUT)/%.o) $(OUT)/src/core/placement.o
+CUDA_O   := $(CUDA_CU:%.cu=$(OUT)/%.o)
 TEST_C   := $(wildcard tests/*.c)
 EXAMPLES := $(patsubst %.c,%,$(wildcard examples/*_*.c)) # the others are parts of mnist_nin
 BENCHES  := $(patsubst %.c,%,$(filter-out bench/measure.c,$(wildcard bench/*.c)))
@@ -306,8 +306,7 @@ BUILD_STAND_IN = $(CXX) $(CPPFLAGS) -Iinclude -Isrc -Itests/cuda_on_cpu -MMD -MP
                  $(if $(filter 1,$(WERROR)),-Werror) $(CXXFLAGS) \
                  $(if $(SANITIZE),-fno-omit-frame-pointer -fsanitize=$(SANITIZE) -fno-sanitize-recover=all)
 STAND_IN_O    := $(CUDA_CU:src/cuda/%.cu=$(OUT)/tests/stand_in/%.o) \
-                 $(patsubst tests/cuda_on_cpu/%.cpp,$(OUT)/tests/stand_in/%.o,$(wildcard tests/cuda_on_cpu/*.cpp)) \
-                 $(OUT)/src/core/placement.o
+                 $(patsubst tests/cuda_on_cpu/%.cpp,$(OUT)/tests/stand_in/%.o,$(wildcard tests/cuda_on_cpu/*.cpp))
 STAND_IN      := $(OUT)/tests/modules/stand_in/libnin_cuda.so
 TEST_MODULES  := $(STAND_IN) $(patsubst tests/modules/%.c,$(OUT)/tests/modules/%/libnin_cuda.so,$(wildcard tests/modules/*.c))
 

@@ -66,18 +66,25 @@ static nin_status cpu_backend(const struct nin__backend **out, int32_t index)
     return NIN_OK;
 }
 
-static nin_status cuda_backend(const struct nin__backend **out, int32_t index)
+/* The module's backend, or NULL and why not in info. */
+static const struct nin__backend *find_cuda(nin_device_info *info, int32_t index)
 {
-    nin_device_info info = {.struct_size = sizeof info};
     const char *why;
 
     if (index < 0 || index >= cuda_entries())
-        return nin__fail(NIN_NO_DEVICE, "cuda: there is no device %d", index);
-    describe_cuda(&info, index);
-    if (info.unusable_because[0] != '\0')
-        return nin__fail(NIN_NO_DEVICE, "cuda: %s", info.unusable_because);
-    *out = nin__module_cuda(&why)->backend;
-    return NIN_OK;
+        snprintf(info->unusable_because, sizeof info->unusable_because, "there is no device %d",
+                 index);
+    else
+        describe_cuda(info, index);
+    return info->unusable_because[0] == '\0' ? nin__module_cuda(&why)->backend : NULL;
+}
+
+static nin_status cuda_backend(const struct nin__backend **out, int32_t index)
+{
+    nin_device_info info = {.struct_size = sizeof info};
+
+    *out = find_cuda(&info, index);
+    return *out != NULL ? NIN_OK : nin__fail(NIN_NO_DEVICE, "cuda: %s", info.unusable_because);
 }
 
 /* A GPU that can be used, or the CPU. */
@@ -85,12 +92,8 @@ static nin_status any_backend(const struct nin__backend **out, int32_t index)
 {
     nin_device_info info = {.struct_size = sizeof info};
 
-    if (index >= 0 && index < cuda_entries()) {
-        describe_cuda(&info, index);
-        if (info.unusable_because[0] == '\0')
-            return cuda_backend(out, index);
-    }
-    return cpu_backend(out, index);
+    *out = find_cuda(&info, index);
+    return *out != NULL ? NIN_OK : cpu_backend(out, index);
 }
 
 nin_status nin__device_backend(const struct nin__backend **out, nin_device device, int32_t index)

@@ -271,17 +271,19 @@ static nin_status step_at_once(nin_result *result, nin_plan *plan, nin_optimizer
                                struct nin__run *run)
 {
     struct nin__update update;
+    nin_status status;
     size_t bad;
 
     NIN__TRY(begin(plan, run));
     NIN__TRY(nin__optimizer_describe(&update, optimizer, plan));
-    NIN__TRY(plan->network->context->backend->step(plan->executable, run, &update, &bad));
-    end(plan, run);
+    status = plan->network->context->backend->step(plan->executable, run, &update, &bad);
+    if (status == NIN_OK)
+        end(plan, run);
+    nin__network_changed(plan->network); /* it may fail when the update is done */
+    NIN__TRY(status);
     sum_up(result, plan, run);
     NIN__TRY(check_loss(result, run->step));
-    NIN__TRY(nin__optimizer_judge(optimizer, plan, bad));
-    nin__network_changed(plan->network);
-    return NIN_OK;
+    return nin__optimizer_judge(optimizer, plan, bad);
 }
 
 static nin_status step_holding(nin_result *result, nin_plan *plan, nin_optimizer *optimizer,

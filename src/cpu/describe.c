@@ -4,28 +4,7 @@
 #include "cpu/peak.h"
 #include "cpu/windows.h"
 
-#include <stdarg.h>
-#include <stdio.h>
-
-/* Text that is counted in full and kept as far as it fits. */
-struct text {
-    char *start;
-    size_t size, length;
-};
-
-static void add(struct text *text, const char *format, ...) __attribute__((format(printf, 2, 3)));
-
-static void add(struct text *text, const char *format, ...)
-{
-    size_t room = text->length < text->size ? text->size - text->length : 0;
-    va_list arguments;
-    int length;
-
-    va_start(arguments, format);
-    length = vsnprintf(room > 0 ? text->start + text->length : NULL, room, format, arguments);
-    va_end(arguments);
-    text->length += length > 0 ? (size_t)length : 0;
-}
+#include "core/text.h"
 
 /* ---- work --------------------------------------------------------------------------------- */
 
@@ -90,59 +69,61 @@ static struct cpu_work work_of_all(const struct nin__executable *executable)
 }
 
 /* The peak is 0 if it is not known. */
-static void add_work(struct text *text, struct cpu_work work, bool train, double peak)
+static void add_work(struct nin__text *text, struct cpu_work work, bool train, double peak)
 {
     int64_t backward = work.weights + work.data;
 
-    add(text, "; multiply-adds an image: %lld forward", (long long)work.forward);
+    nin__text_add(text, "; multiply-adds an image: %lld forward", (long long)work.forward);
     if (train)
-        add(text, ", %lld backward", (long long)backward);
+        nin__text_add(text, ", %lld backward", (long long)backward);
     if (peak > 0.0)
-        add(text, ", %.2f us at the peak", 1e6 * (double)(work.forward + backward) / peak);
+        nin__text_add(text, ", %.2f us at the peak",
+                      1e6 * (double)(work.forward + backward) / peak);
 }
 
 /* ---- text --------------------------------------------------------------------------------- */
 
-static void add_op(struct text *text, const struct cpu_op *op, bool train, double peak)
+static void add_op(struct nin__text *text, const struct cpu_op *op, bool train, double peak)
 {
     struct cpu_work work = work_of(op, train);
     const struct nin__op *o = op->op;
     size_t bytes = nin__shape_size(o->out) * sizeof(float);
 
-    add(text, "  %-12s %-12s %-8s %4dx%dx%d -> %dx%dx%d", o->name, nin__op_name(o->kind),
-        op->algorithm->name, o->in.c, o->in.h, o->in.w, o->out.c, o->out.h, o->out.w);
+    nin__text_add(text, "  %-12s %-12s %-8s %4dx%dx%d -> %dx%dx%d", o->name, nin__op_name(o->kind),
+                  op->algorithm->name, o->in.c, o->in.h, o->in.w, o->out.c, o->out.h, o->out.w);
     if (o->kernel_h > 0)
-        add(text, ", %dx%d/%d pad %d", o->kernel_h, o->kernel_w, o->stride, o->pad);
+        nin__text_add(text, ", %dx%d/%d pad %d", o->kernel_h, o->kernel_w, o->stride, o->pad);
     if (o->relu)
-        add(text, ", relu");
+        nin__text_add(text, ", relu");
     if (o->drop)
-        add(text, ", dropout");
-    add(text, "; %zu bytes an image, %zu saved, %zu scratch, %zu prepared, %zu in a lane%s", bytes,
-        op->need.saved_per_image, op->need.scratch,
-        op->need.prepared[CPU_FORWARD] + op->need.prepared[CPU_BACKWARD], op->need.lane,
-        op->whole_y != NULL ? "; whole batch" : "");
+        nin__text_add(text, ", dropout");
+    nin__text_add(text,
+                  "; %zu bytes an image, %zu saved, %zu scratch, %zu prepared, %zu in a lane%s",
+                  bytes, op->need.saved_per_image, op->need.scratch,
+                  op->need.prepared[CPU_FORWARD] + op->need.prepared[CPU_BACKWARD], op->need.lane,
+                  op->whole_y != NULL ? "; whole batch" : "");
     if (work.forward > 0)
         add_work(text, work, train, peak);
-    add(text, "\n");
+    nin__text_add(text, "\n");
 }
 
-static void add_plan(struct text *text, const struct nin__executable *executable, double peak)
+static void add_plan(struct nin__text *text, const struct nin__executable *executable, double peak)
 {
     bool train = executable->program.train;
 
-    add(text, "%s, batch %d, %s, %d worker%s of %zu bytes", train ? "train" : "infer",
-        executable->options.max_batch, nin__cpu_kernels_name(&executable->ops[0]),
-        executable->options.threads, executable->options.threads == 1 ? "" : "s",
-        executable->worker_bytes);
+    nin__text_add(text, "%s, batch %d, %s, %d worker%s of %zu bytes", train ? "train" : "infer",
+                  executable->options.max_batch, nin__cpu_kernels_name(&executable->ops[0]),
+                  executable->options.threads, executable->options.threads == 1 ? "" : "s",
+                  executable->worker_bytes);
     add_work(text, work_of_all(executable), train, peak);
     if (peak > 0.0)
-        add(text, " of %.1f GFLOP/s", 2e-9 * peak);
-    add(text, "\n");
+        nin__text_add(text, " of %.1f GFLOP/s", 2e-9 * peak);
+    nin__text_add(text, "\n");
 }
 
 size_t nin__cpu_describe(struct nin__executable *executable, bool measure, char *start, size_t size)
 {
-    struct text text = {start, start == NULL ? 0 : size, 0};
+    struct nin__text text = {start, start == NULL ? 0 : size, 0};
     double peak;
 
     if (measure)
@@ -154,8 +135,9 @@ size_t nin__cpu_describe(struct nin__executable *executable, bool measure, char 
     for (int32_t s = 0; s < executable->segment_count; s++) {
         const struct cpu_segment *segment = &executable->segments[s];
 
-        add(&text, "segment %d: units of %d images, %zu bytes a chunk, %zu bytes a lane\n", s,
-            segment->unit, segment->memory, segment->lane_bytes);
+        nin__text_add(&text,
+                      "segment %d: units of %d images, %zu bytes a chunk, %zu bytes a lane\n", s,
+                      segment->unit, segment->memory, segment->lane_bytes);
         for (int32_t i = segment->first; i < segment->end; i++)
             add_op(&text, &executable->ops[i], executable->program.train, peak);
     }
@@ -167,18 +149,19 @@ size_t nin__cpu_describe(struct nin__executable *executable, bool measure, char 
 size_t nin__cpu_order_of_sums(const struct nin__executable *executable, int32_t batch, char *start,
                               size_t size)
 {
-    struct text text = {start, start == NULL ? 0 : size, 0};
+    struct nin__text text = {start, start == NULL ? 0 : size, 0};
 
     for (int32_t s = 0; s < executable->segment_count; s++) {
         const struct cpu_segment *segment = &executable->segments[s];
         int32_t unit = segment->unit < batch ? segment->unit : batch;
 
-        add(&text, "%s%s: units of %d in %d lanes", s == 0 ? "" : "; ",
-            executable->program.ops[segment->first].name, unit, segment->max_lanes);
+        nin__text_add(&text, "%s%s: units of %d in %d lanes", s == 0 ? "" : "; ",
+                      executable->program.ops[segment->first].name, unit, segment->max_lanes);
     }
     if (executable->options.algorithm != NIN_ALGORITHM_GEMM) /* OpenBLAS does not say */
-        add(&text, "; products %s", executable->ops[0].kernels->fused ? "fused" : "rounded");
+        nin__text_add(&text, "; products %s",
+                      executable->ops[0].kernels->fused ? "fused" : "rounded");
     if (executable->ops[0].bf16 != NULL)
-        add(&text, "; bf16 by %s", executable->ops[0].bf16->name);
+        nin__text_add(&text, "; bf16 by %s", executable->ops[0].bf16->name);
     return text.length;
 }

@@ -2,8 +2,6 @@
 /* A program becomes an executable: what runs each op, and one piece of the device's memory. */
 #include "cuda/cuda.h"
 
-#include "core/placement.h"
-
 #include <stdlib.h>
 #include <string.h>
 
@@ -93,13 +91,18 @@ void choose_forms(struct nin__executable *executable)
 
 /* ---- memory --------------------------------------------------------------------------------- */
 
-/* Places are dealt out one behind the other. */
+/* Places are dealt out one behind the other, as cuBLAS's products like them to begin. */
+size_t deal(size_t *bytes, size_t part)
+{
+    size_t at = *bytes;
+
+    *bytes += (part + 255) / 256 * 256;
+    return at;
+}
+
 size_t place(struct nin__executable *executable, size_t bytes)
 {
-    size_t at = executable->bytes;
-
-    executable->bytes += (bytes + 255) / 256 * 256; /* cuBLAS's products like it */
-    return at;
+    return deal(&executable->bytes, bytes);
 }
 
 size_t batch_bytes(const struct nin__executable *executable, struct nin__shape shape)
@@ -147,7 +150,7 @@ struct needs {
     size_t patches, products, sums;
 };
 
-void raise(size_t *most, size_t floats)
+void at_least(size_t *most, size_t floats)
 {
     *most = floats > *most ? floats : *most;
 }
@@ -164,12 +167,12 @@ struct needs needs_of(const struct nin__executable *executable)
         if (op->kind != NIN__OP_CONV)
             continue;
         if (!nin__cuda_is_flat(op))
-            raise(&needs.patches,
-                  (size_t)nin__cuda_patch_images(op, batch) * pixels * nin__cuda_patch(op));
+            at_least(&needs.patches,
+                     (size_t)nin__cuda_patch_images(op, batch) * pixels * nin__cuda_patch(op));
         if (!executable->program.train)
             continue;
-        raise(&needs.products, (size_t)op->out.c * nin__cuda_patch(op));
-        raise(&needs.sums, (size_t)nin__cuda_sum_parts(op, batch) * (size_t)op->out.c);
+        at_least(&needs.products, (size_t)op->out.c * nin__cuda_patch(op));
+        at_least(&needs.sums, (size_t)nin__cuda_sum_parts(op, batch) * (size_t)op->out.c);
     }
     return needs;
 }
@@ -227,15 +230,6 @@ nin_status make_memory(struct nin__executable *executable)
     executable->numbers = at<struct cuda_numbers>(executable, numbers);
     executable->bad = at<struct cuda_bad>(executable, bad);
     return NIN_OK;
-}
-
-/* Parts of the staging begin where the widest type likes it. */
-size_t deal(size_t *bytes, size_t part)
-{
-    size_t at = *bytes;
-
-    *bytes += (part + 63) / 64 * 64;
-    return at;
 }
 
 nin_status make_staging(struct nin__executable *executable)

@@ -6,7 +6,7 @@
  *
  * with weights OHWI (OC x K). A 1x1 convolution and a dense layer need no gathering: their input is the
  * patches matrix. Images go together as far as their patches have room. */
-#include "cuda/launch.h"
+#include "cuda/windows.h"
 
 namespace
 {
@@ -17,37 +17,11 @@ enum {
     SUM_ROWS = 64           /* pixels that one thread adds up of a bias's gradient */
 };
 
-/* What the kernels need to know of an op. */
-struct windows {
-    int32_t in_h, in_w, in_c, out_h, out_w, kernel_h, kernel_w, stride, pad;
-};
-
-struct windows windows_of(const struct nin__op *op)
-{
-    struct windows w;
-
-    w.in_h = op->in.h;
-    w.in_w = op->in.w;
-    w.in_c = op->in.c;
-    w.out_h = op->out.h;
-    w.out_w = op->out.w;
-    w.kernel_h = op->kernel_h;
-    w.kernel_w = op->kernel_w;
-    w.stride = op->stride;
-    w.pad = op->pad;
-    return w;
-}
-
 /* ---- patches -------------------------------------------------------------------------------- */
 
 __device__ uint32_t patch_size(const struct windows &w)
 {
     return (uint32_t)w.kernel_h * (uint32_t)w.kernel_w * (uint32_t)w.in_c;
-}
-
-__device__ uint32_t in_size(const struct windows &w)
-{
-    return (uint32_t)w.in_h * (uint32_t)w.in_w * (uint32_t)w.in_c;
 }
 
 /* Of an image: its patches have fewer than 2^31 elements. */
@@ -79,7 +53,7 @@ __global__ void __launch_bounds__(BLOCK)
 
     if (at.element < patches_size(w))
         patches[(size_t)at.image * patches_size(w) + at.element] =
-            inside ? x[(size_t)at.image * in_size(w) + from] : 0.0f;
+            inside ? x[(size_t)at.image * nin__cuda_in_size(w) + from] : 0.0f;
 }
 
 /* The same for four channels at a time; w counts these as one. */
@@ -93,39 +67,25 @@ __global__ void __launch_bounds__(BLOCK)
 
     if (at.element < patches_size(w))
         patches[(size_t)at.image * patches_size(w) + at.element] =
-            inside ? x[(size_t)at.image * in_size(w) + from] : zeros;
-}
-
-/* First and last output whose window sees input i, as far as there are such. */
-__device__ int32_t first_viewer(int32_t i, int32_t kernel, const struct windows &w)
-{
-    int32_t first = i + w.pad - kernel + 1;
-
-    return first <= 0 ? 0 : (first + w.stride - 1) / w.stride;
-}
-
-__device__ int32_t last_viewer(int32_t i, int32_t outputs, const struct windows &w)
-{
-    int32_t last = (i + w.pad) / w.stride;
-
-    return last < outputs ? last : outputs - 1;
+            inside ? x[(size_t)at.image * nin__cuda_in_size(w) + from] : zeros;
 }
 
 /* dx: each input gets the sum of its taps' gradients in the order of the windows. */
 __global__ void __launch_bounds__(BLOCK)
     scatter_patches(float *dx, const float *patches, struct windows w)
 {
-    struct image_element at = nin__cuda_element(in_size(w));
+    struct image_element at = nin__cuda_element(nin__cuda_in_size(w));
     const float *image = patches + (size_t)at.image * patches_size(w);
     uint32_t c = at.element % (uint32_t)w.in_c, pixel = at.element / (uint32_t)w.in_c;
     int32_t ix = (int32_t)(pixel % (uint32_t)w.in_w), iy = (int32_t)(pixel / (uint32_t)w.in_w);
+    struct extent rows = nin__cuda_viewers(iy, w.kernel_h, w.out_h, w);
+    struct extent columns = nin__cuda_viewers(ix, w.kernel_w, w.out_w, w);
     float sum = 0.0f;
 
-    if (at.element >= in_size(w))
+    if (at.element >= nin__cuda_in_size(w))
         return;
-    for (int32_t oy = first_viewer(iy, w.kernel_h, w); oy <= last_viewer(iy, w.out_h, w); oy++)
-        for (int32_t ox = first_viewer(ix, w.kernel_w, w); ox <= last_viewer(ix, w.out_w, w);
-             ox++) {
+    for (int32_t oy = rows.first; oy < rows.end; oy++)
+        for (int32_t ox = columns.first; ox < columns.end; ox++) {
             uint32_t r = (uint32_t)(iy + w.pad - oy * w.stride);
             uint32_t s = (uint32_t)(ix + w.pad - ox * w.stride);
             uint32_t row = (uint32_t)oy * (uint32_t)w.out_w + (uint32_t)ox;
@@ -133,7 +93,7 @@ __global__ void __launch_bounds__(BLOCK)
             sum +=
                 image[row * patch_size(w) + (r * (uint32_t)w.kernel_w + s) * (uint32_t)w.in_c + c];
         }
-    dx[(size_t)at.image * in_size(w) + at.element] = sum;
+    dx[(size_t)at.image * nin__cuda_in_size(w) + at.element] = sum;
 }
 
 /* ---- weights -------------------------------------------------------------------------------- */
@@ -277,7 +237,7 @@ nin_status gather(const struct cuda_call *call, struct part part)
     size_t size = (size_t)op->out.h * (size_t)op->out.w * nin__cuda_patch(op);
     const float *x = call->x + (size_t)part.first * nin__shape_size(op->in);
     float *patches = call->executable->scratch.patches;
-    struct windows windows = windows_of(op);
+    struct windows windows = nin__cuda_windows_of(op);
 
     if (nin__cuda_is_flat(op))
         return NIN_OK;
@@ -299,7 +259,7 @@ nin_status scatter(const struct cuda_call *call, struct part part)
         return NIN_OK;
     return nin__cuda_launch_images(
         call->device, part.images, size, scatter_patches, call->dx + (size_t)part.first * size,
-        (const float *)call->executable->scratch.patches, windows_of(op));
+        (const float *)call->executable->scratch.patches, nin__cuda_windows_of(op));
 }
 
 /* dy is gated by the ReLU; its sums over the pixels are the bias's gradient, added up in parts, and these in

@@ -2,47 +2,28 @@
 /* An executable as text, for people. */
 #include "cuda/cuda.h"
 
-#include <stdarg.h>
-#include <stdio.h>
+#include "core/text.h"
 
 namespace
 {
 
-/* Text that is counted in full and kept as far as it fits. */
-struct text {
-    char *start;
-    size_t size, length;
-};
-
-__attribute__((format(printf, 2, 3))) void add(struct text *text, const char *format, ...)
-{
-    size_t room = text->length < text->size ? text->size - text->length : 0;
-    va_list arguments;
-    int length;
-
-    va_start(arguments, format);
-    length = vsnprintf(room > 0 ? text->start + text->length : NULL, room, format, arguments);
-    va_end(arguments);
-    text->length += length > 0 ? (size_t)length : 0;
-}
-
-void add_op(struct text *text, const struct nin__executable *executable, int32_t i)
+void add_op(struct nin__text *text, const struct nin__executable *executable, int32_t i)
 {
     const struct cuda_op *cuda = &executable->ops[i];
     const struct nin__op *op = cuda->op;
     bool conv = op->kind == NIN__OP_CONV;
 
-    add(text, "  %-12s %-12s %-8s %4dx%dx%d -> %dx%dx%d", op->name == NULL ? "" : op->name,
-        conv ? "conv" : "",
-        !conv                   ? "kernel"
-        : nin__cuda_is_flat(op) ? "gemm"
-                                : "patches",
-        op->in.c, op->in.h, op->in.w, op->out.c, op->out.h, op->out.w);
+    nin__text_add(text, "  %-12s %-12s %-8s %4dx%dx%d -> %dx%dx%d",
+                  op->name == NULL ? "" : op->name, conv ? "conv" : "",
+                  !conv                   ? "kernel"
+                  : nin__cuda_is_flat(op) ? "gemm"
+                                          : "patches",
+                  op->in.c, op->in.h, op->in.w, op->out.c, op->out.h, op->out.w);
     if (op->kernel_h > 0)
-        add(text, ", %dx%d/%d pad %d", op->kernel_h, op->kernel_w, op->stride, op->pad);
-    add(text, "%s%s; %zu bytes an image, %zu saved\n", op->relu ? ", relu" : "",
-        op->drop ? ", dropout" : "", nin__shape_size(op->out) * sizeof(float),
-        cuda->saved_per_image);
+        nin__text_add(text, ", %dx%d/%d pad %d", op->kernel_h, op->kernel_w, op->stride, op->pad);
+    nin__text_add(text, "%s%s; %zu bytes an image, %zu saved\n", op->relu ? ", relu" : "",
+                  op->drop ? ", dropout" : "", nin__shape_size(op->out) * sizeof(float),
+                  cuda->saved_per_image);
 }
 
 } // namespace
@@ -50,12 +31,12 @@ void add_op(struct text *text, const struct nin__executable *executable, int32_t
 size_t nin__cuda_describe(struct nin__executable *executable, bool measure, char *start,
                           size_t size)
 {
-    struct text text = {start, start == NULL ? 0 : size, 0};
+    struct nin__text text = {start, start == NULL ? 0 : size, 0};
 
     (void)measure;
-    add(&text, "%s, batch %d, cuda, %zu bytes of the device's memory\n",
-        executable->program.train ? "train" : "infer", executable->options.max_batch,
-        executable->bytes);
+    nin__text_add(&text, "%s, batch %d, cuda, %zu bytes of the device's memory\n",
+                  executable->program.train ? "train" : "infer", executable->options.max_batch,
+                  executable->bytes);
     for (int32_t i = 0; i < executable->program.count; i++)
         add_op(&text, executable, i);
     return text.length;
@@ -65,7 +46,7 @@ size_t nin__cuda_describe(struct nin__executable *executable, bool measure, char
 size_t nin__cuda_order_of_sums(const struct nin__executable *executable, int32_t batch, char *start,
                                size_t size)
 {
-    struct text text = {start, start == NULL ? 0 : size, 0};
+    struct nin__text text = {start, start == NULL ? 0 : size, 0};
     cudaDeviceProp properties;
     int version = 0;
 
@@ -73,6 +54,6 @@ size_t nin__cuda_order_of_sums(const struct nin__executable *executable, int32_t
     if (cudaGetDeviceProperties(&properties, executable->device->index) != cudaSuccess)
         properties.name[0] = '\0';
     (void)cublasGetVersion(executable->device->blas, &version);
-    add(&text, "cuda: %s, cuBLAS %d", properties.name, version);
+    nin__text_add(&text, "cuda: %s, cuBLAS %d", properties.name, version);
     return text.length;
 }

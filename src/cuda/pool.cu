@@ -2,6 +2,7 @@
 /* Max and average pooling over NHWC maps. Backward asks of each input which windows saw it, so that no two
  * threads add to one value, and the order of additions is that of the windows. */
 #include "cuda/philox.h"
+#include "cuda/windows.h"
 
 namespace
 {
@@ -10,10 +11,7 @@ enum {
     NOWHERE = 0xffff /* no place: a window has at most 255 x 255 pixels */
 };
 
-/* What the kernels need to know of an op. */
-struct pooling {
-    int32_t in_h, in_w, out_h, out_w, channels;
-    int32_t kernel_h, kernel_w, stride, pad;
+struct pooling : windows {
     bool exclude_padding, drop;
 };
 
@@ -21,41 +19,17 @@ struct pooling pooling_of(const struct nin__op *op)
 {
     struct pooling p;
 
-    p.in_h = op->in.h;
-    p.in_w = op->in.w;
-    p.out_h = op->out.h;
-    p.out_w = op->out.w;
-    p.channels = op->out.c;
-    p.kernel_h = op->kernel_h;
-    p.kernel_w = op->kernel_w;
-    p.stride = op->stride;
-    p.pad = op->pad;
+    static_cast<struct windows &>(p) = nin__cuda_windows_of(op);
     p.exclude_padding = op->exclude_padding;
     p.drop = op->drop;
     return p;
 }
-
-/* Rows or columns, from first to before end. */
-struct extent {
-    int32_t first, end;
-};
 
 /* Those of the input that output o sees. */
 __device__ struct extent window(int32_t o, int32_t kernel, int32_t size, const struct pooling &p)
 {
     int32_t first = o * p.stride - p.pad, end = first + kernel;
     struct extent extent = {first < 0 ? 0 : first, end > size ? size : end};
-
-    return extent;
-}
-
-/* Those of the output that see input i. */
-__device__ struct extent viewers(int32_t i, int32_t kernel, int32_t outputs,
-                                 const struct pooling &p)
-{
-    int32_t first = i + p.pad - kernel + 1, last = (i + p.pad) / p.stride;
-    struct extent extent = {first <= 0 ? 0 : (first + p.stride - 1) / p.stride,
-                            last < outputs ? last + 1 : outputs};
 
     return extent;
 }
@@ -83,14 +57,9 @@ __device__ uint32_t element_at(int32_t row, int32_t column, int32_t width, int32
            (uint32_t)channel;
 }
 
-__device__ uint32_t in_size(const struct pooling &p)
-{
-    return (uint32_t)p.in_h * (uint32_t)p.in_w * (uint32_t)p.channels;
-}
-
 __device__ uint32_t out_size(const struct pooling &p)
 {
-    return (uint32_t)p.out_h * (uint32_t)p.out_w * (uint32_t)p.channels;
+    return (uint32_t)p.out_h * (uint32_t)p.out_w * (uint32_t)p.in_c;
 }
 
 /* ---- max ------------------------------------------------------------------------------------ */
@@ -106,7 +75,7 @@ __device__ float maximum(const float *x, struct place at, const struct pooling &
     *found = 0;
     for (int32_t r = rows.first; r < rows.end; r++)
         for (int32_t s = columns.first; s < columns.end; s++) {
-            float v = x[element_at(r, s, p.in_w, p.channels, at.channel)];
+            float v = x[element_at(r, s, p.in_w, p.in_c, at.channel)];
 
             if (v > largest || v != v) {
                 largest = v;
@@ -123,7 +92,7 @@ __global__ void __launch_bounds__(BLOCK)
 {
     uint32_t size = out_size(p), word[4] = {0, 0, 0, 0};
     struct image_element at = nin__cuda_element(nin__cuda_fours(size));
-    const float *image = x + (size_t)at.image * in_size(p);
+    const float *image = x + (size_t)at.image * nin__cuda_in_size(p);
     size_t first = (size_t)at.image * size;
 
     if (at.element >= nin__cuda_fours(size))
@@ -133,7 +102,7 @@ __global__ void __launch_bounds__(BLOCK)
     for (uint32_t i = 0, e = 4 * at.element; i < 4 && e < size; i++, e++) {
         bool kept = !p.drop || word[i] >= mask.threshold;
         int32_t found;
-        float v = maximum(image, place_of(e, p.out_w, p.channels), p, &found);
+        float v = maximum(image, place_of(e, p.out_w, p.in_c), p, &found);
 
         if (where != NULL)
             where[first + e] = kept ? (uint16_t)found : (uint16_t)NOWHERE;
@@ -145,25 +114,25 @@ __global__ void __launch_bounds__(BLOCK)
 __global__ void __launch_bounds__(BLOCK)
     max_unpool(float *dx, const float *dy, const uint16_t *where, struct pooling p, float scale)
 {
-    struct image_element e = nin__cuda_element(in_size(p));
+    struct image_element e = nin__cuda_element(nin__cuda_in_size(p));
     size_t out = (size_t)e.image * out_size(p);
-    struct place at = place_of(e.element, p.in_w, p.channels);
-    struct extent rows = viewers(at.row, p.kernel_h, p.out_h, p);
-    struct extent columns = viewers(at.column, p.kernel_w, p.out_w, p);
+    struct place at = place_of(e.element, p.in_w, p.in_c);
+    struct extent rows = nin__cuda_viewers(at.row, p.kernel_h, p.out_h, p);
+    struct extent columns = nin__cuda_viewers(at.column, p.kernel_w, p.out_w, p);
     float sum = 0.0f;
 
-    if (e.element >= in_size(p))
+    if (e.element >= nin__cuda_in_size(p))
         return;
     for (int32_t oy = rows.first; oy < rows.end; oy++)
         for (int32_t ox = columns.first; ox < columns.end; ox++) {
             int32_t r = at.row - window(oy, p.kernel_h, p.in_h, p).first;
             int32_t s = at.column - window(ox, p.kernel_w, p.in_w, p).first;
-            size_t o = out + element_at(oy, ox, p.out_w, p.channels, at.channel);
+            size_t o = out + element_at(oy, ox, p.out_w, p.in_c, at.channel);
 
             if (where[o] == r * p.kernel_w + s)
                 sum += dy[o] * scale;
         }
-    dx[(size_t)e.image * in_size(p) + e.element] = sum;
+    dx[(size_t)e.image * nin__cuda_in_size(p) + e.element] = sum;
 }
 
 /* ---- average -------------------------------------------------------------------------------- */
@@ -188,8 +157,8 @@ __device__ float divisor(int32_t oy, int32_t ox, const struct pooling &p)
 __global__ void __launch_bounds__(BLOCK) average_pool(float *y, const float *x, struct pooling p)
 {
     struct image_element e = nin__cuda_element(out_size(p));
-    const float *image = x + (size_t)e.image * in_size(p);
-    struct place at = place_of(e.element, p.out_w, p.channels);
+    const float *image = x + (size_t)e.image * nin__cuda_in_size(p);
+    struct place at = place_of(e.element, p.out_w, p.in_c);
     struct extent rows = window(at.row, p.kernel_h, p.in_h, p);
     struct extent columns = window(at.column, p.kernel_w, p.in_w, p);
     float sum = 0.0f;
@@ -198,26 +167,26 @@ __global__ void __launch_bounds__(BLOCK) average_pool(float *y, const float *x, 
         return;
     for (int32_t r = rows.first; r < rows.end; r++)
         for (int32_t s = columns.first; s < columns.end; s++)
-            sum += image[element_at(r, s, p.in_w, p.channels, at.channel)];
+            sum += image[element_at(r, s, p.in_w, p.in_c, at.channel)];
     y[(size_t)e.image * out_size(p) + e.element] = sum / divisor(at.row, at.column, p);
 }
 
 __global__ void __launch_bounds__(BLOCK)
     average_unpool(float *dx, const float *dy, struct pooling p)
 {
-    struct image_element e = nin__cuda_element(in_size(p));
+    struct image_element e = nin__cuda_element(nin__cuda_in_size(p));
     const float *image = dy + (size_t)e.image * out_size(p);
-    struct place at = place_of(e.element, p.in_w, p.channels);
-    struct extent rows = viewers(at.row, p.kernel_h, p.out_h, p);
-    struct extent columns = viewers(at.column, p.kernel_w, p.out_w, p);
+    struct place at = place_of(e.element, p.in_w, p.in_c);
+    struct extent rows = nin__cuda_viewers(at.row, p.kernel_h, p.out_h, p);
+    struct extent columns = nin__cuda_viewers(at.column, p.kernel_w, p.out_w, p);
     float sum = 0.0f;
 
-    if (e.element >= in_size(p))
+    if (e.element >= nin__cuda_in_size(p))
         return;
     for (int32_t oy = rows.first; oy < rows.end; oy++)
         for (int32_t ox = columns.first; ox < columns.end; ox++)
-            sum += image[element_at(oy, ox, p.out_w, p.channels, at.channel)] / divisor(oy, ox, p);
-    dx[(size_t)e.image * in_size(p) + e.element] = sum;
+            sum += image[element_at(oy, ox, p.out_w, p.in_c, at.channel)] / divisor(oy, ox, p);
+    dx[(size_t)e.image * nin__cuda_in_size(p) + e.element] = sum;
 }
 
 uint16_t *saved(const struct cuda_call *call)
