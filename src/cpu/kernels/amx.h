@@ -13,11 +13,7 @@
  * (NIN__TILES_STAND_IN: it is there already). */
 
 #include "cpu/kernels.h"
-#include "cpu/kernels/bf16.h"
-
-#if !defined(NIN__TILES_STAND_IN)
-#include <immintrin.h>
-#endif
+#include "cpu/kernels/lines.h"
 
 enum {
     PARTS = NIN__KERNELS_PARTS,
@@ -172,54 +168,62 @@ static void pack(const struct cpu_packing *p)
 /* ---- c = a * b ---------------------------------------------------------------------------- */
 
 /* SPAN numbers of a row of a, of which so many are there, as a row of a tile and of those of other parts. */
-static void lay_row(uint16_t *restrict tile, const float *restrict from, int32_t count)
+static void lay_row(uint32_t *tile, const float *from, int32_t count)
 {
-    float padded[SPAN] = {0.0f};
+    line low = load_line(from, count), high = load_line(from + LINE, count - LINE);
 
-    memcpy(padded, from, (size_t)(count < SPAN ? count : SPAN) * sizeof *from);
-    for (int32_t part = 0; part < PARTS; part++, tile += 2 * TILE)
-        for (int32_t k = 0; k < SPAN; k++)
-            tile[k] = part_of(padded[k], part);
+    store_pairs(tile, pair_neighbours(low, high));
+    if (PARTS == 2)
+        store_pairs(tile + TILE, pair_neighbours(rest_of(low), rest_of(high)));
 }
 
-/* Rows of a, at most SPAN, as [tile of rows][block][part][row][number]. */
-static void lay_rows(uint16_t *tiles, const struct cpu_product *p, int32_t first, int32_t rows)
+/* Rows of a, at most SPAN, as [tile of rows][block][part][row][pair]. */
+static void lay_rows(uint32_t *tiles, const struct cpu_product *p, int32_t first, int32_t rows)
 {
     int32_t blocks = count_of(p->depth, SPAN);
 
-    for (int32_t i = 0; i < count_of(rows, SIDE) * SIDE; i++)
-        for (int32_t k = 0; k < blocks; k++) {
-            uint16_t *row =
-                tiles + 2 * ((i / SIDE * blocks + k) * (ptrdiff_t)BLOCK + i % SIDE * SIDE);
-            const float *from = p->a + (first + i) * p->a_row + k * SPAN;
+    for (int32_t i = 0; i < count_of(rows, SIDE) * SIDE; i++) {
+        uint32_t *row = tiles + i / SIDE * blocks * (ptrdiff_t)BLOCK + i % SIDE * SIDE;
+        const float *from = p->a + (i < rows ? first + i : 0) * p->a_row;
+        int32_t depth = i < rows ? p->depth : 0;
 
-            lay_row(row, i < rows ? from : p->a, i < rows ? p->depth - k * SPAN : 0);
-        }
+        for (int32_t k = 0; k < blocks; k++)
+            lay_row(row + k * BLOCK, from + k * SPAN, depth - k * SPAN);
+    }
 }
 
-/* What follows the sums of some rows and columns. */
-static void finish_square(const struct cpu_product *p, const float *sums, int32_t row, int32_t rows,
-                          int32_t at, int32_t columns)
+/* What follows the sums of some rows and at most LINE columns. */
+static void finish_columns(const struct cpu_product *p, const float *sums, int32_t row,
+                           int32_t rows, int32_t at)
 {
-    for (int32_t i = 0; i < rows; i++) {
-        const float *restrict from = sums + i * SPAN;
-        float *restrict c = p->c + (row + i) * p->c_row + at;
-        const float *gate = p->gate == NULL ? NULL : p->gate + (row + i) * p->c_row + at;
+    const int32_t columns = p->columns - at;
+    ptrdiff_t place = row * p->c_row + at;
+    line bias = load_line(p->bias == NULL ? sums : p->bias + at, p->bias == NULL ? 0 : columns);
 
-        for (int32_t n = 0; n < columns; n++) {
-            float value = p->bias == NULL ? from[n] : from[n] + p->bias[at + n];
+    for (int32_t i = 0; i < rows; i++, place += p->c_row) {
+        line values = add_lines(load_line(sums + i * SPAN, LINE), bias);
 
-            value = p->relu && value < 0.0f ? 0.0f : value; /* NaN stays */
-            c[n] = gate == NULL || gate[n] > 0.0f ? value : 0.0f;
-        }
+        if (p->relu)
+            values = rectify_line(values);
+        if (p->gate != NULL)
+            values = pass_line(load_line(p->gate + place, columns), values);
+        store_line(p->c + place, values, columns);
     }
+}
+
+static void finish_square(const struct cpu_product *p, const float *sums, int32_t row, int32_t rows,
+                          int32_t at)
+{
+    finish_columns(p, sums, row, rows, at);
+    if (at + LINE < p->columns)
+        finish_columns(p, sums + LINE, row, rows, at + LINE);
 }
 
 static void multiply(const struct cpu_product *p, void *scratch)
 {
     const uint32_t *a = scratch, *b = (const uint32_t *)(const void *)p->b;
     ptrdiff_t step = (ptrdiff_t)count_of(p->depth, SPAN) * BLOCK; /* from panel to panel */
-    float sums[SPAN * SPAN];
+    _Alignas(64) float sums[SPAN * SPAN];
     struct square square = {.a = {a, a + step},
                             .c = sums,
                             .row = SPAN,
@@ -239,7 +243,7 @@ static void multiply(const struct cpu_product *p, void *scratch)
             square.b[1] = square.b[0] + step;
             square.beside = columns > SIDE;
             add_square(&square);
-            finish_square(p, sums, row, rows, at, columns);
+            finish_square(p, sums, row, rows, at);
         }
     }
     _tile_release();
@@ -254,45 +258,51 @@ struct rows {
     int32_t count;
 };
 
-/* Two rows, from column `at` on, as one row of a tile of b; zeros where there is nothing. */
-static void lay_pair(uint32_t *restrict tile, const struct rows *rows, int32_t pair, int32_t at,
-                     int32_t columns, int32_t part)
-{
-    float even[SIDE] = {0.0f}, odd[SIDE] = {0.0f};
-    const float *from = rows->first + 2 * pair * rows->step + at;
-    size_t bytes = (size_t)(columns - at < SIDE ? columns - at : SIDE) * sizeof(float);
+/* Two rows of LINE columns from column `at` on; zeros where there is nothing. */
+struct two_rows {
+    line even, odd;
+};
 
-    if (2 * pair < rows->count)
-        memcpy(even, from, bytes);
-    if (2 * pair + 1 < rows->count)
-        memcpy(odd, from + rows->step, bytes);
-    for (int32_t n = 0; n < SIDE; n++)
-        tile[n] = pair_bf16(part_of(even[n], part), part_of(odd[n], part));
+static struct two_rows rows_of_pair(const struct rows *rows, int32_t pair, int32_t at,
+                                    int32_t columns)
+{
+    const float *from = rows->first + 2 * pair * rows->step + at;
+    int32_t there = 2 * pair < rows->count ? columns - at : 0;
+
+    return (struct two_rows){
+        load_line(from, there),
+        load_line(from + rows->step, 2 * pair + 1 < rows->count ? columns - at : 0)};
+}
+
+static pairs part_of_pair(struct two_rows two, int32_t part)
+{
+    return part == 0 ? pair_elements(two.even, two.odd)
+                     : pair_elements(rest_of(two.even), rest_of(two.odd));
 }
 
 /* A block of rows of b as [part][pair][column], panel after panel, which lie `step` words apart. */
 static void lay_columns(uint32_t *tiles, ptrdiff_t step, const struct rows *rows, int32_t columns)
 {
-    for (int32_t panel = 0; panel < count_of(columns, SIDE); panel++)
-        for (int32_t i = 0; i < BLOCK / SIDE; i++)
-            lay_pair(tiles + panel * step + i * SIDE, rows, i % SIDE, panel * SIDE, columns,
-                     i / SIDE);
+    for (int32_t pair = 0; pair < SIDE; pair++)
+        for (int32_t panel = 0; panel < count_of(columns, SIDE); panel++) {
+            struct two_rows two = rows_of_pair(rows, pair, panel * SIDE, columns);
+            uint32_t *row = tiles + panel * step + pair * SIDE;
+
+            for (int32_t part = 0; part < PARTS; part++)
+                store_pairs(row + part * TILE, part_of_pair(two, part));
+        }
 }
 
 /* The same of a, turned: [part][column][pair]. */
 static void lay_turned(uint32_t *tiles, ptrdiff_t step, const struct rows *rows, int32_t columns)
 {
-    uint32_t tile[TILE];
+    pairs tile[SIDE];
 
     for (int32_t panel = 0; panel < count_of(columns, SIDE); panel++)
         for (int32_t part = 0; part < PARTS; part++) {
-            uint32_t *target = tiles + panel * step + part * TILE;
-
             for (int32_t pair = 0; pair < SIDE; pair++)
-                lay_pair(tile + pair * SIDE, rows, pair, panel * SIDE, columns, part);
-            for (int32_t n = 0; n < SIDE; n++)
-                for (int32_t pair = 0; pair < SIDE; pair++)
-                    target[n * SIDE + pair] = tile[pair * SIDE + n];
+                tile[pair] = part_of_pair(rows_of_pair(rows, pair, panel * SIDE, columns), part);
+            store_turned(tiles + panel * step + part * TILE, tile);
         }
 }
 
@@ -309,7 +319,8 @@ static void add_outer_square(const struct cpu_outer *o, struct square *s, int32_
 {
     int32_t rows = o->depth - row < SPAN ? o->depth - row : SPAN;
     int32_t columns = count_of(o->columns - at < SPAN ? o->columns - at : SPAN, SIDE) * SIDE;
-    float *c = o->c + row * o->c_row + at, sums[SPAN * SPAN];
+    _Alignas(64) float sums[SPAN * SPAN];
+    float *c = o->c + row * o->c_row + at;
     bool whole = rows % SIDE == 0;
 
     s->below = rows > SIDE;
