@@ -110,6 +110,13 @@ __global__ void __launch_bounds__(BLOCK)
     }
 }
 
+/* The place of input `at` among those that the window of output (oy, ox) sees. */
+__device__ int32_t place_in_window(struct place at, int32_t oy, int32_t ox, const struct pooling &p)
+{
+    return (at.row - window(oy, p.kernel_h, p.in_h, p).first) * p.kernel_w + at.column -
+           window(ox, p.kernel_w, p.in_w, p).first;
+}
+
 /* Each input gets the gradients of the windows whose maximum it was. */
 __global__ void __launch_bounds__(BLOCK)
     max_unpool(float *dx, const float *dy, const uint16_t *where, struct pooling p, float scale)
@@ -125,12 +132,39 @@ __global__ void __launch_bounds__(BLOCK)
         return;
     for (int32_t oy = rows.first; oy < rows.end; oy++)
         for (int32_t ox = columns.first; ox < columns.end; ox++) {
-            int32_t r = at.row - window(oy, p.kernel_h, p.in_h, p).first;
-            int32_t s = at.column - window(ox, p.kernel_w, p.in_w, p).first;
             size_t o = out + element_at(oy, ox, p.out_w, p.in_c, at.channel);
 
-            if (where[o] == r * p.kernel_w + s)
+            if (where[o] == place_in_window(at, oy, ox, p))
                 sum += dy[o] * scale;
+        }
+    dx[(size_t)e.image * nin__cuda_in_size(p) + e.element] = sum;
+}
+
+/* The same for four channels at a time; p counts these as one. */
+__global__ void __launch_bounds__(BLOCK)
+    max_unpool_fours(float4 *dx, const float4 *dy, const ushort4 *where, struct pooling p,
+                     float scale)
+{
+    struct image_element e = nin__cuda_element(nin__cuda_in_size(p));
+    size_t out = (size_t)e.image * out_size(p);
+    struct place at = place_of(e.element, p.in_w, p.in_c);
+    struct extent rows = nin__cuda_viewers(at.row, p.kernel_h, p.out_h, p);
+    struct extent columns = nin__cuda_viewers(at.column, p.kernel_w, p.out_w, p);
+    float4 sum = {0.0f, 0.0f, 0.0f, 0.0f};
+
+    if (e.element >= nin__cuda_in_size(p))
+        return;
+    for (int32_t oy = rows.first; oy < rows.end; oy++)
+        for (int32_t ox = columns.first; ox < columns.end; ox++) {
+            size_t o = out + element_at(oy, ox, p.out_w, p.in_c, at.channel);
+            int32_t place = place_in_window(at, oy, ox, p);
+            ushort4 found = where[o];
+            float4 g = dy[o];
+
+            sum.x += found.x == place ? g.x * scale : 0.0f;
+            sum.y += found.y == place ? g.y * scale : 0.0f;
+            sum.z += found.z == place ? g.z * scale : 0.0f;
+            sum.w += found.w == place ? g.w * scale : 0.0f;
         }
     dx[(size_t)e.image * nin__cuda_in_size(p) + e.element] = sum;
 }
@@ -210,12 +244,20 @@ nin_status nin__cuda_max_pool(const struct cuda_call *call)
 nin_status nin__cuda_max_pool_backward(const struct cuda_call *call)
 {
     const struct nin__op *op = call->op;
+    size_t size = nin__shape_size(op->in);
+    float scale = op->drop ? op->keep_scale : 1.0f;
+    struct pooling pooling = pooling_of(op);
 
     if (call->dx == NULL)
         return NIN_OK;
-    return nin__cuda_launch_images(call->device, call->images, nin__shape_size(op->in), max_unpool,
-                                   call->dx, (const float *)call->dy, (const uint16_t *)saved(call),
-                                   pooling_of(op), op->drop ? op->keep_scale : 1.0f);
+    if (pooling.in_c % 4 != 0)
+        return nin__cuda_launch_images(call->device, call->images, size, max_unpool, call->dx,
+                                       (const float *)call->dy, (const uint16_t *)saved(call),
+                                       pooling, scale);
+    pooling.in_c /= 4; /* whole maps of them begin where vectors may */
+    return nin__cuda_launch_images(call->device, call->images, size / 4, max_unpool_fours,
+                                   (float4 *)(void *)call->dx, (const float4 *)(void *)call->dy,
+                                   (const ushort4 *)(void *)saved(call), pooling, scale);
 }
 
 nin_status nin__cuda_average_pool(const struct cuda_call *call)

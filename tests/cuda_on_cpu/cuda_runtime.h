@@ -76,6 +76,10 @@ struct dim3 {
     }
 };
 
+struct alignas(8) ushort4 {
+    unsigned short x, y, z, w;
+};
+
 struct alignas(16) float4 {
     float x, y, z, w;
 };
