@@ -4,7 +4,7 @@
 # What to run first where there is a GPU: one stage after another, each in a few minutes, with one JSON file that is
 # written anew after every stage. A stage that is done is not done again, so a run that was cut off goes on.
 #
-#     bench/gpu.sh [stage...]      all stages by default: machine build tests sanitizer speed quick
+#     bench/gpu.sh [stage...]      all stages by default: machine build tests sanitizer speed quick reference
 #
 # Needs nvcc, cuBLAS, a C compiler and make; what else a bare machine lacks 'make gpu-bundle' puts into .gpu/.
 # All goes to runs/gpu; what is to be kept, gpu.json and all.log, also to $OUT if that is set.
@@ -13,7 +13,7 @@ cd "$(dirname "$0")/.."
 out=runs/gpu
 mkdir -p "$out"
 bundle=$PWD/.gpu/root
-stages=${*:-machine build tests sanitizer speed quick}
+stages=${*:-machine build tests sanitizer speed quick reference}
 
 # the libraries that came along, beside those of the system
 if [ -d "$bundle" ]; then
@@ -79,6 +79,14 @@ quick() {
     examples/mnist_nin --device cuda --recipe quick --seed 1
 }
 
+# goes on where a run was cut off
+reference() {
+    checkpoint=$out/reference.safetensors
+    set -- --device cuda --recipe reference --checkpoint "$checkpoint" --curve "$out/reference.csv"
+    [ ! -f "$checkpoint" ] || set -- "$@" --resume "$checkpoint"
+    examples/mnist_nin "$@"
+}
+
 # a JSON string of a file's last lines
 quoted() {
     tail -n "$2" "$1" | tr -d '\000-\010\013-\037' | sed 's/\\/\\\\/g; s/"/\\"/g; s/\t/ /g' |
@@ -99,6 +107,7 @@ report() {
     mv "$out/gpu.json.part" "$out/gpu.json"
     if [ -n "${OUT:-}" ]; then
         cp "$out/gpu.json" "$OUT/"
+        [ ! -f "$out/reference.csv" ] || cp "$out/reference.csv" "$OUT/"
         tail -n +1 "$out"/*.log > "$OUT/all.log"
     fi
 }
