@@ -18,6 +18,7 @@
 #define __device__
 #define __host__
 #define __launch_bounds__(threads)
+#define __shared__ static thread_local /* one block at a time has it */
 
 enum cudaError_t {
     cudaSuccess = 0,
@@ -90,6 +91,15 @@ struct uint3 {
 
 extern thread_local uint3 threadIdx, blockIdx;
 extern thread_local dim3 gridDim;
+
+/* block.cpp */
+void __syncthreads(void);
+
+/* The device rounds once; nothing depends on it. */
+static inline float __fmaf_rn(float a, float b, float c)
+{
+    return a * b + c;
+}
 
 typedef struct stand_in_stream *cudaStream_t;
 typedef struct stand_in_graph *cudaGraph_t;

@@ -7,12 +7,13 @@
  *
  * A stream is a queue. Its work is done when somebody waits for it, or some of it at once, as a seed
  * (NIN_CUDA_SEED) has it: so a missing wait shows. Blocks and threads of a kernel run one after another in an
- * order that the seed picks. Copies from memory that is not pinned read it at the call, as CUDA does; those
+ * order that the seed picks (block.cpp). Copies from memory that is not pinned read it at the call, as CUDA does; those
  * from pinned memory read it when their turn comes.
  *
  * NIN_CUDA_DEVICES, NIN_CUDA_DRIVER (0: none) and NIN_CUDA_CAPABILITY (75: sm_75) say what machine this is. */
 #include "stand_in.h"
 
+#include "block.h"
 #include "queue.h"
 
 #include <cstdio>
@@ -26,9 +27,6 @@
 
 #include <sys/mman.h>
 #include <unistd.h>
-
-thread_local uint3 threadIdx, blockIdx;
-thread_local dim3 gridDim;
 
 namespace
 {
@@ -238,12 +236,10 @@ bool is_pinned(const void *memory)
 void run_grid(dim3 grid, dim3 block, const std::function<void()> &thread, uint32_t start)
 {
     gridDim = grid;
-    for (unsigned b = 0; b < grid.x; b++)
-        for (unsigned t = 0; t < block.x; t++) {
-            blockIdx = {start % 2 == 0 ? b : grid.x - 1 - b, 0, 0};
-            threadIdx = {(start / 2 + t * (start % 3 == 0 ? 1u : 5u)) % block.x, 0, 0};
-            thread();
-        }
+    for (unsigned b = 0; b < grid.x; b++) {
+        blockIdx = {start % 2 == 0 ? b : grid.x - 1 - b, 0, 0};
+        stand_in_run_block(block.x, thread, start);
+    }
 }
 
 } // namespace
