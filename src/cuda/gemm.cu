@@ -33,6 +33,25 @@ nin_status multiply(struct nin__device *device, int64_t m, int64_t n, int64_t k,
                                 "a product");
 }
 
+/* So many such products; a, b and c each lie one behind the other. */
+nin_status multiply_points(struct nin__device *device, int32_t points, int64_t m, int64_t n,
+                           int64_t k, struct matrix a, struct matrix b, float *c, bool add)
+{
+    const float one = 1.0f, zero = 0.0f;
+
+    if (m > MOST || n > MOST || k > MOST)
+        return nin__fail(NIN_UNSUPPORTED, "cuda: %d products of %lld x %lld x %lld are too large",
+                         points, (long long)m, (long long)n, (long long)k);
+    return nin__cuda_check_blas(
+        device,
+        cublasGemmStridedBatchedEx(device->blas, a.operation, b.operation, (int)m, (int)n, (int)k,
+                                   &one, a.data, CUDA_R_32F, (int)a.leading, m * k, b.data,
+                                   CUDA_R_32F, (int)b.leading, k * n, add ? &one : &zero, c,
+                                   CUDA_R_32F, (int)m, m * n, points, CUBLAS_COMPUTE_32F_PEDANTIC,
+                                   CUBLAS_GEMM_DEFAULT),
+        "products at points");
+}
+
 struct matrix plain(const float *data, int64_t leading)
 {
     struct matrix matrix = {CUBLAS_OP_N, data, leading};
@@ -68,4 +87,23 @@ nin_status nin__cuda_gemm_weights(struct nin__device *device, const struct cuda_
 {
     return multiply(device, g->k, g->n, g->p, plain(g->x, g->k), transposed(g->dy, g->n), g->dw,
                     g->k, g->add);
+}
+
+/* The same for matrices at points. */
+nin_status nin__cuda_gemm_forward_points(struct nin__device *device, const struct cuda_product *g)
+{
+    return multiply_points(device, g->points, g->n, g->p, g->k, transposed(g->w, g->k),
+                           plain(g->x, g->k), g->y, false);
+}
+
+nin_status nin__cuda_gemm_data_points(struct nin__device *device, const struct cuda_product *g)
+{
+    return multiply_points(device, g->points, g->k, g->p, g->n, plain(g->w, g->k),
+                           plain(g->dy, g->n), g->dx, false);
+}
+
+nin_status nin__cuda_gemm_weights_points(struct nin__device *device, const struct cuda_product *g)
+{
+    return multiply_points(device, g->points, g->k, g->n, g->p, plain(g->x, g->k),
+                           transposed(g->dy, g->n), g->dw, g->add);
 }
