@@ -43,5 +43,6 @@ bool device_choose(void)
 
 bool device_has(nin_algorithm algorithm)
 {
-    return !device_is_cuda() || algorithm == NIN_ALGORITHM_AUTO || algorithm == NIN_ALGORITHM_GEMM;
+    return !device_is_cuda() ||
+           (algorithm != NIN_ALGORITHM_DIRECT && algorithm != NIN_ALGORITHM_FFT);
 }

@@ -44,14 +44,17 @@ nin_status copy_program(struct nin__executable *executable, const struct nin__pr
     executable->program.ops = (struct nin__op *)calloc(count, sizeof *program->ops);
     executable->program.kept = NULL;
     executable->ops = (struct cuda_op *)calloc(count, sizeof *executable->ops);
-    executable->forms = (struct nin__form *)calloc(count, sizeof *executable->forms);
+    executable->forms = (struct nin__form *)calloc(2 * count, sizeof *executable->forms);
     if (executable->program.ops == NULL || executable->ops == NULL || executable->forms == NULL)
         return nin__no_memory("an executable");
     memcpy(executable->program.ops, program->ops, count * sizeof *program->ops);
     for (size_t i = 0; i < count; i++) {
         executable->ops[i].op = &executable->program.ops[i];
-        executable->ops[i].form = -1;
+        executable->ops[i].form = executable->ops[i].turned = -1;
         NIN__TRY(choose_runner(&executable->ops[i]));
+        if (program->ops[i].kind == NIN__OP_CONV)
+            executable->ops[i].tiling =
+                nin__cuda_choose_tiling(&program->ops[i], executable->options.algorithm);
     }
     return NIN_OK;
 }
@@ -64,6 +67,7 @@ nin_status check_sizes(const struct nin__executable *executable)
         size_t windows = (size_t)op->out.h * (size_t)op->out.w;
 
         if (op->kind == NIN__OP_CONV && !nin__cuda_is_flat(op) &&
+            !nin__cuda_is_winograd(&executable->ops[i]) &&
             windows > INT32_MAX / nin__cuda_patch(op))
             return nin__fail(NIN_UNSUPPORTED,
                              "layer '%s': the windows of one image have 2^31 elements or more, too "
@@ -73,19 +77,41 @@ nin_status check_sizes(const struct nin__executable *executable)
     return NIN_OK;
 }
 
-/* One number for this backend: OHWI. */
+/* Numbers of this backend. */
+enum {
+    OHWI = 1,
+    POINTS = 2, /* of minimal filtering */
+    TURNED = 3  /* the same, of kernels turned around */
+};
+
+int32_t add_form(struct nin__executable *executable, const struct nin__op *op, uint32_t kind,
+                 size_t floats)
+{
+    struct nin__form *form = &executable->forms[executable->form_count];
+
+    form->weight = op->weight;
+    form->kind = kind;
+    form->bytes = floats * sizeof(float);
+    return executable->form_count++;
+}
+
 void choose_forms(struct nin__executable *executable)
 {
     for (int32_t i = 0; i < executable->program.count; i++) {
-        const struct nin__op *op = executable->ops[i].op;
-        struct nin__form *form = &executable->forms[executable->form_count];
+        struct cuda_op *cuda = &executable->ops[i];
+        const struct nin__op *op = cuda->op;
 
-        if (op->kind != NIN__OP_CONV || !nin__cuda_is_permuted(op))
+        if (op->kind != NIN__OP_CONV)
             continue;
-        form->weight = op->weight;
-        form->kind = 1;
-        form->bytes = (size_t)op->out.c * nin__cuda_patch(op) * sizeof(float);
-        executable->ops[i].form = executable->form_count++;
+        if (nin__cuda_is_winograd(cuda)) {
+            size_t floats = nin__cuda_point_needs(cuda, 1).weights;
+
+            cuda->form = add_form(executable, op, POINTS, floats);
+            if (executable->program.train)
+                cuda->turned = add_form(executable, op, TURNED, floats);
+        } else if (nin__cuda_is_permuted(op)) {
+            cuda->form = add_form(executable, op, OHWI, (size_t)op->out.c * nin__cuda_patch(op));
+        }
     }
 }
 
@@ -122,6 +148,21 @@ size_t largest_output(const struct nin__executable *executable)
     return largest;
 }
 
+/* What an op keeps for backward besides its output: where a maximum was, or the input at the points, where the
+ * whole batch goes together. */
+size_t saved_bytes(const struct nin__executable *executable, const struct cuda_op *cuda)
+{
+    int32_t batch = executable->options.max_batch;
+
+    if (!executable->program.train)
+        return 0;
+    if (cuda->op->kind == NIN__OP_MAX_POOL)
+        return (size_t)batch * nin__shape_size(cuda->op->out) * sizeof(uint16_t);
+    if (nin__cuda_is_winograd(cuda) && nin__cuda_tile_images(cuda, batch) == batch)
+        return nin__cuda_point_needs(cuda, batch).x * sizeof(float);
+    return 0;
+}
+
 /* In training all outputs stay, for backward; in inference two take turns, but for those that are kept. Two
  * gradients of outputs take turns. */
 void place_outputs(struct nin__executable *executable)
@@ -137,17 +178,15 @@ void place_outputs(struct nin__executable *executable)
 
         cuda->dy = turns[i % 2];
         cuda->y = keeps ? place(executable, batch_bytes(executable, cuda->op->out)) : turns[i % 2];
-        if (train && cuda->op->kind == NIN__OP_MAX_POOL) {
-            cuda->saved_per_image = nin__shape_size(cuda->op->out) * sizeof(uint16_t);
-            cuda->saved =
-                place(executable, (size_t)executable->options.max_batch * cuda->saved_per_image);
-        }
+        cuda->saved_per_image =
+            saved_bytes(executable, cuda) / (size_t)executable->options.max_batch;
+        cuda->saved = place(executable, saved_bytes(executable, cuda));
     }
 }
 
 /* What the convolutions need most of each scratch, in floats. */
 struct needs {
-    size_t patches, products, sums;
+    size_t patches, points, products, sums;
 };
 
 void at_least(size_t *most, size_t floats)
@@ -155,25 +194,44 @@ void at_least(size_t *most, size_t floats)
     *most = floats > *most ? floats : *most;
 }
 
+void need_points(struct needs *needs, const struct cuda_op *cuda, int32_t batch, bool train)
+{
+    struct cuda_point_needs most = nin__cuda_point_needs(cuda, batch);
+
+    if (cuda->saved_per_image == 0)
+        at_least(&needs->patches, most.x);
+    at_least(&needs->patches, train ? most.dx : 0);
+    at_least(&needs->points, most.y);
+    at_least(&needs->products, most.products);
+    at_least(&needs->sums, most.sums);
+}
+
+void need_patches(struct needs *needs, const struct nin__op *op, int32_t batch)
+{
+    size_t pixels = (size_t)op->out.h * (size_t)op->out.w, patch = nin__cuda_patch(op);
+
+    if (!nin__cuda_is_flat(op))
+        at_least(&needs->patches, (size_t)nin__cuda_patch_images(op, batch) * pixels * patch);
+    at_least(&needs->products, (size_t)op->out.c * patch);
+    at_least(&needs->sums, nin__cuda_sum_parts((size_t)batch * pixels) * (size_t)op->out.c);
+}
+
 struct needs needs_of(const struct nin__executable *executable)
 {
-    int32_t batch = executable->options.max_batch;
-    struct needs needs = {0, 0, 0};
+    struct needs needs = {0, 0, 0, 0};
 
     for (int32_t i = 0; i < executable->program.count; i++) {
-        const struct nin__op *op = &executable->program.ops[i];
-        size_t pixels = (size_t)op->out.h * (size_t)op->out.w;
+        const struct cuda_op *cuda = &executable->ops[i];
 
-        if (op->kind != NIN__OP_CONV)
+        if (cuda->op->kind != NIN__OP_CONV)
             continue;
-        if (!nin__cuda_is_flat(op))
-            at_least(&needs.patches,
-                     (size_t)nin__cuda_patch_images(op, batch) * pixels * nin__cuda_patch(op));
-        if (!executable->program.train)
-            continue;
-        at_least(&needs.products, (size_t)op->out.c * nin__cuda_patch(op));
-        at_least(&needs.sums, (size_t)nin__cuda_sum_parts(op, batch) * (size_t)op->out.c);
+        if (nin__cuda_is_winograd(cuda))
+            need_points(&needs, cuda, executable->options.max_batch, executable->program.train);
+        else
+            need_patches(&needs, cuda->op, executable->options.max_batch);
     }
+    if (!executable->program.train)
+        needs.products = needs.sums = 0;
     return needs;
 }
 
@@ -200,11 +258,13 @@ nin_status make_memory(struct nin__executable *executable)
     struct nin__shape image = executable->program.ops[0].out;
     struct nin__shape scores = executable->program.ops[executable->program.scores].out;
     size_t largest = largest_output(executable), count = (size_t)executable->program.count;
-    size_t patches, products, sums, transposed, images, labels, score_gradient, losses, marks;
+    size_t patches, points, products, sums, transposed, images, labels, score_gradient, losses,
+        marks;
     size_t spans, numbers, bad;
 
     place_outputs(executable);
     patches = place(executable, needs.patches * sizeof(float));
+    points = place(executable, needs.points * sizeof(float));
     products = place(executable, needs.products * sizeof(float));
     sums = place(executable, needs.sums * sizeof(float));
     transposed = place(executable, largest);
@@ -218,6 +278,7 @@ nin_status make_memory(struct nin__executable *executable)
     bad = place(executable, sizeof(struct cuda_bad));
     NIN__TRY(allocate(executable));
     executable->scratch.patches = at<float>(executable, patches);
+    executable->scratch.points = at<float>(executable, points);
     executable->scratch.products = at<float>(executable, products);
     executable->scratch.sums = at<float>(executable, sums);
     executable->transposed = at<float>(executable, transposed);
@@ -274,9 +335,10 @@ nin_status check_options(const struct nin__compile_options *options)
 {
     if (options->precision != NIN_FP32)
         return nin__fail(NIN_UNSUPPORTED, "plan: a CUDA device has NIN_FP32 only so far");
-    if (options->algorithm != NIN_ALGORITHM_AUTO && options->algorithm != NIN_ALGORITHM_GEMM)
-        return nin__fail(NIN_UNSUPPORTED,
-                         "plan: a CUDA device has NIN_ALGORITHM_GEMM only, which auto is too");
+    if (options->algorithm == NIN_ALGORITHM_DIRECT || options->algorithm == NIN_ALGORITHM_FFT)
+        return nin__fail(
+            NIN_UNSUPPORTED,
+            "plan: a CUDA device has NIN_ALGORITHM_GEMM and NIN_ALGORITHM_WINOGRAD only");
     return NIN_OK;
 }
 

@@ -75,23 +75,39 @@ struct cuda_call {
     const struct nin__run *run;
     const float *x;
     float *y, *dy, *dx;   /* [image][row][column][channel] */
-    const float *weights; /* conv: OHWI, [out.c][patch] */
+    const float *weights; /* conv: OHWI, [out.c][patch], or at points: [point][out.c][in.c] */
+    const float *turned;  /* the same of kernels turned around, or NULL */
     int32_t images;
+};
+
+/* Of a convolution by minimal filtering: side x side pixels of the input make size x size of the output, in
+ * tiles over the output and, for its gradient, over the input. side 0: it goes by products over windows. */
+struct cuda_tiles {
+    int32_t down, across;
+};
+
+struct cuda_tiling {
+    int32_t side, size;
+    struct cuda_tiles y, dx;
 };
 
 struct cuda_op {
     const struct nin__op *op;
+    struct cuda_tiling tiling; /* conv */
     nin_status (*forward)(const struct cuda_call *call);
     nin_status (*backward)(const struct cuda_call *call);
     size_t y, dy, saved; /* places in the executable's memory */
     size_t saved_per_image;
-    int32_t form; /* of weights in another order than the arena's; -1: none */
+    int32_t form;   /* of weights in another order than the arena's; -1: none */
+    int32_t turned; /* likewise: for the gradient of the data */
 };
 
 /* Memory that ops use one after another. */
 struct cuda_scratch {
-    float *patches;  /* of some images: [pixel][patch] */
-    float *products; /* a weight's gradient in OHWI order */
+    float *
+        patches; /* of some images: [pixel][patch], or the input at points: [point][tile][channel] */
+    float *points;   /* of the output: [point][tile][channel] */
+    float *products; /* a weight's gradient in OHWI order, or at points */
     float *sums;     /* parts of a bias's gradient: [part][channel] */
 };
 
@@ -206,10 +222,12 @@ nin_status nin__cuda_dropout_backward(const struct cuda_call *call);
 nin_status nin__cuda_loss(const struct cuda_call *call);
 nin_status nin__cuda_loss_backward(const struct cuda_call *call);
 
-/* The products of conv.cu, row-major and dense: y (p x n) = x (p x k) * w (n x k)'; dx (p x k) = dy (p x n) *
- * w (n x k); dw (n x k) = dy (p x n)' * x (p x k), added to what is there or not. */
+/* The products of convolutions, row-major and dense: y (p x n) = x (p x k) * w (n x k)'; dx (p x k) = dy (p x n) *
+ * w (n x k); dw (n x k) = dy (p x n)' * x (p x k), added to what is there or not. Of `points` such products
+ * the matrices of each kind lie one behind the other. */
 struct cuda_product {
     int64_t p, n, k;
+    int32_t points;
     const float *x, *w, *dy;
     float *y, *dx, *dw;
     bool add;
@@ -218,15 +236,37 @@ struct cuda_product {
 nin_status nin__cuda_gemm_forward(struct nin__device *device, const struct cuda_product *product);
 nin_status nin__cuda_gemm_data(struct nin__device *device, const struct cuda_product *product);
 nin_status nin__cuda_gemm_weights(struct nin__device *device, const struct cuda_product *product);
+nin_status nin__cuda_gemm_forward_points(struct nin__device *device,
+                                         const struct cuda_product *product);
+nin_status nin__cuda_gemm_data_points(struct nin__device *device,
+                                      const struct cuda_product *product);
+nin_status nin__cuda_gemm_weights_points(struct nin__device *device,
+                                         const struct cuda_product *product);
 
-/* conv.cu, for compile.cu */
+/* conv*.cu, for compile.cu, run.cu and describe.cu */
 size_t nin__cuda_patch(const struct nin__op *op);     /* floats of a window */
 bool nin__cuda_is_flat(const struct nin__op *op);     /* a window is a pixel, or the whole map */
 bool nin__cuda_is_permuted(const struct nin__op *op); /* OHWI is not OIHW */
 int32_t nin__cuda_patch_images(const struct nin__op *op, int32_t batch); /* that go together */
-int64_t nin__cuda_sum_parts(const struct nin__op *op, int32_t batch);
-nin_status nin__cuda_permute(struct nin__device *device, const struct nin__op *op,
-                             const float *weights, float *permuted);
+struct cuda_tiling nin__cuda_choose_tiling(const struct nin__op *op, nin_algorithm algorithm);
+int32_t nin__cuda_tile_images(const struct cuda_op *cuda, int32_t batch); /* likewise */
+
+/* Floats that minimal filtering needs, for values at points and for sums. */
+struct cuda_point_needs {
+    size_t weights, x, y, dx, products, sums;
+};
+
+struct cuda_point_needs nin__cuda_point_needs(const struct cuda_op *cuda, int32_t batch);
+size_t nin__cuda_sum_parts(size_t rows); /* of a bias's gradient, over so many pixels or tiles */
+
+static inline bool nin__cuda_is_winograd(const struct cuda_op *cuda)
+{
+    return cuda->tiling.side > 0;
+}
+
+/* The weights as the op's algorithm wants them; turned: for the gradient of the data. */
+nin_status nin__cuda_prepare_conv(struct nin__device *device, const struct cuda_op *cuda,
+                                  const float *weights, float *form, bool turned);
 
 /* input.cu: NCHW, as callers have it, and NHWC */
 nin_status nin__cuda_to_nhwc(struct nin__device *device, struct nin__shape shape, int32_t images,

@@ -15,9 +15,10 @@ void add_op(struct nin__text *text, const struct nin__executable *executable, in
 
     nin__text_add(text, "  %-12s %-12s %-8s %4dx%dx%d -> %dx%dx%d",
                   op->name == NULL ? "" : op->name, conv ? "conv" : "",
-                  !conv                   ? "kernel"
-                  : nin__cuda_is_flat(op) ? "gemm"
-                                          : "patches",
+                  !conv                         ? "kernel"
+                  : nin__cuda_is_winograd(cuda) ? "winograd"
+                  : nin__cuda_is_flat(op)       ? "gemm"
+                                                : "patches",
                   op->in.c, op->in.h, op->in.w, op->out.c, op->out.h, op->out.w);
     if (op->kernel_h > 0)
         nin__text_add(text, ", %dx%d/%d pad %d", op->kernel_h, op->kernel_w, op->stride, op->pad);

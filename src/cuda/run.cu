@@ -105,6 +105,8 @@ struct cuda_call describe(const struct nin__executable *executable, const struct
     if (cuda->op->kind == NIN__OP_CONV)
         call.weights = cuda->form < 0 ? run->parameters + cuda->op->weight
                                       : (const float *)run->prepared[cuda->form];
+    if (cuda->turned >= 0)
+        call.turned = (const float *)run->prepared[cuda->turned];
     return call;
 }
 
@@ -173,6 +175,14 @@ nin_status fetch(struct nin__executable *executable, size_t place, struct nin__s
     return nin__cuda_wait(executable->device);
 }
 
+nin_status prepare(const struct nin__executable *executable, const struct cuda_op *cuda,
+                   const float *weights, void *target, bool turned)
+{
+    if (target == NULL)
+        return NIN_OK;
+    return nin__cuda_prepare_conv(executable->device, cuda, weights, (float *)target, turned);
+}
+
 } // namespace
 
 /* The last run has waited, so nobody reads the staging. */
@@ -233,11 +243,12 @@ nin_status nin__cuda_prepare(struct nin__executable *executable, const float *pa
     NIN__TRY(scope.status);
     for (int32_t i = 0; i < executable->program.count; i++) {
         const struct cuda_op *cuda = &executable->ops[i];
-        void *target = cuda->form < 0 ? NULL : targets[cuda->form];
+        const float *weights = parameters + cuda->op->weight;
 
-        if (target != NULL)
-            NIN__TRY(nin__cuda_permute(executable->device, cuda->op, parameters + cuda->op->weight,
-                                       (float *)target));
+        NIN__TRY(
+            prepare(executable, cuda, weights, cuda->form < 0 ? NULL : targets[cuda->form], false));
+        NIN__TRY(prepare(executable, cuda, weights, cuda->turned < 0 ? NULL : targets[cuda->turned],
+                         true));
     }
     return NIN_OK;
 }

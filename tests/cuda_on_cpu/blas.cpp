@@ -111,3 +111,47 @@ cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t transa,
     });
     return CUBLAS_STATUS_SUCCESS;
 }
+
+/* All matrices of a batch; results must not lie on one another. */
+static bool batch_lies_well(const void *matrices, int rows, int columns, int leading,
+                            long long stride, int count)
+{
+    size_t one = bytes_of(rows, columns, leading);
+
+    return leading >= rows && stride >= 0 && (uintptr_t)matrices % sizeof(float) == 0 &&
+           stand_in_owns(matrices, (size_t)stride * (size_t)(count - 1) * sizeof(float) + one);
+}
+
+cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t handle, cublasOperation_t transa,
+                                          cublasOperation_t transb, int m, int n, int k,
+                                          const void *alpha, const void *a, cudaDataType a_type,
+                                          int lda, long long a_stride, const void *b,
+                                          cudaDataType b_type, int ldb, long long b_stride,
+                                          const void *beta, void *c, cudaDataType c_type, int ldc,
+                                          long long c_stride, int count,
+                                          cublasComputeType_t compute, cublasGemmAlgo_t algorithm)
+{
+    bool a_turned = transa == CUBLAS_OP_T, b_turned = transb == CUBLAS_OP_T;
+    float one = *(const float *)alpha, add = *(const float *)beta;
+
+    if (stand_in_fails())
+        return CUBLAS_STATUS_EXECUTION_FAILED;
+    if (handle->stream == NULL || !handle->workspace || handle->atomics)
+        return CUBLAS_STATUS_NOT_INITIALIZED;
+    if (a_type != CUDA_R_32F || b_type != CUDA_R_32F || c_type != CUDA_R_32F ||
+        compute != CUBLAS_COMPUTE_32F_PEDANTIC || algorithm != CUBLAS_GEMM_DEFAULT)
+        return CUBLAS_STATUS_NOT_SUPPORTED;
+    if (m < 1 || n < 1 || k < 1 || count < 1 ||
+        !batch_lies_well(a, a_turned ? k : m, a_turned ? m : k, lda, a_stride, count) ||
+        !batch_lies_well(b, b_turned ? n : k, b_turned ? k : n, ldb, b_stride, count) ||
+        !batch_lies_well(c, m, n, ldc, c_stride, count) || c_stride < (long long)ldc * (n - 1) + m)
+        return CUBLAS_STATUS_INVALID_VALUE;
+    stand_in_enqueue(handle->stream, [=]() {
+        for (long long i = 0; i < count; i++)
+            cblas_sgemm(CblasColMajor, a_turned ? CblasTrans : CblasNoTrans,
+                        b_turned ? CblasTrans : CblasNoTrans, m, n, k, one,
+                        (const float *)a + i * a_stride, lda, (const float *)b + i * b_stride, ldb,
+                        add, (float *)c + i * c_stride, ldc);
+    });
+    return CUBLAS_STATUS_SUCCESS;
+}

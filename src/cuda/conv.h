@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef NIN__CUDA_CONV_H
+#define NIN__CUDA_CONV_H
+
+/* What the algorithms of a convolution share. */
+
+#include "cuda/windows.h"
+
+enum {
+    PRODUCT_ROWS = 1 << 20 /* of one product: cuBLAS has failed on more */
+};
+
+/* Images first ... of a call, as many as go together. */
+struct cuda_part {
+    int32_t first, images;
+};
+
+/* The next ones, of which `most` go together; false if there are none. */
+static inline bool nin__cuda_next_part(struct cuda_part *part, const struct cuda_call *call,
+                                       int32_t most)
+{
+    part->first += part->images;
+    part->images = call->images - part->first < most ? call->images - part->first : most;
+    return part->images > 0;
+}
+
+static inline const float *nin__cuda_bias(const struct cuda_call *call)
+{
+    return call->op->bias == NIN__NO_PARAMETER ? NULL : call->run->parameters + call->op->bias;
+}
+
+/* The bias's gradient from `values`, rows x OC; with y they are gated first, in place. sums: as many floats
+ * as nin__cuda_sum_parts(rows) says, times OC */
+nin_status nin__cuda_bias_gradient(const struct cuda_call *call, float *values, const float *y,
+                                   size_t rows, float *sums);
+
+/* conv_gemm.cu: products over windows, gathered unless they lie as a matrix already */
+nin_status nin__cuda_gemm_conv(const struct cuda_call *call);
+nin_status nin__cuda_gemm_conv_backward(const struct cuda_call *call);
+nin_status nin__cuda_gemm_prepare(struct nin__device *device, const struct nin__op *op,
+                                  const float *weights, float *permuted);
+
+/* conv_winograd.cu: Winograd's minimal filtering */
+nin_status nin__cuda_winograd_conv(const struct cuda_call *call);
+nin_status nin__cuda_winograd_conv_backward(const struct cuda_call *call);
+nin_status nin__cuda_winograd_prepare(struct nin__device *device, const struct cuda_op *cuda,
+                                      const float *weights, float *points, bool turned);
+
+#endif

@@ -1,0 +1,553 @@
+/* SPDX-License-Identifier: MIT */
+/* Convolution by Winograd's minimal filtering, stride 1 (winograd.h has the maps, nin/plan.h its errors). With B
+ * the map of data, E that of weights and of gradients of the output, and A that of outputs, for tiles of side x
+ * side pixels of the input and size x size of the output,
+ *
+ *     y  = A (sum over C  of B x * E w)        dx the same with dy for x and the kernel turned around
+ *     dw = A (sum over tiles of B x * E dy)    size and kernel change places
+ *
+ * so each of the side x side points has one matrix product over all tiles, as a convolution of 1x1 has. Values at
+ * points lie as [point][tile][channel]: a thread has one channel of one tile, and its neighbours the next
+ * channels.
+ *
+ * Images go together as far as their points have room. In training B x stays for backward where the whole batch
+ * goes together; else it is made again. So it costs some 128 MiB for each layer at most.
+ *
+ * Errors grow with the length of a sum, and at the points more than over windows: tiles are added up in groups,
+ * each a product of its own, and then the groups. So that they are of one length, a few tiles of zeros follow. */
+#include "cuda/conv.h"
+#include "cuda/winograd.h"
+
+/* nvcc does not see those of a template. */
+#pragma nv_diag_suppress missing_launch_bounds
+
+namespace
+{
+
+enum {
+    POINT_FLOATS =
+        1 << 25, /* 128 MiB of the input at points, and of the output, or those of one image */
+    GROUP_TILES = 256, /* of a sum over tiles, at most */
+    FLOP_A_BYTE = 12   /* that a GPU does while it moves one: an H100, an A100 */
+};
+
+/* ---- the rule ------------------------------------------------------------------------------- */
+
+struct cuda_tiles tiles_over(struct nin__shape shape, int32_t size)
+{
+    struct cuda_tiles tiles = {(shape.h + size - 1) / size, (shape.w + size - 1) / size};
+
+    return tiles;
+}
+
+struct cuda_tiling tiling_of(const struct nin__op *op, int32_t side)
+{
+    struct cuda_tiling tiling = {};
+
+    tiling.side = side;
+    tiling.size = side + 1 - op->kernel_h;
+    tiling.y = tiles_over(op->out, tiling.size);
+    tiling.dx = tiles_over(op->in, tiling.size);
+    return tiling;
+}
+
+/* Forward, an image: multiplications and additions, and what is written and read besides x and y. */
+double winograd_cost(const struct nin__op *op, const struct cuda_tiling *t)
+{
+    return (double)t->side * t->side * t->y.down * t->y.across *
+           (2.0 * op->in.c * op->out.c +
+            FLOP_A_BYTE * 2.0 * sizeof(float) * (op->in.c + op->out.c));
+}
+
+double gemm_cost(const struct nin__op *op)
+{
+    return (double)op->out.h * op->out.w * (double)nin__cuda_patch(op) *
+           (2.0 * op->out.c + FLOP_A_BYTE * 2.0 * sizeof(float));
+}
+
+/* Kernels count the elements of an image in 32 bits, and a product's rows have a limit. */
+bool fits(const struct nin__op *op)
+{
+    int64_t widest = op->in.c > op->out.c ? op->in.c : op->out.c;
+    int64_t in = (int64_t)op->in.h * op->in.w, out = (int64_t)op->out.h * op->out.w;
+    int64_t tiles = in > out ? in : out; /* and more than enough */
+
+    return op->kernel_h == op->kernel_w && (op->kernel_h == 5 || op->kernel_h == 3) &&
+           op->stride == 1 && op->pad < op->kernel_h && !nin__cuda_is_flat(op) &&
+           tiles <= PRODUCT_ROWS && tiles * widest <= INT32_MAX;
+}
+
+/* ---- maps ----------------------------------------------------------------------------------- */
+
+/* Images of so many channels, and the tiles over them, which begin `pad` outside. Values at a point take `slab`
+ * floats; behind those of the images' tiles come zeros. */
+struct tiled {
+    int32_t h, w, c, pad, images;
+    struct cuda_tiles tiles;
+    size_t slab;
+};
+
+__host__ __device__ inline uint32_t elements_of(const struct tiled &m)
+{
+    return (uint32_t)m.tiles.down * (uint32_t)m.tiles.across * (uint32_t)m.c;
+}
+
+/* A thread's channel of a tile: where its values are in a slab, its first pixel, which may lie outside, and where
+ * the channel begins in the images. */
+struct spot {
+    size_t place, base;
+    int32_t y, x;
+    bool real, any; /* of an image; of the slab */
+};
+
+__device__ struct spot spot_of(const struct tiled &m, int32_t size)
+{
+    struct image_element at = nin__cuda_element(elements_of(m));
+    uint32_t tile = at.element / (uint32_t)m.c, c = at.element % (uint32_t)m.c;
+    struct spot spot;
+
+    spot.place = (size_t)at.image * elements_of(m) + at.element;
+    spot.base = (size_t)at.image * (size_t)m.h * (size_t)m.w * (size_t)m.c + c;
+    spot.y = (int32_t)(tile / (uint32_t)m.tiles.across) * size - m.pad;
+    spot.x = (int32_t)(tile % (uint32_t)m.tiles.across) * size - m.pad;
+    spot.real = at.image < (uint32_t)m.images;
+    spot.any = at.element < elements_of(m) && spot.place < m.slab;
+    return spot;
+}
+
+/* Whether pixel (r, q) of the tile is one of the image, and where. */
+__device__ bool find_pixel(size_t *at, const struct spot &spot, const struct tiled &m, int32_t r,
+                           int32_t q)
+{
+    int32_t y = spot.y + r, x = spot.x + q;
+
+    *at = spot.base + ((uint32_t)y * (uint32_t)m.w + (uint32_t)x) * (uint32_t)m.c;
+    return spot.real && y >= 0 && y < m.h && x >= 0 && x < m.w;
+}
+
+/* v: [point][tile][c] */
+template <int side, int size>
+__global__ void __launch_bounds__(BLOCK) map_data(float *v, const float *x, struct tiled m)
+{
+    struct spot spot = spot_of(m, size);
+    float values[side * side];
+
+    if (!spot.any)
+        return;
+#pragma unroll
+    for (int i = 0; i < side * side; i++) {
+        size_t from;
+
+        values[i] = find_pixel(&from, spot, m, i / side, i % side) ? x[from] : 0.0f;
+    }
+    nin__cuda_data_2d<side>(values, values);
+#pragma unroll
+    for (int i = 0; i < side * side; i++)
+        v[(size_t)i * m.slab + spot.place] = values[i];
+}
+
+/* d: [point][tile][c], of dy, which is gated by y in place, unless that is NULL. sums: NULL, or [tile][c], of
+ * what the tile has */
+template <int side, int size>
+__global__ void __launch_bounds__(BLOCK)
+    map_gradient(float *d, float *sums, float *dy, const float *y, struct tiled m)
+{
+    struct spot spot = spot_of(m, size);
+    float values[size * size], mapped[side * side], sum = 0.0f;
+
+    if (!spot.any)
+        return;
+#pragma unroll
+    for (int i = 0; i < size * size; i++) {
+        size_t at;
+        bool inside = find_pixel(&at, spot, m, i / size, i % size);
+
+        values[i] = inside && (y == NULL || y[at] > 0.0f) ? dy[at] : 0.0f;
+        if (inside && y != NULL)
+            dy[at] = values[i];
+        sum += values[i];
+    }
+    if (sums != NULL && spot.real)
+        sums[spot.place] = sum;
+    nin__cuda_evaluate_2d<side, size>(mapped, values);
+#pragma unroll
+    for (int i = 0; i < side * side; i++)
+        d[(size_t)i * m.slab + spot.place] = mapped[i];
+}
+
+/* y from sums: [point][tile][c]. bias: NULL for none */
+template <int side, int size>
+__global__ void __launch_bounds__(BLOCK)
+    map_output(float *y, const float *sums, const float *bias, bool relu, struct tiled m)
+{
+    struct spot spot = spot_of(m, size);
+    float values[side * side], pixels[size * size], added;
+
+    if (!spot.any)
+        return;
+    added = bias == NULL ? 0.0f : bias[spot.place % (size_t)m.c];
+#pragma unroll
+    for (int i = 0; i < side * side; i++)
+        values[i] = sums[(size_t)i * m.slab + spot.place];
+    nin__cuda_interpolate_2d<side, size>(pixels, values);
+#pragma unroll
+    for (int i = 0; i < size * size; i++) {
+        float value = pixels[i] + added;
+        size_t at;
+
+        if (find_pixel(&at, spot, m, i / size, i % size))
+            y[at] = relu && value < 0.0f ? 0.0f : value;
+    }
+}
+
+/* u: [point][oc][c], from w: OIHW, with its kernels turned around or not; count: OC * C */
+template <int side, int kernel>
+__global__ void __launch_bounds__(BLOCK)
+    map_weights(float *u, const float *w, uint32_t count, bool turned)
+{
+    const int taps = kernel * kernel;
+    uint32_t i = nin__cuda_element(count).element;
+    float values[taps], mapped[side * side];
+
+    if (i >= count)
+        return;
+#pragma unroll
+    for (int k = 0; k < taps; k++)
+        values[k] = w[(size_t)i * taps + (size_t)(turned ? taps - 1 - k : k)];
+    nin__cuda_evaluate_2d<side, kernel>(mapped, values);
+#pragma unroll
+    for (int k = 0; k < side * side; k++)
+        u[(size_t)k * count + i] = mapped[k] * (nin__cuda_point_scale(side, k / side) *
+                                                nin__cuda_point_scale(side, k % side));
+}
+
+/* The gradient, OIHW, from sums: [point][group][oc][c], put there or added. */
+template <int side, int kernel>
+__global__ void __launch_bounds__(BLOCK)
+    finish_weights(float *gradient, const float *sums, uint32_t groups, uint32_t count, bool add)
+{
+    const int taps = kernel * kernel;
+    uint32_t i = nin__cuda_element(count).element;
+    float values[side * side] = {}, mapped[taps];
+
+    if (i >= count)
+        return;
+    for (uint32_t group = 0; group < groups; group++)
+#pragma unroll
+        for (int k = 0; k < side * side; k++)
+            values[k] += sums[((size_t)k * groups + group) * count + i];
+#pragma unroll
+    for (int k = 0; k < side * side; k++)
+        values[k] *= nin__cuda_point_scale(side, k / side) * nin__cuda_point_scale(side, k % side);
+    nin__cuda_interpolate_2d<side, kernel>(mapped, values);
+    gradient += (size_t)i * taps;
+#pragma unroll
+    for (int k = 0; k < taps; k++)
+        gradient[k] = add ? gradient[k] + mapped[k] : mapped[k];
+}
+
+/* ---- the passes ----------------------------------------------------------------------------- */
+
+size_t count_tiles(const struct cuda_tiles &tiles, int32_t images)
+{
+    return (size_t)images * (size_t)tiles.down * (size_t)tiles.across;
+}
+
+/* The groups that so many tiles are added up in, and the tiles of one. */
+struct groups {
+    size_t count, tiles;
+};
+
+struct groups groups_of(size_t tiles)
+{
+    struct groups groups;
+
+    groups.count = (tiles + GROUP_TILES - 1) / GROUP_TILES;
+    groups.tiles = (tiles + groups.count - 1) / groups.count;
+    return groups;
+}
+
+/* Some images of a call, and where their values at points are. */
+struct pass {
+    const struct cuda_call *call;
+    struct cuda_part part;
+    struct groups groups;
+    float *v;         /* of x */
+    float *from, *to; /* of dy or y; of dx */
+};
+
+struct pass pass_of(const struct cuda_call *call, struct cuda_part part)
+{
+    const struct nin__executable *executable = call->executable;
+    struct pass pass;
+
+    pass.call = call;
+    pass.part = part;
+    pass.groups = groups_of(count_tiles(call->cuda->tiling.y, part.images));
+    pass.v = call->cuda->saved_per_image == 0
+                 ? executable->scratch.patches
+                 : (float *)(void *)(executable->memory + call->cuda->saved);
+    pass.from = executable->scratch.points;
+    pass.to = executable->scratch.patches;
+    return pass;
+}
+
+/* The part's images of a map, under tiles that begin `pad` outside; tiles: with those of zeros */
+struct tiled tiled_of(const struct pass *pass, struct nin__shape shape, int32_t pad,
+                      struct cuda_tiles over, size_t tiles)
+{
+    struct tiled m = {
+        shape.h, shape.w, shape.c, pad, pass->part.images, over, tiles * (size_t)shape.c};
+
+    return m;
+}
+
+/* For y and dw: tiles of the output, and of the input under them. */
+struct tiled tiled_x(const struct pass *pass)
+{
+    return tiled_of(pass, pass->call->op->in, pass->call->op->pad, pass->call->cuda->tiling.y,
+                    pass->groups.count * pass->groups.tiles);
+}
+
+struct tiled tiled_y(const struct pass *pass)
+{
+    return tiled_of(pass, pass->call->op->out, 0, pass->call->cuda->tiling.y,
+                    pass->groups.count * pass->groups.tiles);
+}
+
+/* For dx: tiles of the input, and of the output under them. */
+struct tiled tiled_dx(const struct pass *pass)
+{
+    const struct cuda_tiles &tiles = pass->call->cuda->tiling.dx;
+
+    return tiled_of(pass, pass->call->op->in, 0, tiles, count_tiles(tiles, pass->part.images));
+}
+
+struct tiled tiled_dy(const struct pass *pass)
+{
+    const struct cuda_tiles &tiles = pass->call->cuda->tiling.dx;
+    const struct nin__op *op = pass->call->op;
+
+    return tiled_of(pass, op->out, op->kernel_h - 1 - op->pad, tiles,
+                    count_tiles(tiles, pass->part.images));
+}
+
+/* Where the part's first image is in a batch. */
+size_t first_of(const struct pass *pass, struct nin__shape shape)
+{
+    return (size_t)pass->part.first * nin__shape_size(shape);
+}
+
+/* A thread for each channel of each tile, also of those of zeros. */
+template <typename... Parameters, typename... Arguments>
+nin_status launch_tiles(const struct pass *pass, const struct tiled &m,
+                        void (*kernel)(Parameters...), Arguments... arguments)
+{
+    size_t images = (m.slab + elements_of(m) - 1) / elements_of(m);
+
+    return nin__cuda_launch_images(pass->call->device, (int32_t)images, elements_of(m), kernel,
+                                   arguments..., m);
+}
+
+struct cuda_product product_of(const struct pass *pass, int64_t tiles)
+{
+    const struct cuda_tiling &tiling = pass->call->cuda->tiling;
+    struct cuda_product product = {};
+
+    product.p = tiles;
+    product.n = pass->call->op->out.c;
+    product.k = pass->call->op->in.c;
+    product.points = tiling.side * tiling.side;
+    return product;
+}
+
+template <int side, int size> nin_status go_forward(const struct pass *pass)
+{
+    const struct cuda_call *call = pass->call;
+    struct cuda_product product =
+        product_of(pass, (int64_t)(pass->groups.count * pass->groups.tiles));
+
+    product.x = pass->v;
+    product.w = call->weights;
+    product.y = pass->from;
+    NIN__TRY(launch_tiles(pass, tiled_x(pass), map_data<side, size>, pass->v,
+                          call->x + first_of(pass, call->op->in)));
+    NIN__TRY(nin__cuda_gemm_forward_points(call->device, &product));
+    return launch_tiles(pass, tiled_y(pass), map_output<side, size>,
+                        call->y + first_of(pass, call->op->out), (const float *)pass->from,
+                        nin__cuda_bias(call), call->op->relu);
+}
+
+/* E dy and, from it and B x, the gradient of the weights. */
+template <int side, int size> nin_status add_weights(const struct pass *pass)
+{
+    const struct cuda_call *call = pass->call;
+    const struct nin__op *op = call->op;
+    const struct nin__executable *executable = call->executable;
+    struct cuda_product product = product_of(pass, (int64_t)pass->groups.tiles);
+    size_t out = first_of(pass, op->out), count = (size_t)op->out.c * (size_t)op->in.c;
+    float *sums = op->bias == NIN__NO_PARAMETER
+                      ? NULL
+                      : executable->scratch.sums +
+                            count_tiles(call->cuda->tiling.y, pass->part.first) * (size_t)op->out.c;
+
+    product.points *= (int32_t)pass->groups.count;
+    product.x = pass->v;
+    product.dy = pass->from;
+    product.dw = executable->scratch.products;
+    NIN__TRY(launch_tiles(pass, tiled_y(pass), map_gradient<side, size>, pass->from, sums,
+                          call->dy + out, op->relu ? (const float *)call->y + out : NULL));
+    NIN__TRY(nin__cuda_gemm_weights_points(call->device, &product));
+    return nin__cuda_launch_images(call->device, 1, count, finish_weights<side, side + 1 - size>,
+                                   call->run->gradient + op->weight,
+                                   (const float *)executable->scratch.products,
+                                   (uint32_t)pass->groups.count, (uint32_t)count,
+                                   call->run->accumulate || pass->part.first > 0);
+}
+
+/* As forward, with dy, which has been gated. */
+template <int side, int size> nin_status go_down(const struct pass *pass)
+{
+    const struct cuda_call *call = pass->call;
+    struct cuda_product product =
+        product_of(pass, (int64_t)count_tiles(call->cuda->tiling.dx, pass->part.images));
+
+    product.dy = pass->from;
+    product.w = call->turned;
+    product.dx = pass->to;
+    NIN__TRY(launch_tiles(pass, tiled_dy(pass), map_data<side, size>, pass->from,
+                          (const float *)call->dy + first_of(pass, call->op->out)));
+    NIN__TRY(nin__cuda_gemm_data_points(call->device, &product));
+    return launch_tiles(pass, tiled_dx(pass), map_output<side, size>,
+                        call->dx + first_of(pass, call->op->in), (const float *)pass->to,
+                        (const float *)NULL, false);
+}
+
+template <int side, int size> nin_status go_back(const struct pass *pass)
+{
+    const struct cuda_call *call = pass->call;
+
+    if (call->cuda->saved_per_image == 0)
+        NIN__TRY(launch_tiles(pass, tiled_x(pass), map_data<side, size>, pass->v,
+                              call->x + first_of(pass, call->op->in)));
+    NIN__TRY((add_weights<side, size>(pass)));
+    return call->dx == NULL ? NIN_OK : go_down<side, size>(pass);
+}
+
+/* The tiles' sums of dy become the bias's gradient. */
+nin_status finish_bias(const struct cuda_call *call)
+{
+    size_t rows = count_tiles(call->cuda->tiling.y, call->images);
+    float *sums = call->executable->scratch.sums;
+
+    if (call->op->bias == NIN__NO_PARAMETER)
+        return NIN_OK;
+    return nin__cuda_bias_gradient(call, sums, NULL, rows, sums + rows * (size_t)call->op->out.c);
+}
+
+/* What is done with the tiles of some size. */
+struct kind {
+    int32_t side, kernel;
+    nin_status (*forward)(const struct pass *pass);
+    nin_status (*backward)(const struct pass *pass);
+    void (*weights)(float *u, const float *w, uint32_t count, bool turned);
+};
+
+const struct kind kinds[] = {
+    {8, 5, go_forward<8, 4>, go_back<8, 4>, map_weights<8, 5>},
+    {8, 3, go_forward<8, 6>, go_back<8, 6>, map_weights<8, 3>},
+    {6, 3, go_forward<6, 4>, go_back<6, 4>, map_weights<6, 3>},
+};
+
+const struct kind *kind_of(const struct cuda_op *cuda)
+{
+    const struct kind *kind = kinds;
+
+    while (kind->side != cuda->tiling.side || kind->kernel != cuda->op->kernel_h)
+        kind++;
+    return kind;
+}
+
+} // namespace
+
+/* Of the tiles that fit the ones that cost least; none where products over windows cost less, unless minimal
+ * filtering is asked for. */
+struct cuda_tiling nin__cuda_choose_tiling(const struct nin__op *op, nin_algorithm algorithm)
+{
+    struct cuda_tiling none = {}, best, six;
+
+    if (algorithm == NIN_ALGORITHM_GEMM || !fits(op))
+        return none;
+    best = tiling_of(op, 8);
+    six = tiling_of(op, 6);
+    if (op->kernel_h == 3 && winograd_cost(op, &six) < winograd_cost(op, &best))
+        best = six;
+    if (algorithm == NIN_ALGORITHM_AUTO && winograd_cost(op, &best) >= gemm_cost(op))
+        return none;
+    return best;
+}
+
+int32_t nin__cuda_tile_images(const struct cuda_op *cuda, int32_t batch)
+{
+    const struct cuda_tiling &t = cuda->tiling;
+    int64_t widest = cuda->op->in.c > cuda->op->out.c ? cuda->op->in.c : cuda->op->out.c;
+    int64_t y = (int64_t)t.y.down * t.y.across, dx = (int64_t)t.dx.down * t.dx.across;
+    int64_t tiles = y > dx ? y : dx, room = POINT_FLOATS / (tiles * widest * t.side * t.side);
+    int64_t most = PRODUCT_ROWS / tiles < room ? PRODUCT_ROWS / tiles : room;
+
+    return most < 1 ? 1 : most < batch ? (int32_t)most : batch;
+}
+
+struct cuda_point_needs nin__cuda_point_needs(const struct cuda_op *cuda, int32_t batch)
+{
+    const struct cuda_tiling &t = cuda->tiling;
+    int32_t images = nin__cuda_tile_images(cuda, batch);
+    struct groups groups = groups_of(count_tiles(t.y, images));
+    size_t points = (size_t)t.side * (size_t)t.side, dx = count_tiles(t.dx, images);
+    size_t in = (size_t)cuda->op->in.c, out = (size_t)cuda->op->out.c;
+    size_t y = groups.count * groups.tiles, rows = count_tiles(t.y, batch);
+    struct cuda_point_needs needs;
+
+    needs.weights = points * in * out;
+    needs.x = points * y * in;
+    needs.y = points * (y > dx ? y : dx) * out;
+    needs.dx = points * dx * in;
+    needs.products = needs.weights * groups.count;
+    needs.sums = (rows + nin__cuda_sum_parts(rows)) * out;
+    return needs;
+}
+
+nin_status nin__cuda_winograd_prepare(struct nin__device *device, const struct cuda_op *cuda,
+                                      const float *weights, float *points, bool turned)
+{
+    size_t count = (size_t)cuda->op->out.c * (size_t)cuda->op->in.c;
+
+    return nin__cuda_launch_images(device, 1, count, kind_of(cuda)->weights, points, weights,
+                                   (uint32_t)count, turned);
+}
+
+nin_status nin__cuda_winograd_conv(const struct cuda_call *call)
+{
+    int32_t most = nin__cuda_tile_images(call->cuda, call->images);
+    struct cuda_part part = {0, 0};
+
+    while (nin__cuda_next_part(&part, call, most)) {
+        struct pass pass = pass_of(call, part);
+
+        NIN__TRY(kind_of(call->cuda)->forward(&pass));
+    }
+    return NIN_OK;
+}
+
+nin_status nin__cuda_winograd_conv_backward(const struct cuda_call *call)
+{
+    int32_t most = nin__cuda_tile_images(call->cuda, call->images);
+    struct cuda_part part = {0, 0};
+
+    while (nin__cuda_next_part(&part, call, most)) {
+        struct pass pass = pass_of(call, part);
+
+        NIN__TRY(kind_of(call->cuda)->backward(&pass));
+    }
+    return finish_bias(call);
+}
