@@ -301,7 +301,7 @@ $(TEST_PROGRAM): $(TEST_O) $(OUT)/tests/objects $(OUT)/lib/libnin.a
 
 # Modules that tests open: the CUDA one, built by the C++ compiler with the stand-in of tests/cuda_on_cpu for CUDA
 # itself, and some that are to be refused. Each has a folder of its own.
-BUILD_STAND_IN = $(CXX) $(CPPFLAGS) -Iinclude -Isrc -Itests/cuda_on_cpu -MMD -MP -std=c++17 -O2 -g -ffp-contract=off \
+BUILD_STAND_IN = $(CXX) $(CPPFLAGS) -Iinclude -Isrc -Itests/cuda_on_cpu -MMD -MP -std=c++17 -O3 -g -ffp-contract=off \
                  -fPIC -fvisibility=hidden -fno-exceptions -Wall -Wextra -Wshadow -Wno-unknown-pragmas \
                  $(if $(filter 1,$(WERROR)),-Werror) $(CXXFLAGS) \
                  $(if $(SANITIZE),-fno-omit-frame-pointer -fsanitize=$(SANITIZE) -fno-sanitize-recover=all)

@@ -36,6 +36,14 @@ nin_status choose_runner(struct cuda_op *cuda)
     return nin__fail(NIN_UNSUPPORTED, "cuda: there is nothing for op '%s'", cuda->op->name);
 }
 
+bool gates(const struct cuda_op *cuda)
+{
+    enum nin__op_kind kind = cuda->op->kind;
+
+    return kind == NIN__OP_MAX_POOL || kind == NIN__OP_AVERAGE_POOL ||
+           (kind == NIN__OP_CONV && cuda->algorithm == CUDA_DIRECT);
+}
+
 nin_status copy_program(struct nin__executable *executable, const struct nin__program *program)
 {
     size_t count = (size_t)program->count;
@@ -53,8 +61,8 @@ nin_status copy_program(struct nin__executable *executable, const struct nin__pr
         executable->ops[i].form = executable->ops[i].turned = -1;
         NIN__TRY(choose_runner(&executable->ops[i]));
         if (program->ops[i].kind == NIN__OP_CONV)
-            executable->ops[i].tiling =
-                nin__cuda_choose_tiling(&program->ops[i], executable->options.algorithm);
+            nin__cuda_choose_algorithm(&executable->ops[i], &executable->options);
+        executable->ops[i].gates = gates(&executable->ops[i]);
     }
     return NIN_OK;
 }
@@ -67,8 +75,7 @@ nin_status check_sizes(const struct nin__executable *executable)
         size_t windows = (size_t)op->out.h * (size_t)op->out.w;
 
         if (op->kind == NIN__OP_CONV && !nin__cuda_is_flat(op) &&
-            !nin__cuda_is_winograd(&executable->ops[i]) &&
-            windows > INT32_MAX / nin__cuda_patch(op))
+            executable->ops[i].algorithm == CUDA_GEMM && windows > INT32_MAX / nin__cuda_patch(op))
             return nin__fail(NIN_UNSUPPORTED,
                              "layer '%s': the windows of one image have 2^31 elements or more, too "
                              "many for a CUDA device",
@@ -103,7 +110,7 @@ void choose_forms(struct nin__executable *executable)
 
         if (op->kind != NIN__OP_CONV)
             continue;
-        if (nin__cuda_is_winograd(cuda)) {
+        if (cuda->algorithm == CUDA_WINOGRAD) {
             size_t floats = nin__cuda_point_needs(cuda, 1).weights;
 
             cuda->form = add_form(executable, op, POINTS, floats);
@@ -158,7 +165,7 @@ size_t saved_bytes(const struct nin__executable *executable, const struct cuda_o
         return 0;
     if (cuda->op->kind == NIN__OP_MAX_POOL)
         return (size_t)batch * nin__shape_size(cuda->op->out) * sizeof(uint16_t);
-    if (nin__cuda_is_winograd(cuda) && nin__cuda_tile_images(cuda, batch) == batch)
+    if (cuda->algorithm == CUDA_WINOGRAD && nin__cuda_tile_images(cuda, batch) == batch)
         return nin__cuda_point_needs(cuda, batch).x * sizeof(float);
     return 0;
 }
@@ -216,6 +223,19 @@ void need_patches(struct needs *needs, const struct nin__op *op, int32_t batch)
     at_least(&needs->sums, nin__cuda_sum_parts((size_t)batch * pixels) * (size_t)op->out.c);
 }
 
+/* Of a direct convolution, and windows for its gradient of the data, if somebody wants that. */
+void need_sums(struct needs *needs, const struct nin__executable *executable, int32_t i)
+{
+    const struct nin__op *op = executable->ops[i].op;
+    int32_t batch = executable->options.max_batch;
+    size_t windows = (size_t)op->out.h * (size_t)op->out.w * nin__cuda_patch(op);
+
+    at_least(&needs->sums, nin__cuda_direct_sums(op, batch));
+    if (!nin__cuda_is_flat(op) && executable->program.train &&
+        (i > 1 || executable->program.input_gradient))
+        at_least(&needs->patches, (size_t)nin__cuda_patch_images(op, batch) * windows);
+}
+
 struct needs needs_of(const struct nin__executable *executable)
 {
     struct needs needs = {0, 0, 0, 0};
@@ -225,8 +245,10 @@ struct needs needs_of(const struct nin__executable *executable)
 
         if (cuda->op->kind != NIN__OP_CONV)
             continue;
-        if (nin__cuda_is_winograd(cuda))
+        if (cuda->algorithm == CUDA_WINOGRAD)
             need_points(&needs, cuda, executable->options.max_batch, executable->program.train);
+        else if (cuda->algorithm == CUDA_DIRECT)
+            need_sums(&needs, executable, i);
         else
             need_patches(&needs, cuda->op, executable->options.max_batch);
     }
@@ -335,10 +357,8 @@ nin_status check_options(const struct nin__compile_options *options)
 {
     if (options->precision != NIN_FP32)
         return nin__fail(NIN_UNSUPPORTED, "plan: a CUDA device has NIN_FP32 only so far");
-    if (options->algorithm == NIN_ALGORITHM_DIRECT || options->algorithm == NIN_ALGORITHM_FFT)
-        return nin__fail(
-            NIN_UNSUPPORTED,
-            "plan: a CUDA device has NIN_ALGORITHM_GEMM and NIN_ALGORITHM_WINOGRAD only");
+    if (options->algorithm == NIN_ALGORITHM_FFT)
+        return nin__fail(NIN_UNSUPPORTED, "plan: a CUDA device has no NIN_ALGORITHM_FFT");
     return NIN_OK;
 }
 

@@ -41,6 +41,12 @@ __global__ void __launch_bounds__(BLOCK)
     }
 }
 
+__global__ void __launch_bounds__(BLOCK) gate(float *dy, const float *y, size_t count)
+{
+    FOR_EACH_ELEMENT (i, count)
+        dy[i] = y[i] > 0.0f ? dy[i] : 0.0f;
+}
+
 } // namespace
 
 /* Added up in parts, and these in parts, until few are left. */
@@ -74,22 +80,55 @@ size_t nin__cuda_sum_parts(size_t rows)
     return parts;
 }
 
+nin_status nin__cuda_gate(const struct cuda_call *call)
+{
+    size_t count = (size_t)call->images * nin__shape_size(call->op->out);
+
+    if (!call->op->relu || call->gated)
+        return NIN_OK;
+    return nin__cuda_launch(call->device, count, gate, call->dy, (const float *)call->y, count);
+}
+
 nin_status nin__cuda_conv(const struct cuda_call *call)
 {
-    return nin__cuda_is_winograd(call->cuda) ? nin__cuda_winograd_conv(call)
-                                             : nin__cuda_gemm_conv(call);
+    switch (call->cuda->algorithm) {
+    case CUDA_WINOGRAD:
+        return nin__cuda_winograd_conv(call);
+    case CUDA_DIRECT:
+        return nin__cuda_direct_conv(call);
+    default:
+        return nin__cuda_gemm_conv(call);
+    }
 }
 
 nin_status nin__cuda_conv_backward(const struct cuda_call *call)
 {
-    return nin__cuda_is_winograd(call->cuda) ? nin__cuda_winograd_conv_backward(call)
-                                             : nin__cuda_gemm_conv_backward(call);
+    switch (call->cuda->algorithm) {
+    case CUDA_WINOGRAD:
+        return nin__cuda_winograd_conv_backward(call);
+    case CUDA_DIRECT:
+        return nin__cuda_direct_conv_backward(call);
+    default:
+        return nin__cuda_gemm_conv_backward(call);
+    }
 }
 
 nin_status nin__cuda_prepare_conv(struct nin__device *device, const struct cuda_op *cuda,
                                   const float *weights, float *form, bool turned)
 {
-    if (nin__cuda_is_winograd(cuda))
+    if (cuda->algorithm == CUDA_WINOGRAD)
         return nin__cuda_winograd_prepare(device, cuda, weights, form, turned);
     return nin__cuda_gemm_prepare(device, cuda->op, weights, form);
+}
+
+/* A rule of shapes alone. */
+void nin__cuda_choose_algorithm(struct cuda_op *cuda, const struct nin__compile_options *options)
+{
+    bool direct =
+        options->algorithm == NIN_ALGORITHM_AUTO || options->algorithm == NIN_ALGORITHM_DIRECT;
+
+    cuda->tiling = nin__cuda_choose_tiling(cuda->op, options->algorithm);
+    cuda->algorithm = cuda->tiling.side > 0 ? CUDA_WINOGRAD
+                      : direct && nin__cuda_direct_fits(cuda->op, options->max_batch) ? CUDA_DIRECT
+                                                                                      : CUDA_GEMM;
 }

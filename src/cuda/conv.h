@@ -34,9 +34,23 @@ static inline const float *nin__cuda_bias(const struct cuda_call *call)
 nin_status nin__cuda_bias_gradient(const struct cuda_call *call, float *values, const float *y,
                                    size_t rows, float *sums);
 
+/* dy is gated by the op's ReLU, in place, unless there is none or it comes so. */
+nin_status nin__cuda_gate(const struct cuda_call *call);
+
+static inline bool nin__cuda_is_pointwise(const struct nin__op *op)
+{
+    return op->kernel_h == 1 && op->kernel_w == 1 && op->stride == 1 && op->pad == 0;
+}
+
+/* conv_direct.cu: one kernel a pass, nothing in memory besides x and y */
+bool nin__cuda_direct_fits(const struct nin__op *op, int32_t batch);
+nin_status nin__cuda_direct_conv(const struct cuda_call *call);
+nin_status nin__cuda_direct_conv_backward(const struct cuda_call *call);
+
 /* conv_gemm.cu: products over windows, gathered unless they lie as a matrix already */
 nin_status nin__cuda_gemm_conv(const struct cuda_call *call);
 nin_status nin__cuda_gemm_conv_backward(const struct cuda_call *call);
+nin_status nin__cuda_gemm_data_of(const struct cuda_call *call); /* dx alone, from a gated dy */
 nin_status nin__cuda_gemm_prepare(struct nin__device *device, const struct nin__op *op,
                                   const float *weights, float *permuted);
 

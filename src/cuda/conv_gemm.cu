@@ -28,26 +28,14 @@ __device__ uint32_t patches_size(const struct windows &w)
     return (uint32_t)w.out_h * (uint32_t)w.out_w * patch_size(w);
 }
 
-/* Where tap `tap` of the window at pixel `pixel` lies in its image; false where it looks out of the map. */
-__device__ bool find_tap(uint32_t *from, uint32_t pixel, uint32_t tap, const struct windows &w)
-{
-    uint32_t rs = tap / (uint32_t)w.in_c, c = tap % (uint32_t)w.in_c;
-    int32_t iy = (int32_t)(pixel / (uint32_t)w.out_w) * w.stride - w.pad +
-                 (int32_t)(rs / (uint32_t)w.kernel_w);
-    int32_t ix = (int32_t)(pixel % (uint32_t)w.out_w) * w.stride - w.pad +
-                 (int32_t)(rs % (uint32_t)w.kernel_w);
-
-    *from = ((uint32_t)iy * (uint32_t)w.in_w + (uint32_t)ix) * (uint32_t)w.in_c + c;
-    return iy >= 0 && iy < w.in_h && ix >= 0 && ix < w.in_w;
-}
-
 /* patches: [image][oy][ox][r][s][c] */
 __global__ void __launch_bounds__(BLOCK)
     gather_patches(float *patches, const float *x, struct windows w)
 {
     struct image_element at = nin__cuda_element(patches_size(w));
     uint32_t from;
-    bool inside = find_tap(&from, at.element / patch_size(w), at.element % patch_size(w), w);
+    bool inside =
+        nin__cuda_find_tap(&from, at.element / patch_size(w), at.element % patch_size(w), w);
 
     if (at.element < patches_size(w))
         patches[(size_t)at.image * patches_size(w) + at.element] =
@@ -60,7 +48,8 @@ __global__ void __launch_bounds__(BLOCK)
 {
     struct image_element at = nin__cuda_element(patches_size(w));
     uint32_t from;
-    bool inside = find_tap(&from, at.element / patch_size(w), at.element % patch_size(w), w);
+    bool inside =
+        nin__cuda_find_tap(&from, at.element / patch_size(w), at.element % patch_size(w), w);
     float4 zeros = {0.0f, 0.0f, 0.0f, 0.0f};
 
     if (at.element < patches_size(w))
@@ -153,12 +142,6 @@ __global__ void __launch_bounds__(BLOCK)
     y[i] = relu && value < 0.0f ? 0.0f : value;
 }
 
-__global__ void __launch_bounds__(BLOCK) gate(float *dy, const float *y, size_t count)
-{
-    FOR_EACH_ELEMENT (i, count)
-        dy[i] = y[i] > 0.0f ? dy[i] : 0.0f;
-}
-
 /* ---- the passes ----------------------------------------------------------------------------- */
 
 /* The products of some images, whose input lies as it is needed or goes to `patches`. */
@@ -220,12 +203,10 @@ nin_status begin_backward(const struct cuda_call *call)
     const struct nin__op *op = call->op;
     size_t count = (size_t)call->images * nin__shape_size(op->out);
 
-    if (op->bias != NIN__NO_PARAMETER)
-        return nin__cuda_bias_gradient(call, call->dy, op->relu ? call->y : NULL,
-                                       count / (size_t)op->out.c, call->executable->scratch.sums);
-    if (!op->relu)
-        return NIN_OK;
-    return nin__cuda_launch(call->device, count, gate, call->dy, (const float *)call->y, count);
+    if (op->bias == NIN__NO_PARAMETER)
+        return nin__cuda_gate(call);
+    return nin__cuda_bias_gradient(call, call->dy, op->relu && !call->gated ? call->y : NULL,
+                                   count / (size_t)op->out.c, call->executable->scratch.sums);
 }
 
 nin_status finish(const struct cuda_call *call)
@@ -295,6 +276,20 @@ nin_status nin__cuda_gemm_conv(const struct cuda_call *call)
                                    (uint32_t)op->out.c, op->relu);
 }
 
+nin_status nin__cuda_gemm_data_of(const struct cuda_call *call)
+{
+    int32_t most = nin__cuda_patch_images(call->op, call->images);
+    struct cuda_part part = {0, 0};
+
+    while (nin__cuda_next_part(&part, call, most)) {
+        struct cuda_product product = describe(call, part);
+
+        NIN__TRY(nin__cuda_gemm_data(call->device, &product)); /* over the patches, if there are */
+        NIN__TRY(scatter(call, part));
+    }
+    return NIN_OK;
+}
+
 nin_status nin__cuda_gemm_conv_backward(const struct cuda_call *call)
 {
     int32_t most = nin__cuda_patch_images(call->op, call->images);
@@ -306,10 +301,7 @@ nin_status nin__cuda_gemm_conv_backward(const struct cuda_call *call)
 
         NIN__TRY(gather(call, part));
         NIN__TRY(nin__cuda_gemm_weights(call->device, &product));
-        if (call->dx == NULL)
-            continue;
-        NIN__TRY(nin__cuda_gemm_data(call->device, &product)); /* over the patches, if there are */
-        NIN__TRY(scatter(call, part));
     }
-    return finish(call);
+    NIN__TRY(finish(call));
+    return call->dx == NULL ? NIN_OK : nin__cuda_gemm_data_of(call);
 }

@@ -396,7 +396,8 @@ template <int side, int size> nin_status add_weights(const struct pass *pass)
     product.dy = pass->from;
     product.dw = executable->scratch.products;
     NIN__TRY(launch_tiles(pass, tiled_y(pass), map_gradient<side, size>, pass->from, sums,
-                          call->dy + out, op->relu ? (const float *)call->y + out : NULL));
+                          call->dy + out,
+                          op->relu && !call->gated ? (const float *)call->y + out : NULL));
     NIN__TRY(nin__cuda_gemm_weights_points(call->device, &product));
     return nin__cuda_launch_images(call->device, 1, count, finish_weights<side, side + 1 - size>,
                                    call->run->gradient + op->weight,

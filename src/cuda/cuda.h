@@ -78,10 +78,18 @@ struct cuda_call {
     const float *weights; /* conv: OHWI, [out.c][patch], or at points: [point][out.c][in.c] */
     const float *turned;  /* the same of kernels turned around, or NULL */
     int32_t images;
+    bool gated; /* dy comes 0 where this op's ReLU gave nothing */
+    bool gate;  /* dx is wanted so: 0 where x is not positive, for a ReLU made it */
+};
+
+enum cuda_algorithm {
+    CUDA_GEMM,
+    CUDA_WINOGRAD,
+    CUDA_DIRECT
 };
 
 /* Of a convolution by minimal filtering: side x side pixels of the input make size x size of the output, in
- * tiles over the output and, for its gradient, over the input. side 0: it goes by products over windows. */
+ * tiles over the output and, for its gradient, over the input. side 0: not so. */
 struct cuda_tiles {
     int32_t down, across;
 };
@@ -93,7 +101,9 @@ struct cuda_tiling {
 
 struct cuda_op {
     const struct nin__op *op;
-    struct cuda_tiling tiling; /* conv */
+    enum cuda_algorithm algorithm; /* conv */
+    struct cuda_tiling tiling;     /* CUDA_WINOGRAD */
+    bool gates;                    /* backward can gate dx */
     nin_status (*forward)(const struct cuda_call *call);
     nin_status (*backward)(const struct cuda_call *call);
     size_t y, dy, saved; /* places in the executable's memory */
@@ -108,7 +118,7 @@ struct cuda_scratch {
         patches; /* of some images: [pixel][patch], or the input at points: [point][tile][channel] */
     float *points;   /* of the output: [point][tile][channel] */
     float *products; /* a weight's gradient in OHWI order, or at points */
-    float *sums;     /* parts of a bias's gradient: [part][channel] */
+    float *sums;     /* parts of gradients, in order to be added up: [part][...] */
 };
 
 struct nin__executable {
@@ -248,7 +258,9 @@ size_t nin__cuda_patch(const struct nin__op *op);     /* floats of a window */
 bool nin__cuda_is_flat(const struct nin__op *op);     /* a window is a pixel, or the whole map */
 bool nin__cuda_is_permuted(const struct nin__op *op); /* OHWI is not OIHW */
 int32_t nin__cuda_patch_images(const struct nin__op *op, int32_t batch); /* that go together */
+void nin__cuda_choose_algorithm(struct cuda_op *cuda, const struct nin__compile_options *options);
 struct cuda_tiling nin__cuda_choose_tiling(const struct nin__op *op, nin_algorithm algorithm);
+size_t nin__cuda_direct_sums(const struct nin__op *op, int32_t batch); /* floats of scratch.sums */
 int32_t nin__cuda_tile_images(const struct cuda_op *cuda, int32_t batch); /* likewise */
 
 /* Floats that minimal filtering needs, for values at points and for sums. */
@@ -258,11 +270,6 @@ struct cuda_point_needs {
 
 struct cuda_point_needs nin__cuda_point_needs(const struct cuda_op *cuda, int32_t batch);
 size_t nin__cuda_sum_parts(size_t rows); /* of a bias's gradient, over so many pixels or tiles */
-
-static inline bool nin__cuda_is_winograd(const struct cuda_op *cuda)
-{
-    return cuda->tiling.side > 0;
-}
 
 /* The weights as the op's algorithm wants them; turned: for the gradient of the data. */
 nin_status nin__cuda_prepare_conv(struct nin__device *device, const struct cuda_op *cuda,

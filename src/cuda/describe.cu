@@ -7,6 +7,14 @@
 namespace
 {
 
+const char *algorithm_of(const struct cuda_op *cuda)
+{
+    return cuda->algorithm == CUDA_WINOGRAD ? "winograd"
+           : cuda->algorithm == CUDA_DIRECT ? "direct"
+           : nin__cuda_is_flat(cuda->op)    ? "gemm"
+                                            : "patches";
+}
+
 void add_op(struct nin__text *text, const struct nin__executable *executable, int32_t i)
 {
     const struct cuda_op *cuda = &executable->ops[i];
@@ -15,11 +23,8 @@ void add_op(struct nin__text *text, const struct nin__executable *executable, in
 
     nin__text_add(text, "  %-12s %-12s %-8s %4dx%dx%d -> %dx%dx%d",
                   op->name == NULL ? "" : op->name, conv ? "conv" : "",
-                  !conv                         ? "kernel"
-                  : nin__cuda_is_winograd(cuda) ? "winograd"
-                  : nin__cuda_is_flat(op)       ? "gemm"
-                                                : "patches",
-                  op->in.c, op->in.h, op->in.w, op->out.c, op->out.h, op->out.w);
+                  !conv ? "kernel" : algorithm_of(cuda), op->in.c, op->in.h, op->in.w, op->out.c,
+                  op->out.h, op->out.w);
     if (op->kernel_h > 0)
         nin__text_add(text, ", %dx%d/%d pad %d", op->kernel_h, op->kernel_w, op->stride, op->pad);
     nin__text_add(text, "%s%s; %zu bytes an image, %zu saved\n", op->relu ? ", relu" : "",

@@ -37,8 +37,8 @@ static __device__ inline struct image_element nin__cuda_element(uint32_t size)
 }
 
 template <typename... Parameters, typename... Arguments>
-nin_status nin__cuda_launch_blocks(struct nin__device *device, size_t blocks,
-                                   void (*kernel)(Parameters...), Arguments... arguments)
+nin_status nin__cuda_launch_threads(struct nin__device *device, size_t blocks, unsigned threads,
+                                    void (*kernel)(Parameters...), Arguments... arguments)
 {
     cudaLaunchConfig_t config = {};
 
@@ -47,10 +47,17 @@ nin_status nin__cuda_launch_blocks(struct nin__device *device, size_t blocks,
     if (blocks > INT32_MAX)
         return nin__fail(NIN_UNSUPPORTED, "cuda: the batch is too large");
     config.gridDim = dim3((unsigned)blocks);
-    config.blockDim = dim3(BLOCK);
+    config.blockDim = dim3(threads);
     config.stream = device->stream;
     return nin__cuda_check(device, cudaLaunchKernelEx(&config, kernel, arguments...),
                            "the launch of a kernel");
+}
+
+template <typename... Parameters, typename... Arguments>
+nin_status nin__cuda_launch_blocks(struct nin__device *device, size_t blocks,
+                                   void (*kernel)(Parameters...), Arguments... arguments)
+{
+    return nin__cuda_launch_threads(device, blocks, BLOCK, kernel, arguments...);
 }
 
 /* Starts kernel(arguments...) for so many elements; for none, nothing. */

@@ -117,9 +117,16 @@ __device__ int32_t place_in_window(struct place at, int32_t oy, int32_t ox, cons
            window(ox, p.kernel_w, p.in_w, p).first;
 }
 
+/* A gradient is 0 where x, which a ReLU made, is not positive; x: NULL for no ReLU. */
+__device__ float gated(float gradient, const float *x, size_t i)
+{
+    return x == NULL || x[i] > 0.0f ? gradient : 0.0f;
+}
+
 /* Each input gets the gradients of the windows whose maximum it was. */
 __global__ void __launch_bounds__(BLOCK)
-    max_unpool(float *dx, const float *dy, const uint16_t *where, struct pooling p, float scale)
+    max_unpool(float *dx, const float *dy, const uint16_t *where, const float *x, struct pooling p,
+               float scale)
 {
     struct image_element e = nin__cuda_element(nin__cuda_in_size(p));
     size_t out = (size_t)e.image * out_size(p);
@@ -127,6 +134,7 @@ __global__ void __launch_bounds__(BLOCK)
     struct extent rows = nin__cuda_viewers(at.row, p.kernel_h, p.out_h, p);
     struct extent columns = nin__cuda_viewers(at.column, p.kernel_w, p.out_w, p);
     float sum = 0.0f;
+    size_t in;
 
     if (e.element >= nin__cuda_in_size(p))
         return;
@@ -137,23 +145,26 @@ __global__ void __launch_bounds__(BLOCK)
             if (where[o] == place_in_window(at, oy, ox, p))
                 sum += dy[o] * scale;
         }
-    dx[(size_t)e.image * nin__cuda_in_size(p) + e.element] = sum;
+    in = (size_t)e.image * nin__cuda_in_size(p) + e.element;
+    dx[in] = gated(sum, x, in);
 }
 
 /* The same for four channels at a time; p counts these as one. */
 __global__ void __launch_bounds__(BLOCK)
-    max_unpool_fours(float4 *dx, const float4 *dy, const ushort4 *where, struct pooling p,
-                     float scale)
+    max_unpool_fours(float4 *dx, const float4 *dy, const ushort4 *where, const float4 *x,
+                     struct pooling p, float scale)
 {
     struct image_element e = nin__cuda_element(nin__cuda_in_size(p));
     size_t out = (size_t)e.image * out_size(p);
     struct place at = place_of(e.element, p.in_w, p.in_c);
     struct extent rows = nin__cuda_viewers(at.row, p.kernel_h, p.out_h, p);
     struct extent columns = nin__cuda_viewers(at.column, p.kernel_w, p.out_w, p);
-    float4 sum = {0.0f, 0.0f, 0.0f, 0.0f};
+    float4 sum = {0.0f, 0.0f, 0.0f, 0.0f}, one = {1.0f, 1.0f, 1.0f, 1.0f}, open;
+    size_t in = (size_t)e.image * nin__cuda_in_size(p) + e.element;
 
     if (e.element >= nin__cuda_in_size(p))
         return;
+    open = x == NULL ? one : x[in];
     for (int32_t oy = rows.first; oy < rows.end; oy++)
         for (int32_t ox = columns.first; ox < columns.end; ox++) {
             size_t o = out + element_at(oy, ox, p.out_w, p.in_c, at.channel);
@@ -166,7 +177,11 @@ __global__ void __launch_bounds__(BLOCK)
             sum.z += found.z == place ? g.z * scale : 0.0f;
             sum.w += found.w == place ? g.w * scale : 0.0f;
         }
-    dx[(size_t)e.image * nin__cuda_in_size(p) + e.element] = sum;
+    sum.x = open.x > 0.0f ? sum.x : 0.0f;
+    sum.y = open.y > 0.0f ? sum.y : 0.0f;
+    sum.z = open.z > 0.0f ? sum.z : 0.0f;
+    sum.w = open.w > 0.0f ? sum.w : 0.0f;
+    dx[in] = sum;
 }
 
 /* ---- average -------------------------------------------------------------------------------- */
@@ -206,7 +221,7 @@ __global__ void __launch_bounds__(BLOCK) average_pool(float *y, const float *x, 
 }
 
 __global__ void __launch_bounds__(BLOCK)
-    average_unpool(float *dx, const float *dy, struct pooling p)
+    average_unpool(float *dx, const float *dy, const float *x, struct pooling p)
 {
     struct image_element e = nin__cuda_element(nin__cuda_in_size(p));
     const float *image = dy + (size_t)e.image * out_size(p);
@@ -214,13 +229,14 @@ __global__ void __launch_bounds__(BLOCK)
     struct extent rows = nin__cuda_viewers(at.row, p.kernel_h, p.out_h, p);
     struct extent columns = nin__cuda_viewers(at.column, p.kernel_w, p.out_w, p);
     float sum = 0.0f;
+    size_t in = (size_t)e.image * nin__cuda_in_size(p) + e.element;
 
     if (e.element >= nin__cuda_in_size(p))
         return;
     for (int32_t oy = rows.first; oy < rows.end; oy++)
         for (int32_t ox = columns.first; ox < columns.end; ox++)
             sum += image[element_at(oy, ox, p.out_w, p.in_c, at.channel)] / divisor(oy, ox, p);
-    dx[(size_t)e.image * nin__cuda_in_size(p) + e.element] = sum;
+    dx[in] = gated(sum, x, in);
 }
 
 uint16_t *saved(const struct cuda_call *call)
@@ -247,17 +263,19 @@ nin_status nin__cuda_max_pool_backward(const struct cuda_call *call)
     size_t size = nin__shape_size(op->in);
     float scale = op->drop ? op->keep_scale : 1.0f;
     struct pooling pooling = pooling_of(op);
+    const float *x = call->gate ? call->x : NULL;
 
     if (call->dx == NULL)
         return NIN_OK;
     if (pooling.in_c % 4 != 0)
         return nin__cuda_launch_images(call->device, call->images, size, max_unpool, call->dx,
-                                       (const float *)call->dy, (const uint16_t *)saved(call),
+                                       (const float *)call->dy, (const uint16_t *)saved(call), x,
                                        pooling, scale);
     pooling.in_c /= 4; /* whole maps of them begin where vectors may */
     return nin__cuda_launch_images(call->device, call->images, size / 4, max_unpool_fours,
                                    (float4 *)(void *)call->dx, (const float4 *)(void *)call->dy,
-                                   (const ushort4 *)(void *)saved(call), pooling, scale);
+                                   (const ushort4 *)(void *)saved(call),
+                                   (const float4 *)(const void *)x, pooling, scale);
 }
 
 nin_status nin__cuda_average_pool(const struct cuda_call *call)
@@ -270,7 +288,7 @@ nin_status nin__cuda_average_pool_backward(const struct cuda_call *call)
 {
     if (call->dx == NULL)
         return NIN_OK;
-    return nin__cuda_launch_images(call->device, call->images, nin__shape_size(call->op->in),
-                                   average_unpool, call->dx, (const float *)call->dy,
-                                   pooling_of(call->op));
+    return nin__cuda_launch_images(
+        call->device, call->images, nin__shape_size(call->op->in), average_unpool, call->dx,
+        (const float *)call->dy, call->gate ? call->x : (const float *)NULL, pooling_of(call->op));
 }

@@ -144,6 +144,12 @@ nin_status begin_backward(const struct nin__executable *executable, const struct
                              floats_at(executable, executable->ops[*last].dy));
 }
 
+/* Whoever makes the gradient of its output may leave out what its ReLU did. */
+bool wants_gate(const struct cuda_op *cuda)
+{
+    return cuda->op->kind == NIN__OP_CONV && cuda->op->relu;
+}
+
 nin_status go_backward(const struct nin__executable *executable, const struct nin__run *run)
 {
     int32_t first = first_with_gradient(&executable->program), last;
@@ -153,8 +159,10 @@ nin_status go_backward(const struct nin__executable *executable, const struct ni
         struct cuda_call call = describe(executable, run, i);
 
         call.dy = floats_at(executable, call.cuda->dy);
+        call.gated = i < last && wants_gate(call.cuda) && call.cuda[1].gates;
         if (i - 1 >= first)
             call.dx = floats_at(executable, call.cuda[-1].dy);
+        call.gate = call.dx != NULL && wants_gate(call.cuda - 1) && call.cuda->gates;
         NIN__TRY(call.cuda->backward(&call));
     }
     return NIN_OK;

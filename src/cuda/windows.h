@@ -35,6 +35,20 @@ static __device__ inline struct extent nin__cuda_viewers(int32_t i, int32_t kern
     return extent;
 }
 
+/* Where tap `tap` of the window at pixel `pixel` lies in its image; false where it looks out of the map. */
+static __device__ inline bool nin__cuda_find_tap(uint32_t *from, uint32_t pixel, uint32_t tap,
+                                                 const struct windows &w)
+{
+    uint32_t rs = tap / (uint32_t)w.in_c, c = tap % (uint32_t)w.in_c;
+    int32_t iy = (int32_t)(pixel / (uint32_t)w.out_w) * w.stride - w.pad +
+                 (int32_t)(rs / (uint32_t)w.kernel_w);
+    int32_t ix = (int32_t)(pixel % (uint32_t)w.out_w) * w.stride - w.pad +
+                 (int32_t)(rs % (uint32_t)w.kernel_w);
+
+    *from = ((uint32_t)iy * (uint32_t)w.in_w + (uint32_t)ix) * (uint32_t)w.in_c + c;
+    return iy >= 0 && iy < w.in_h && ix >= 0 && ix < w.in_w;
+}
+
 /* Elements of an image of the input. */
 static __device__ inline uint32_t nin__cuda_in_size(const struct windows &w)
 {

@@ -23,16 +23,18 @@ namespace
 
 const size_t STACK = (size_t)256 << 10;
 
+/* Switching saves no signal mask, so that it needs no call of the system; a context is only how a fiber gets to
+ * its stack. */
 struct fiber {
-    ucontext_t context;
+    void *place[5]; /* where it goes on */
     char *stack;
     bool over;
 };
 
 /* Of a thread of the host. */
 struct scheduler {
-    ucontext_t context;
-    std::vector<fiber> fibers;
+    void *place[5];
+    std::vector<fiber *> fibers;
     fiber *running; /* NULL: a thread of the block runs on the host's own stack */
     const std::function<void()> *thread;
 #if defined(__SANITIZE_ADDRESS__)
@@ -42,8 +44,10 @@ struct scheduler {
 
     ~scheduler()
     {
-        for (fiber &f : fibers)
-            munmap(f.stack, STACK);
+        for (fiber *f : fibers) {
+            munmap(f->stack, STACK);
+            delete f;
+        }
     }
 };
 
@@ -63,9 +67,10 @@ void leave_fiber()
 #if defined(__SANITIZE_ADDRESS__)
     void *fake = NULL;
 
-    __sanitizer_start_switch_fiber(f->over ? NULL : &fake, here.bottom, here.bytes);
+    __sanitizer_start_switch_fiber(&fake, here.bottom, here.bytes);
 #endif
-    swapcontext(&f->context, &here.context);
+    if (__builtin_setjmp(f->place) == 0)
+        __builtin_longjmp(here.place, 1);
 #if defined(__SANITIZE_ADDRESS__)
     __sanitizer_finish_switch_fiber(fake, &here.bottom, &here.bytes);
 #endif
@@ -73,52 +78,70 @@ void leave_fiber()
 
 void run_fiber(fiber *f)
 {
-    here.running = f;
 #if defined(__SANITIZE_ADDRESS__)
     void *fake = NULL;
 
     __sanitizer_start_switch_fiber(&fake, f->stack, STACK);
 #endif
-    swapcontext(&here.context, &f->context);
+    here.running = f;
+    if (__builtin_setjmp(here.place) == 0)
+        __builtin_longjmp(f->place, 1);
+    here.running = NULL;
 #if defined(__SANITIZE_ADDRESS__)
     __sanitizer_finish_switch_fiber(fake, NULL, NULL);
 #endif
-    here.running = NULL;
 }
 
-void begin_fiber()
+/* A fiber's life: it waits to be run, is a thread of a block, and waits again. */
+void live()
 {
 #if defined(__SANITIZE_ADDRESS__)
     __sanitizer_finish_switch_fiber(NULL, &here.bottom, &here.bytes);
 #endif
-    (*here.thread)();
-    here.running->over = true;
-    leave_fiber();
+    for (;;) {
+        leave_fiber();
+        (*here.thread)();
+        here.running->over = true;
+    }
 }
 
 /* ---- fibers of a block ---------------------------------------------------------------------- */
 
+/* Goes to a new fiber's stack, and comes back when it waits. */
+void begin(fiber *f)
+{
+    ucontext_t context;
+
+    f->stack =
+        (char *)mmap(NULL, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (f->stack == MAP_FAILED)
+        fail("no memory for a stack");
+    getcontext(&context);
+    context.uc_stack.ss_sp = f->stack;
+    context.uc_stack.ss_size = STACK;
+    context.uc_link = NULL;
+    makecontext(&context, live, 0);
+#if defined(__SANITIZE_ADDRESS__)
+    void *fake = NULL;
+
+    __sanitizer_start_switch_fiber(&fake, f->stack, STACK);
+#endif
+    here.running = f;
+    if (__builtin_setjmp(here.place) == 0)
+        setcontext(&context);
+    here.running = NULL;
+#if defined(__SANITIZE_ADDRESS__)
+    __sanitizer_finish_switch_fiber(fake, NULL, NULL);
+#endif
+}
+
+/* The fibers do not move: they are run by their addresses. */
 void make_fibers(size_t count)
 {
     while (here.fibers.size() < count) {
-        fiber f = {};
-
-        f.stack =
-            (char *)mmap(NULL, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (f.stack == MAP_FAILED)
-            fail("no memory for a stack");
-        here.fibers.push_back(f);
+        here.fibers.push_back(new fiber());
+        begin(here.fibers.back());
     }
-}
-
-void prepare(fiber *f)
-{
-    f->over = false;
-    getcontext(&f->context);
-    f->context.uc_stack.ss_sp = f->stack;
-    f->context.uc_stack.ss_size = STACK;
-    f->context.uc_link = NULL;
-    makecontext(&f->context, begin_fiber, 0);
 }
 
 /* Threads in the order that the seed has it. */
@@ -134,10 +157,10 @@ bool run_phase(unsigned from, unsigned threads, uint32_t seed)
 
     for (unsigned t = from; t < threads; t++) {
         threadIdx = {thread_at(t, threads, seed), 0, 0};
-        run_fiber(&here.fibers[threadIdx.x]);
+        run_fiber(here.fibers[threadIdx.x]);
     }
     for (unsigned t = 0; t < threads; t++)
-        over += here.fibers[t].over;
+        over += here.fibers[t]->over;
     if (over != 0 && over != threads)
         fail("threads of a block end while others wait at a barrier");
     return over == threads;
@@ -157,22 +180,23 @@ void stand_in_run_block(unsigned threads, const std::function<void()> &thread, u
     unsigned first = thread_at(0, threads, seed);
 
     make_fibers(threads);
+    for (fiber *f : here.fibers)
+        f->over = false;
     here.thread = &thread;
     threadIdx = {first, 0, 0};
-    prepare(&here.fibers[first]);
-    run_fiber(&here.fibers[first]);
-    if (here.fibers[first].over) {
+    run_fiber(here.fibers[first]);
+    if (here.fibers[first]->over) {
         for (unsigned t = 1; t < threads; t++) {
             threadIdx = {thread_at(t, threads, seed), 0, 0};
             thread();
         }
         return;
     }
-    for (unsigned t = 0; t < threads; t++)
-        if (t != first)
-            prepare(&here.fibers[t]);
     if (run_phase(1, threads, seed))
         fail("a thread is at a barrier to which no other came");
-    while (!run_phase(0, threads, seed))
+    do {
         seed = seed * 1664525u + 1013904223u; /* another order after each barrier */
+        for (unsigned t = 0; t < threads; t++)
+            here.fibers[t]->over = false;
+    } while (!run_phase(0, threads, seed));
 }

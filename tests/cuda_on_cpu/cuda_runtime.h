@@ -17,7 +17,7 @@
 #define __global__
 #define __device__
 #define __host__
-#define __launch_bounds__(threads)
+#define __launch_bounds__(...)
 #define __shared__ static thread_local /* one block at a time has it */
 
 enum cudaError_t {

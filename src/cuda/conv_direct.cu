@@ -1,0 +1,580 @@
+/* SPDX-License-Identifier: MIT */
+/* Convolution in one kernel a pass, without windows in memory: a 1x1 convolution, and the first layer, whose
+ * windows are short. With K = kernel_h * kernel_w * C and a row for each pixel of the output,
+ *
+ *     y  = act(x' w' + b)      (pixels x OC), x' the windows, pixels x K
+ *     dx = dy w                (pixels x C), 0 where x is not positive, if a ReLU made it; of a longer window
+ *                              as conv_gemm.cu has it
+ *     dw = dy' x'              (OC x K), and db the sums of dy, in parts of some pixels, which are added up
+ *
+ * A block makes a tile of the result. It brings DEPTH columns, or rows, of both operands into shared memory at a
+ * time; each thread has sums of TM x TN elements in registers, so that one load there serves several of its
+ * multiply-adds. cuBLAS needs twice as long for matrices with so few columns, and passes of their own for
+ * bias, ReLU and gate. */
+#include "cuda/conv.h"
+
+/* nvcc does not see those of a template. */
+#pragma nv_diag_suppress missing_launch_bounds
+
+namespace
+{
+
+enum {
+    THREADS = 128,      /* of a block */
+    BLOCKS_AT_ONCE = 3, /* of a multiprocessor, which leaves a thread 168 registers */
+    DEPTH = 32,         /* of what is in shared memory at a time */
+    FEW_BLOCKS = 384,   /* with fewer, tiles are cut in two */
+    PART_BLOCKS = 512,  /* that sums over pixels are cut into, or so */
+    FINISH_LANES = 8,   /* threads that add up the parts of one element */
+    FINISH_ELEMENTS = BLOCK / FINISH_LANES,
+    MOST_TAPS = 512,  /* of a window that is not in memory, */
+    MOST_CHANNELS = 4 /* where channels are so few that none is read in vectors anyway */
+};
+
+/* A matrix of rows x depth: of a map, row for pixel, or of its windows. */
+struct rows {
+    const float *data;
+    struct windows windows;
+    uint32_t count, depth;
+    bool flat;  /* the map itself */
+    bool fours; /* four neighbours in a row, from a multiple of four on, lie where a float4 may */
+};
+
+__device__ float4 zeros()
+{
+    float4 v = {0.0f, 0.0f, 0.0f, 0.0f};
+
+    return v;
+}
+
+__device__ float element(const struct rows &a, uint32_t row, uint32_t k)
+{
+    const struct windows &w = a.windows;
+    uint32_t pixels = (uint32_t)w.out_h * (uint32_t)w.out_w, from;
+
+    if (k >= a.depth)
+        return 0.0f;
+    if (a.flat)
+        return a.data[(size_t)row * a.depth + k];
+    return nin__cuda_find_tap(&from, row % pixels, k, w)
+               ? a.data[(size_t)(row / pixels) * nin__cuda_in_size(w) + from]
+               : 0.0f;
+}
+
+/* Four neighbours; zeros where there are none. */
+__device__ float4 four(const struct rows &a, uint32_t row, uint32_t end, uint32_t k)
+{
+    float4 v = zeros();
+
+    if (row >= end)
+        return v;
+    if (a.flat && a.fours && k < a.depth)
+        return *(const float4 *)(const void *)(a.data + (size_t)row * a.depth + k);
+    v.x = element(a, row, k);
+    v.y = element(a, row, k + 1);
+    v.z = element(a, row, k + 2);
+    v.w = element(a, row, k + 3);
+    return v;
+}
+
+/* `i` is known when this is compiled, and so is the component. */
+__device__ float component(const float4 &v, int i)
+{
+    return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w;
+}
+
+/* ---- rows times a matrix -------------------------------------------------------------------- */
+
+/* c (rows x columns) = a b, element (k, n) of b at b[k * b_depth + n * b_column]; then what follows. */
+struct product {
+    struct rows a;
+    const float *b;
+    uint32_t b_depth, b_column;
+    float *c;
+    uint32_t columns;
+    const float *bias; /* columns, or NULL */
+    const float *gate; /* laid out as c, or NULL */
+    bool relu;
+};
+
+/* Of DEPTH x COLUMNS elements: neighbours in memory go to neighbouring threads, but no two of a warp to one
+ * bank. */
+template <int COLUMNS>
+__device__ void load_b(float4 (*tile)[COLUMNS / 4 + 1], const struct product &p, uint32_t k0,
+                       uint32_t n0)
+{
+#pragma unroll 4
+    for (uint32_t i = threadIdx.x; i < DEPTH * COLUMNS; i += THREADS) {
+        bool along = p.b_column == 1;
+        uint32_t k = along ? i / COLUMNS : i % 8 + i / 32 % 4 * 8;
+        uint32_t n = along ? i % COLUMNS : i / 8 % 4 + i / 128 * 4;
+        bool there = k0 + k < p.a.depth && n0 + n < p.columns;
+
+        ((float *)(void *)tile[k])[n] =
+            there ? p.b[(size_t)(k0 + k) * p.b_depth + (size_t)(n0 + n) * p.b_column] : 0.0f;
+    }
+}
+
+template <int ROWS>
+__device__ void load_a(float4 (*tile)[DEPTH / 4 + 1], const struct rows &a, uint32_t row0,
+                       uint32_t k0)
+{
+#pragma unroll 4
+    for (uint32_t i = threadIdx.x; i < ROWS * DEPTH / 4; i += THREADS)
+        tile[i / (DEPTH / 4)][i % (DEPTH / 4)] =
+            four(a, row0 + i / (DEPTH / 4), a.count, k0 + i % (DEPTH / 4) * 4);
+}
+
+/* What follows a sum. */
+__device__ float finished(float sum, const struct product &p, size_t place, uint32_t n)
+{
+    float value = p.bias == NULL ? sum : sum + p.bias[n];
+
+    value = p.relu && value < 0.0f ? 0.0f : value; /* NaN stays */
+    return p.gate == NULL || p.gate[place] > 0.0f ? value : 0.0f;
+}
+
+/* Threads are CT across and THREADS / CT down. A thread's rows lie THREADS / CT apart, its columns in vectors of
+ * four that lie CT vectors apart. */
+template <int TM, int TN, int CT>
+__global__ void __launch_bounds__(THREADS, BLOCKS_AT_ONCE) multiply_rows(struct product p)
+{
+    enum {
+        RT = THREADS / CT,
+        ROWS = RT * TM,
+        COLUMNS = CT * TN
+    };
+    __shared__ float4 a_tile[ROWS][DEPTH / 4 + 1];
+    __shared__ float4 b_tile[DEPTH][COLUMNS / 4 + 1];
+    uint32_t tiles = (p.columns + COLUMNS - 1) / COLUMNS;
+    uint32_t row0 = blockIdx.x / tiles * ROWS, n0 = blockIdx.x % tiles * COLUMNS;
+    uint32_t down = threadIdx.x / CT, across = threadIdx.x % CT;
+    float sums[TM][TN] = {};
+
+    for (uint32_t k0 = 0; k0 < p.a.depth; k0 += DEPTH) {
+        if (k0 > 0)
+            __syncthreads(); /* all have read what was there */
+        load_a<ROWS>(a_tile, p.a, row0, k0);
+        load_b<COLUMNS>(b_tile, p, k0, n0);
+        __syncthreads();
+        for (uint32_t k = 0; k < DEPTH / 4 && k0 + 4 * k < p.a.depth; k++) {
+            float4 a[TM];
+
+#pragma unroll
+            for (int i = 0; i < TM; i++)
+                a[i] = a_tile[down + RT * i][k];
+#pragma unroll
+            for (int step = 0; step < 4; step++)
+#pragma unroll
+                for (int j = 0; j < TN / 4; j++) {
+                    float4 b = b_tile[4 * k + step][across + CT * j];
+
+#pragma unroll
+                    for (int i = 0; i < TM; i++)
+#pragma unroll
+                        for (int e = 0; e < 4; e++)
+                            sums[i][4 * j + e] = __fmaf_rn(component(a[i], step), component(b, e),
+                                                           sums[i][4 * j + e]);
+                }
+        }
+    }
+#pragma unroll
+    for (int i = 0; i < TM; i++)
+#pragma unroll
+        for (int j = 0; j < TN / 4; j++) {
+            uint32_t row = row0 + down + RT * i, n = n0 + 4 * (across + CT * j);
+            size_t place = (size_t)row * p.columns + n;
+            float4 v;
+
+            if (row >= p.a.count || n >= p.columns)
+                continue;
+            if (p.columns % 4 == 0) {
+                v.x = finished(sums[i][4 * j], p, place, n);
+                v.y = finished(sums[i][4 * j + 1], p, place + 1, n + 1);
+                v.z = finished(sums[i][4 * j + 2], p, place + 2, n + 2);
+                v.w = finished(sums[i][4 * j + 3], p, place + 3, n + 3);
+                *(float4 *)(void *)(p.c + place) = v;
+                continue;
+            }
+#pragma unroll
+            for (int e = 0; e < 4; e++)
+                if (n + e < p.columns)
+                    p.c[place + e] = finished(sums[i][4 * j + e], p, place + e, n + e);
+        }
+}
+
+/* ---- sums over pixels ----------------------------------------------------------------------- */
+
+/* sums: [part][filter][patch], and behind these [filter] of the bias; each part has so many rows. */
+struct outer {
+    struct rows dy, x;
+    float *sums;
+    uint32_t part_rows;
+};
+
+/* [row][element], `count` elements from first on */
+template <int ELEMENTS>
+__device__ void load_rows(float4 (*tile)[ELEMENTS / 4 + 1], const struct rows &a, uint32_t row0,
+                          uint32_t end, uint32_t first)
+{
+#pragma unroll 4
+    for (uint32_t i = threadIdx.x; i < DEPTH * ELEMENTS / 4; i += THREADS)
+        tile[i / (ELEMENTS / 4)][i % (ELEMENTS / 4)] =
+            four(a, row0 + i / (ELEMENTS / 4), end, first + i % (ELEMENTS / 4) * 4);
+}
+
+/* A tile of THREADS / CT * TM filters and CT * TN elements of the patch, over one part. */
+template <int TM, int TN, int CT>
+__global__ void __launch_bounds__(THREADS, BLOCKS_AT_ONCE) multiply_parts(struct outer o)
+{
+    enum {
+        RT = THREADS / CT,
+        FILTERS = RT * TM,
+        TAPS = CT * TN
+    };
+    __shared__ float4 dy_tile[DEPTH][FILTERS / 4 + 1];
+    __shared__ float4 x_tile[DEPTH][TAPS / 4 + 1];
+    uint32_t filters = o.dy.depth, patch = o.x.depth;
+    uint32_t tiles = (patch + TAPS - 1) / TAPS, all = (filters + FILTERS - 1) / FILTERS * tiles;
+    uint32_t tile = blockIdx.x % all, part = blockIdx.x / all;
+    uint32_t n0 = tile / tiles * FILTERS, k0 = tile % tiles * TAPS;
+    uint32_t first = part * o.part_rows, down = threadIdx.x / CT, across = threadIdx.x % CT;
+    uint32_t end = first + o.part_rows < o.dy.count ? first + o.part_rows : o.dy.count;
+    float *result = o.sums + (size_t)part * ((size_t)filters * patch + filters);
+    float sums[TM][TN] = {}, bias = 0.0f;
+
+    for (uint32_t row = first; row < end; row += DEPTH) {
+        if (row > first)
+            __syncthreads();
+        load_rows<FILTERS>(dy_tile, o.dy, row, end, n0);
+        load_rows<TAPS>(x_tile, o.x, row, end, k0);
+        __syncthreads();
+        if (k0 == 0 && threadIdx.x < FILTERS)
+            for (uint32_t r = 0; r < DEPTH; r++)
+                bias += ((const float *)(const void *)dy_tile[r])[threadIdx.x];
+#pragma unroll 2
+        for (uint32_t r = 0; r < DEPTH; r++) {
+            float4 a[TM / 4];
+
+#pragma unroll
+            for (int i = 0; i < TM / 4; i++)
+                a[i] = dy_tile[r][down + RT * i];
+#pragma unroll
+            for (int j = 0; j < TN / 4; j++) {
+                float4 b = x_tile[r][across + CT * j];
+
+#pragma unroll
+                for (int i = 0; i < TM; i++)
+#pragma unroll
+                    for (int e = 0; e < 4; e++)
+                        sums[i][4 * j + e] = __fmaf_rn(component(a[i / 4], i % 4), component(b, e),
+                                                       sums[i][4 * j + e]);
+            }
+        }
+    }
+#pragma unroll
+    for (int i = 0; i < TM; i++)
+#pragma unroll
+        for (int j = 0; j < TN; j++) {
+            uint32_t n = n0 + 4 * (down + RT * (i / 4)) + i % 4;
+            uint32_t k = k0 + 4 * (across + CT * (j / 4)) + j % 4;
+
+            if (n < filters && k < patch)
+                result[(size_t)n * patch + k] = sums[i][j];
+        }
+    if (k0 == 0 && threadIdx.x < FILTERS && n0 + threadIdx.x < filters)
+        result[(size_t)filters * patch + n0 + threadIdx.x] = bias;
+}
+
+/* The gradients: of weights in the arena's order, OIHW, and of the bias, unless it is NULL. */
+struct gradients {
+    float *weights, *bias;
+    uint32_t filters, channels, taps;
+    bool accumulate;
+};
+
+/* Where element e of [filter][tap][channel], and then [filter], goes; NULL: nowhere. */
+__device__ float *target_of(const struct gradients &g, uint32_t e)
+{
+    uint32_t patch = g.taps * g.channels, filter = e / patch, in = e % patch;
+
+    if (filter < g.filters)
+        return g.weights + (size_t)filter * patch + in % g.channels * g.taps + in / g.channels;
+    return g.bias == NULL ? NULL : g.bias + (e - g.filters * patch);
+}
+
+/* FINISH_LANES threads for an element, each of which adds every so-manieth part. */
+__global__ void __launch_bounds__(BLOCK)
+    finish_parts(struct gradients g, const float *sums, uint32_t parts)
+{
+    __shared__ float lanes[FINISH_LANES][FINISH_ELEMENTS];
+    uint32_t in = threadIdx.x % FINISH_ELEMENTS, lane = threadIdx.x / FINISH_ELEMENTS;
+    uint32_t count = g.filters * (g.taps * g.channels + 1), e = blockIdx.x * FINISH_ELEMENTS + in;
+    float sum = 0.0f;
+
+    if (e < count)
+#pragma unroll 8
+        for (uint32_t part = lane; part < parts; part += FINISH_LANES)
+            sum += sums[(size_t)part * count + e];
+    lanes[lane][in] = sum;
+    __syncthreads();
+    if (lane == 0 && e < count) {
+        float *target = target_of(g, e);
+
+        for (uint32_t i = 1; i < FINISH_LANES; i++)
+            sum += lanes[i][in];
+        if (target != NULL)
+            *target = g.accumulate ? *target + sum : sum;
+    }
+}
+
+/* ---- which tiles ---------------------------------------------------------------------------- */
+
+uint32_t tiles_over(size_t size, size_t tile)
+{
+    return (uint32_t)((size + tile - 1) / tile);
+}
+
+/* Columns of a tile, and what its products cost beside those of the widest: it loads more often. */
+struct width {
+    uint32_t columns;
+    double cost;
+};
+
+/* The cheapest for so many columns. */
+uint32_t choose_width(const struct width *widths, int count, uint32_t columns)
+{
+    uint32_t best = widths[0].columns;
+    double least = INFINITY;
+
+    for (int i = 0; i < count; i++) {
+        double cost = widths[i].cost * widths[i].columns * tiles_over(columns, widths[i].columns);
+
+        if (cost < least) {
+            least = cost;
+            best = widths[i].columns;
+        }
+    }
+    return best;
+}
+
+template <int TM, int TN, int CT>
+nin_status start_product(struct nin__device *device, const struct product *p)
+{
+    size_t rows = tiles_over(p->a.count, THREADS / CT * TM);
+
+    return nin__cuda_launch_threads(device, rows * tiles_over(p->columns, CT * TN), THREADS,
+                                    multiply_rows<TM, TN, CT>, *p);
+}
+
+/* Tiles of 256 or 128 rows, or half of them where there would be too few blocks. */
+template <int TM> nin_status start_width(struct nin__device *device, const struct product *p)
+{
+    const struct width widths[] = {{96, 1.0}, {64, 1.1}, {48, 1.05}, {32, 1.3}};
+
+    switch (choose_width(widths, 4, p->columns)) {
+    case 96:
+        return start_product<TM, 12, 8>(device, p);
+    case 64:
+        return start_product<TM, 8, 8>(device, p);
+    case 48:
+        return start_product<TM, 12, 4>(device, p);
+    default:
+        return start_product<TM, 4, 8>(device, p);
+    }
+}
+
+nin_status multiply(struct nin__device *device, const struct product *p)
+{
+    size_t blocks = (size_t)tiles_over(p->a.count, 128) * tiles_over(p->columns, 64);
+
+    return blocks < FEW_BLOCKS ? start_width<4>(device, p) : start_width<8>(device, p);
+}
+
+/* ---- the passes ----------------------------------------------------------------------------- */
+
+struct rows rows_of(const struct cuda_call *call, const float *map, struct nin__shape shape)
+{
+    struct rows rows = {};
+
+    rows.data = map;
+    rows.count = (uint32_t)call->images * (uint32_t)shape.h * (uint32_t)shape.w;
+    rows.depth = (uint32_t)shape.c;
+    rows.flat = true;
+    rows.fours = shape.c % 4 == 0;
+    return rows;
+}
+
+struct rows windows_of(const struct cuda_call *call)
+{
+    const struct nin__op *op = call->op;
+    struct rows rows = rows_of(call, call->x, op->in);
+
+    if (nin__cuda_is_pointwise(op))
+        return rows;
+    rows.windows = nin__cuda_windows_of(op);
+    rows.count = (uint32_t)call->images * (uint32_t)op->out.h * (uint32_t)op->out.w;
+    rows.depth = (uint32_t)nin__cuda_patch(op);
+    rows.flat = rows.fours = false;
+    return rows;
+}
+
+/* Filters of a tile of sums, which go with so many elements of the patch: see start_parts. */
+struct outer_tile {
+    uint32_t filters, taps;
+};
+
+struct outer_tile choose_tile(const struct nin__op *op)
+{
+    const struct outer_tile tiles[] = {{96, 128}, {64, 96}, {64, 64}, {64, 32}};
+    struct outer_tile best = tiles[0];
+    double least = INFINITY;
+
+    for (struct outer_tile t : tiles) {
+        double cost = (1.0 + 16.0 / t.taps) * t.filters * tiles_over((size_t)op->out.c, t.filters) *
+                      t.taps * tiles_over(nin__cuda_patch(op), t.taps);
+
+        if (cost < least) {
+            least = cost;
+            best = t;
+        }
+    }
+    return best;
+}
+
+uint32_t most_parts(const struct nin__op *op, uint32_t rows)
+{
+    struct outer_tile tile = choose_tile(op);
+    uint32_t tiles =
+        tiles_over((size_t)op->out.c, tile.filters) * tiles_over(nin__cuda_patch(op), tile.taps);
+    uint32_t wanted = tiles_over(PART_BLOCKS, tiles), possible = tiles_over(rows, DEPTH);
+
+    return wanted < possible ? wanted : possible;
+}
+
+/* How pixels are cut: a rule of shapes alone, for it orders sums. */
+struct parts {
+    uint32_t count, rows;
+};
+
+struct parts cut(const struct nin__op *op, int32_t images)
+{
+    uint32_t rows = (uint32_t)images * (uint32_t)op->out.h * (uint32_t)op->out.w;
+    uint32_t wanted = most_parts(op, rows);
+    struct parts parts;
+
+    parts.rows = tiles_over(tiles_over(rows, wanted), DEPTH) * DEPTH;
+    parts.count = tiles_over(rows, parts.rows);
+    return parts;
+}
+
+template <int TM, int TN, int CT>
+nin_status start_tile(const struct cuda_call *call, const struct outer *o, uint32_t parts)
+{
+    size_t tiles =
+        (size_t)tiles_over(o->dy.depth, THREADS / CT * TM) * tiles_over(o->x.depth, CT * TN);
+
+    return nin__cuda_launch_threads(call->device, tiles * parts, THREADS,
+                                    multiply_parts<TM, TN, CT>, *o);
+}
+
+nin_status start_parts(const struct cuda_call *call, const struct outer *o, uint32_t parts)
+{
+    switch (choose_tile(call->op).taps) {
+    case 128:
+        return start_tile<12, 8, 16>(call, o, parts);
+    case 96:
+        return start_tile<4, 12, 8>(call, o, parts);
+    case 64:
+        return start_tile<4, 8, 8>(call, o, parts);
+    default:
+        return start_tile<4, 4, 8>(call, o, parts);
+    }
+}
+
+nin_status finish(const struct cuda_call *call, uint32_t parts)
+{
+    const struct nin__op *op = call->op;
+    struct gradients g = {};
+
+    g.weights = call->run->gradient + op->weight;
+    g.bias = op->bias == NIN__NO_PARAMETER ? NULL : call->run->gradient + op->bias;
+    g.filters = (uint32_t)op->out.c;
+    g.channels = (uint32_t)op->in.c;
+    g.taps = (uint32_t)op->kernel_h * (uint32_t)op->kernel_w;
+    g.accumulate = call->run->accumulate;
+    return nin__cuda_launch_blocks(
+        call->device, tiles_over(g.filters * (nin__cuda_patch(op) + 1), FINISH_ELEMENTS),
+        finish_parts, g, (const float *)call->executable->scratch.sums, parts);
+}
+
+nin_status add_weights(const struct cuda_call *call)
+{
+    struct parts parts = cut(call->op, call->images);
+    struct outer o = {};
+
+    o.dy = rows_of(call, call->dy, call->op->out);
+    o.x = windows_of(call);
+    o.sums = call->executable->scratch.sums;
+    o.part_rows = parts.rows;
+    NIN__TRY(start_parts(call, &o, parts.count));
+    return finish(call, parts.count);
+}
+
+nin_status set_data(const struct cuda_call *call)
+{
+    struct product p = {};
+
+    p.a = rows_of(call, call->dy, call->op->out);
+    p.b = call->weights;
+    p.b_depth = (uint32_t)call->op->in.c;
+    p.b_column = 1;
+    p.c = call->dx;
+    p.columns = (uint32_t)call->op->in.c;
+    p.gate = call->gate ? call->x : NULL;
+    return multiply(call->device, &p);
+}
+
+} // namespace
+
+/* Rows are counted in 32 bits. */
+bool nin__cuda_direct_fits(const struct nin__op *op, int32_t batch)
+{
+    int64_t rows = (int64_t)batch * op->out.h * op->out.w;
+
+    if (rows > INT32_MAX)
+        return false;
+    return nin__cuda_is_pointwise(op) ||
+           (op->in.c <= MOST_CHANNELS && nin__cuda_patch(op) <= MOST_TAPS);
+}
+
+size_t nin__cuda_direct_sums(const struct nin__op *op, int32_t batch)
+{
+    uint32_t rows = (uint32_t)batch * (uint32_t)op->out.h * (uint32_t)op->out.w;
+
+    return (size_t)most_parts(op, rows) * (size_t)op->out.c * (nin__cuda_patch(op) + 1);
+}
+
+nin_status nin__cuda_direct_conv(const struct cuda_call *call)
+{
+    struct product p = {};
+
+    p.a = windows_of(call);
+    p.b = call->weights;
+    p.b_depth = 1;
+    p.b_column = p.a.depth;
+    p.c = call->y;
+    p.columns = (uint32_t)call->op->out.c;
+    p.bias = nin__cuda_bias(call);
+    p.relu = call->op->relu;
+    return multiply(call->device, &p);
+}
+
+nin_status nin__cuda_direct_conv_backward(const struct cuda_call *call)
+{
+    NIN__TRY(nin__cuda_gate(call));
+    NIN__TRY(add_weights(call));
+    if (call->dx == NULL)
+        return NIN_OK;
+    return nin__cuda_is_pointwise(call->op) ? set_data(call) : nin__cuda_gemm_data_of(call);
+}
