@@ -7,11 +7,13 @@
  *                              as conv_gemm.cu has it
  *     dw = dy' x'              (OC x K), and db the sums of dy, in parts of some pixels, which are added up
  *
- * A block makes a tile of the result. It brings DEPTH columns, or rows, of both operands into shared memory at a
- * time; each thread has sums of TM x TN elements in registers, so that one load there serves several of its
- * multiply-adds. cuBLAS needs twice as long for matrices with so few columns, and passes of their own for
+ * A block makes a tile of the result. It brings DEPTH columns, or rows, of both operands into shared memory while
+ * it multiplies the DEPTH before; each thread has sums of TM x TN elements in registers, so that one load there
+ * serves several of its multiply-adds. cuBLAS needs twice as long for matrices with so few columns, and passes of their own for
  * bias, ReLU and gate. */
 #include "cuda/conv.h"
+
+#include <cuda_pipeline.h>
 
 /* nvcc does not see those of a template. */
 #pragma nv_diag_suppress missing_launch_bounds
@@ -22,10 +24,11 @@ namespace
 enum {
     THREADS = 128,      /* of a block */
     BLOCKS_AT_ONCE = 3, /* of a multiprocessor, which leaves a thread 168 registers */
-    DEPTH = 32,         /* of what is in shared memory at a time */
+    DEPTH = 16,         /* of what comes into shared memory at a time */
+    STAGES = 2,         /* what is multiplied, and what comes */
     FEW_BLOCKS = 384,   /* with fewer, tiles are cut in two */
-    PART_BLOCKS = 512,  /* that sums over pixels are cut into, or so */
-    FINISH_LANES = 8,   /* threads that add up the parts of one element */
+    PART_BLOCKS = 264,  /* that sums over pixels are cut into, or so */
+    FINISH_LANES = 16,  /* threads that add up the parts of one element */
     FINISH_ELEMENTS = BLOCK / FINISH_LANES,
     MOST_TAPS = 512,  /* of a window that is not in memory, */
     MOST_CHANNELS = 4 /* where channels are so few that none is read in vectors anyway */
@@ -36,7 +39,7 @@ struct rows {
     const float *data;
     struct windows windows;
     uint32_t count, depth;
-    bool flat;  /* the map itself */
+    bool flat;  /* the map itself: kernels know it as FLAT */
     bool fours; /* four neighbours in a row, from a multiple of four on, lie where a float4 may */
 };
 
@@ -47,34 +50,94 @@ __device__ float4 zeros()
     return v;
 }
 
-__device__ float element(const struct rows &a, uint32_t row, uint32_t k)
+/* Where a window begins, in its image. */
+struct corner {
+    const float *image;
+    int32_t y, x;
+};
+
+__device__ struct corner corner_of(const struct rows &a, uint32_t row)
 {
     const struct windows &w = a.windows;
-    uint32_t pixels = (uint32_t)w.out_h * (uint32_t)w.out_w, from;
+    uint32_t pixels = (uint32_t)w.out_h * (uint32_t)w.out_w, pixel = row % pixels;
+    struct corner corner = {a.data + (size_t)(row / pixels) * nin__cuda_in_size(w),
+                            (int32_t)(pixel / (uint32_t)w.out_w) * w.stride - w.pad,
+                            (int32_t)(pixel % (uint32_t)w.out_w) * w.stride - w.pad};
 
-    if (k >= a.depth)
-        return 0.0f;
-    if (a.flat)
-        return a.data[(size_t)row * a.depth + k];
-    return nin__cuda_find_tap(&from, row % pixels, k, w)
-               ? a.data[(size_t)(row / pixels) * nin__cuda_in_size(w) + from]
-               : 0.0f;
+    return corner;
 }
 
-/* Four neighbours; zeros where there are none. */
-__device__ float4 four(const struct rows &a, uint32_t row, uint32_t end, uint32_t k)
-{
-    float4 v = zeros();
+/* An element of a window. */
+struct tap {
+    int32_t r, s, c;
+    bool there;
+};
 
-    if (row >= end)
-        return v;
-    if (a.flat && a.fours && k < a.depth)
-        return *(const float4 *)(const void *)(a.data + (size_t)row * a.depth + k);
-    v.x = element(a, row, k);
-    v.y = element(a, row, k + 1);
-    v.z = element(a, row, k + 2);
-    v.w = element(a, row, k + 3);
-    return v;
+__device__ struct tap tap_of(const struct rows &a, uint32_t k)
+{
+    uint32_t channels = (uint32_t)a.windows.in_c, width = (uint32_t)a.windows.kernel_w;
+    struct tap tap = {(int32_t)(k / channels / width), (int32_t)(k / channels % width),
+                      (int32_t)(k % channels), k < a.depth};
+
+    return tap;
+}
+
+__device__ float seen(const struct windows &w, const struct corner &at, const struct tap &tap)
+{
+    int32_t y = at.y + tap.r, x = at.x + tap.s;
+    bool inside = tap.there && y >= 0 && y < w.in_h && x >= 0 && x < w.in_w;
+
+    return inside ? at.image[(y * w.in_w + x) * w.in_c + tap.c] : 0.0f;
+}
+
+__device__ float element(const struct rows &a, uint32_t row, uint32_t k)
+{
+    return k < a.depth ? a.data[(size_t)row * a.depth + k] : 0.0f;
+}
+
+/* WIDTH vectors of `rows` rows into shared memory, from element k0 on; zeros behind the last row and the last
+ * element. What is copied as it is comes while the thread goes on. */
+template <bool FLAT, int WIDTH>
+__device__ void load_tile(float4 (*tile)[WIDTH + 1], uint32_t rows, const struct rows &a,
+                          uint32_t row0, uint32_t end, uint32_t k0)
+{
+    struct tap taps[4];
+
+    if (!FLAT)
+#pragma unroll
+        for (uint32_t e = 0; e < 4; e++)
+            taps[e] = tap_of(a, k0 + threadIdx.x % WIDTH * 4 + e);
+#pragma unroll 2 /* more would only keep more addresses */
+    for (uint32_t i = threadIdx.x; i < rows * WIDTH; i += THREADS) {
+        uint32_t row = row0 + i / WIDTH, k = k0 + i % WIDTH * 4;
+        float4 *target = &tile[i / WIDTH][i % WIDTH], v = zeros();
+
+        if (FLAT && a.fours) {
+            bool there = row < end && k < a.depth;
+
+            __pipeline_memcpy_async(target, a.data + (there ? (size_t)row * a.depth + k : 0),
+                                    sizeof *target, there ? 0 : sizeof *target);
+            continue;
+        }
+        if (row < end && FLAT) {
+            v.x = element(a, row, k);
+            v.y = element(a, row, k + 1);
+            v.z = element(a, row, k + 2);
+            v.w = element(a, row, k + 3);
+        } else if (row < end) {
+            struct corner at = corner_of(a, row);
+
+            if (THREADS % WIDTH != 0) /* else the thread's elements are the same in each row */
+#pragma unroll
+                for (uint32_t e = 0; e < 4; e++)
+                    taps[e] = tap_of(a, k + e);
+            v.x = seen(a.windows, at, taps[0]);
+            v.y = seen(a.windows, at, taps[1]);
+            v.z = seen(a.windows, at, taps[2]);
+            v.w = seen(a.windows, at, taps[3]);
+        }
+        *target = v;
+    }
 }
 
 /* `i` is known when this is compiled, and so is the component. */
@@ -103,26 +166,17 @@ template <int COLUMNS>
 __device__ void load_b(float4 (*tile)[COLUMNS / 4 + 1], const struct product &p, uint32_t k0,
                        uint32_t n0)
 {
-#pragma unroll 4
+#pragma unroll 2
     for (uint32_t i = threadIdx.x; i < DEPTH * COLUMNS; i += THREADS) {
         bool along = p.b_column == 1;
-        uint32_t k = along ? i / COLUMNS : i % 8 + i / 32 % 4 * 8;
-        uint32_t n = along ? i % COLUMNS : i / 8 % 4 + i / 128 * 4;
+        uint32_t k = along ? i / COLUMNS : i % 8 + i / 32 % (DEPTH / 8) * 8;
+        uint32_t n = along ? i % COLUMNS : i / 8 % 4 + i / (4 * DEPTH) * 4;
         bool there = k0 + k < p.a.depth && n0 + n < p.columns;
+        size_t from = (size_t)(k0 + k) * p.b_depth + (size_t)(n0 + n) * p.b_column;
 
-        ((float *)(void *)tile[k])[n] =
-            there ? p.b[(size_t)(k0 + k) * p.b_depth + (size_t)(n0 + n) * p.b_column] : 0.0f;
+        __pipeline_memcpy_async((float *)(void *)tile[k] + n, p.b + (there ? from : 0),
+                                sizeof(float), there ? 0 : sizeof(float));
     }
-}
-
-template <int ROWS>
-__device__ void load_a(float4 (*tile)[DEPTH / 4 + 1], const struct rows &a, uint32_t row0,
-                       uint32_t k0)
-{
-#pragma unroll 4
-    for (uint32_t i = threadIdx.x; i < ROWS * DEPTH / 4; i += THREADS)
-        tile[i / (DEPTH / 4)][i % (DEPTH / 4)] =
-            four(a, row0 + i / (DEPTH / 4), a.count, k0 + i % (DEPTH / 4) * 4);
 }
 
 /* What follows a sum. */
@@ -136,7 +190,7 @@ __device__ float finished(float sum, const struct product &p, size_t place, uint
 
 /* Threads are CT across and THREADS / CT down. A thread's rows lie THREADS / CT apart, its columns in vectors of
  * four that lie CT vectors apart. */
-template <int TM, int TN, int CT>
+template <bool FLAT, int TM, int TN, int CT>
 __global__ void __launch_bounds__(THREADS, BLOCKS_AT_ONCE) multiply_rows(struct product p)
 {
     enum {
@@ -144,30 +198,35 @@ __global__ void __launch_bounds__(THREADS, BLOCKS_AT_ONCE) multiply_rows(struct 
         ROWS = RT * TM,
         COLUMNS = CT * TN
     };
-    __shared__ float4 a_tile[ROWS][DEPTH / 4 + 1];
-    __shared__ float4 b_tile[DEPTH][COLUMNS / 4 + 1];
+    __shared__ float4 a_tile[STAGES][ROWS][DEPTH / 4 + 1];
+    __shared__ float4 b_tile[STAGES][DEPTH][COLUMNS / 4 + 1];
     uint32_t tiles = (p.columns + COLUMNS - 1) / COLUMNS;
     uint32_t row0 = blockIdx.x / tiles * ROWS, n0 = blockIdx.x % tiles * COLUMNS;
     uint32_t down = threadIdx.x / CT, across = threadIdx.x % CT;
     float sums[TM][TN] = {};
 
-    for (uint32_t k0 = 0; k0 < p.a.depth; k0 += DEPTH) {
-        if (k0 > 0)
-            __syncthreads(); /* all have read what was there */
-        load_a<ROWS>(a_tile, p.a, row0, k0);
-        load_b<COLUMNS>(b_tile, p, k0, n0);
+    for (uint32_t k0 = 0, stage = 0; k0 < p.a.depth + DEPTH; k0 += DEPTH, stage ^= 1) {
+        if (k0 < p.a.depth) {
+            load_tile<FLAT, DEPTH / 4>(a_tile[stage], ROWS, p.a, row0, p.a.count, k0);
+            load_b<COLUMNS>(b_tile[stage], p, k0, n0);
+        }
+        __pipeline_commit();
+        if (k0 == 0)
+            continue;
+        __pipeline_wait_prior(1);
         __syncthreads();
-        for (uint32_t k = 0; k < DEPTH / 4 && k0 + 4 * k < p.a.depth; k++) {
+#pragma unroll
+        for (uint32_t k = 0; k < DEPTH / 4; k++) {
             float4 a[TM];
 
 #pragma unroll
             for (int i = 0; i < TM; i++)
-                a[i] = a_tile[down + RT * i][k];
+                a[i] = a_tile[stage ^ 1][down + RT * i][k];
 #pragma unroll
             for (int step = 0; step < 4; step++)
 #pragma unroll
                 for (int j = 0; j < TN / 4; j++) {
-                    float4 b = b_tile[4 * k + step][across + CT * j];
+                    float4 b = b_tile[stage ^ 1][4 * k + step][across + CT * j];
 
 #pragma unroll
                     for (int i = 0; i < TM; i++)
@@ -177,6 +236,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS_AT_ONCE) multiply_rows(struct 
                                                            sums[i][4 * j + e]);
                 }
         }
+        __syncthreads(); /* all have read what the next copies overwrite */
     }
 #pragma unroll
     for (int i = 0; i < TM; i++)
@@ -212,19 +272,8 @@ struct outer {
     uint32_t part_rows;
 };
 
-/* [row][element], `count` elements from first on */
-template <int ELEMENTS>
-__device__ void load_rows(float4 (*tile)[ELEMENTS / 4 + 1], const struct rows &a, uint32_t row0,
-                          uint32_t end, uint32_t first)
-{
-#pragma unroll 4
-    for (uint32_t i = threadIdx.x; i < DEPTH * ELEMENTS / 4; i += THREADS)
-        tile[i / (ELEMENTS / 4)][i % (ELEMENTS / 4)] =
-            four(a, row0 + i / (ELEMENTS / 4), end, first + i % (ELEMENTS / 4) * 4);
-}
-
 /* A tile of THREADS / CT * TM filters and CT * TN elements of the patch, over one part. */
-template <int TM, int TN, int CT>
+template <bool FLAT, int TM, int TN, int CT>
 __global__ void __launch_bounds__(THREADS, BLOCKS_AT_ONCE) multiply_parts(struct outer o)
 {
     enum {
@@ -232,8 +281,8 @@ __global__ void __launch_bounds__(THREADS, BLOCKS_AT_ONCE) multiply_parts(struct
         FILTERS = RT * TM,
         TAPS = CT * TN
     };
-    __shared__ float4 dy_tile[DEPTH][FILTERS / 4 + 1];
-    __shared__ float4 x_tile[DEPTH][TAPS / 4 + 1];
+    __shared__ float4 dy_tile[STAGES][DEPTH][FILTERS / 4 + 1];
+    __shared__ float4 x_tile[STAGES][DEPTH][TAPS / 4 + 1];
     uint32_t filters = o.dy.depth, patch = o.x.depth;
     uint32_t tiles = (patch + TAPS - 1) / TAPS, all = (filters + FILTERS - 1) / FILTERS * tiles;
     uint32_t tile = blockIdx.x % all, part = blockIdx.x / all;
@@ -243,25 +292,30 @@ __global__ void __launch_bounds__(THREADS, BLOCKS_AT_ONCE) multiply_parts(struct
     float *result = o.sums + (size_t)part * ((size_t)filters * patch + filters);
     float sums[TM][TN] = {}, bias = 0.0f;
 
-    for (uint32_t row = first; row < end; row += DEPTH) {
-        if (row > first)
-            __syncthreads();
-        load_rows<FILTERS>(dy_tile, o.dy, row, end, n0);
-        load_rows<TAPS>(x_tile, o.x, row, end, k0);
+    for (uint32_t row = first, stage = 0; row < end + DEPTH; row += DEPTH, stage ^= 1) {
+        if (row < end) {
+            load_tile<true, FILTERS / 4>(dy_tile[stage], DEPTH, o.dy, row, end, n0);
+            load_tile<FLAT, TAPS / 4>(x_tile[stage], DEPTH, o.x, row, end, k0);
+        }
+        __pipeline_commit();
+        if (row == first)
+            continue;
+        __pipeline_wait_prior(1);
         __syncthreads();
         if (k0 == 0 && threadIdx.x < FILTERS)
+#pragma unroll
             for (uint32_t r = 0; r < DEPTH; r++)
-                bias += ((const float *)(const void *)dy_tile[r])[threadIdx.x];
-#pragma unroll 2
+                bias += ((const float *)(const void *)dy_tile[stage ^ 1][r])[threadIdx.x];
+#pragma unroll 4
         for (uint32_t r = 0; r < DEPTH; r++) {
             float4 a[TM / 4];
 
 #pragma unroll
             for (int i = 0; i < TM / 4; i++)
-                a[i] = dy_tile[r][down + RT * i];
+                a[i] = dy_tile[stage ^ 1][r][down + RT * i];
 #pragma unroll
             for (int j = 0; j < TN / 4; j++) {
-                float4 b = x_tile[r][across + CT * j];
+                float4 b = x_tile[stage ^ 1][r][across + CT * j];
 
 #pragma unroll
                 for (int i = 0; i < TM; i++)
@@ -271,6 +325,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS_AT_ONCE) multiply_parts(struct
                                                        sums[i][4 * j + e]);
             }
         }
+        __syncthreads();
     }
 #pragma unroll
     for (int i = 0; i < TM; i++)
@@ -358,29 +413,32 @@ uint32_t choose_width(const struct width *widths, int count, uint32_t columns)
     return best;
 }
 
-template <int TM, int TN, int CT>
+template <bool FLAT, int TM, int TN, int CT>
 nin_status start_product(struct nin__device *device, const struct product *p)
 {
     size_t rows = tiles_over(p->a.count, THREADS / CT * TM);
 
     return nin__cuda_launch_threads(device, rows * tiles_over(p->columns, CT * TN), THREADS,
-                                    multiply_rows<TM, TN, CT>, *p);
+                                    multiply_rows<FLAT, TM, TN, CT>, *p);
 }
 
-/* Tiles of 256 or 128 rows, or half of them where there would be too few blocks. */
+/* Tiles of 256 or 128 rows, or half of them where there would be too few blocks. Windows are short, so what they
+ * waste in the widest tiles is little. */
 template <int TM> nin_status start_width(struct nin__device *device, const struct product *p)
 {
     const struct width widths[] = {{96, 1.0}, {64, 1.1}, {48, 1.05}, {32, 1.3}};
 
+    if (!p->a.flat)
+        return start_product<false, TM, 12, 8>(device, p);
     switch (choose_width(widths, 4, p->columns)) {
     case 96:
-        return start_product<TM, 12, 8>(device, p);
+        return start_product<true, TM, 12, 8>(device, p);
     case 64:
-        return start_product<TM, 8, 8>(device, p);
+        return start_product<true, TM, 8, 8>(device, p);
     case 48:
-        return start_product<TM, 12, 4>(device, p);
+        return start_product<true, TM, 12, 4>(device, p);
     default:
-        return start_product<TM, 4, 8>(device, p);
+        return start_product<true, TM, 4, 8>(device, p);
     }
 }
 
@@ -426,11 +484,13 @@ struct outer_tile {
 
 struct outer_tile choose_tile(const struct nin__op *op)
 {
-    const struct outer_tile tiles[] = {{96, 128}, {64, 96}, {64, 64}, {64, 32}};
+    const struct outer_tile tiles[] = {{64, 96}, {64, 32}, {64, 64}, {96, 128}};
+    int count = nin__cuda_is_pointwise(op) ? 4 : 2; /* the others are for maps only */
     struct outer_tile best = tiles[0];
     double least = INFINITY;
 
-    for (struct outer_tile t : tiles) {
+    for (int i = 0; i < count; i++) {
+        struct outer_tile t = tiles[i];
         double cost = (1.0 + 16.0 / t.taps) * t.filters * tiles_over((size_t)op->out.c, t.filters) *
                       t.taps * tiles_over(nin__cuda_patch(op), t.taps);
 
@@ -468,27 +528,29 @@ struct parts cut(const struct nin__op *op, int32_t images)
     return parts;
 }
 
-template <int TM, int TN, int CT>
+template <bool FLAT, int TM, int TN, int CT>
 nin_status start_tile(const struct cuda_call *call, const struct outer *o, uint32_t parts)
 {
     size_t tiles =
         (size_t)tiles_over(o->dy.depth, THREADS / CT * TM) * tiles_over(o->x.depth, CT * TN);
 
     return nin__cuda_launch_threads(call->device, tiles * parts, THREADS,
-                                    multiply_parts<TM, TN, CT>, *o);
+                                    multiply_parts<FLAT, TM, TN, CT>, *o);
 }
 
 nin_status start_parts(const struct cuda_call *call, const struct outer *o, uint32_t parts)
 {
     switch (choose_tile(call->op).taps) {
     case 128:
-        return start_tile<12, 8, 16>(call, o, parts);
+        return start_tile<true, 12, 8, 16>(call, o, parts);
     case 96:
-        return start_tile<4, 12, 8>(call, o, parts);
+        return o->x.flat ? start_tile<true, 4, 12, 8>(call, o, parts)
+                         : start_tile<false, 4, 12, 8>(call, o, parts);
     case 64:
-        return start_tile<4, 8, 8>(call, o, parts);
+        return start_tile<true, 4, 8, 8>(call, o, parts);
     default:
-        return start_tile<4, 4, 8>(call, o, parts);
+        return o->x.flat ? start_tile<true, 4, 4, 8>(call, o, parts)
+                         : start_tile<false, 4, 4, 8>(call, o, parts);
     }
 }
 

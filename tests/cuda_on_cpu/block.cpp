@@ -4,8 +4,12 @@
  * barrier. That some come to one and others do not is an error of the kernel, which ends the program. */
 #include "block.h"
 
+#include "cuda_pipeline.h"
+
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
+#include <deque>
 #include <vector>
 
 #include <sys/mman.h>
@@ -31,8 +35,19 @@ struct fiber {
     bool over;
 };
 
+/* A copy that a thread of a block has asked for: of `size` bytes the last ones are zeros. */
+struct copy {
+    char *target;
+    const char *source;
+    size_t size, zeros;
+};
+
+/* Of a thread of a block: groups, of which the last is not closed. */
+typedef std::deque<std::vector<copy>> copies;
+
 /* Of a thread of the host. */
 struct scheduler {
+    std::vector<copies> under_way; /* thread by thread */
     void *place[5];
     std::vector<fiber *> fibers;
     fiber *running; /* NULL: a thread of the block runs on the host's own stack */
@@ -175,11 +190,38 @@ void __syncthreads(void)
     leave_fiber();
 }
 
+void __pipeline_memcpy_async(void *target, const void *source, size_t size, size_t zeros)
+{
+    if ((size != 4 && size != 8 && size != 16) || zeros > size || (uintptr_t)target % size != 0 ||
+        (uintptr_t)source % size != 0)
+        fail("a copy into shared memory that is not of 4, 8 or 16 aligned bytes");
+    here.under_way[threadIdx.x].back().push_back(
+        {(char *)target, (const char *)source, size, zeros});
+}
+
+void __pipeline_commit(void)
+{
+    here.under_way[threadIdx.x].emplace_back();
+}
+
+/* The group that is not closed is none of those that are counted. */
+void __pipeline_wait_prior(size_t groups)
+{
+    copies &mine = here.under_way[threadIdx.x];
+
+    for (; mine.size() > groups + 1; mine.pop_front())
+        for (const copy &c : mine.front()) {
+            memcpy(c.target, c.source, c.size - c.zeros);
+            memset(c.target + c.size - c.zeros, 0, c.zeros);
+        }
+}
+
 void stand_in_run_block(unsigned threads, const std::function<void()> &thread, uint32_t seed)
 {
     unsigned first = thread_at(0, threads, seed);
 
     make_fibers(threads);
+    here.under_way.assign(threads, copies(1));
     for (fiber *f : here.fibers)
         f->over = false;
     here.thread = &thread;
