@@ -31,6 +31,8 @@ struct cpu_product {
     bool relu;
     int32_t rows, columns, depth, runs;
     int32_t block; /* so many products are summed by themselves, then their sums; 0: all in one */
+    int32_t b_first, b_columns; /* the columns are those from `b_first` on of so many that b has, a multiple
+                                   of CPU_SHARE up to its end; 0: all of them */
     ptrdiff_t a_row, a_run, c_row; /* distances in floats */
     ptrdiff_t b_ahead; /* so far behind b lies what comes next: to be fetched meanwhile */
 };
@@ -143,9 +145,10 @@ struct cpu_fft_weights {
 };
 
 /* Blocks of columns in which weights at points are packed: [block][point][depth x columns]. All but the last
- * have so many columns: measured. */
+ * have so many columns: measured. Workers that share an image take vectors of a block, of the widest kind. */
 enum {
-    CPU_BLOCK = 64
+    CPU_BLOCK = 64,
+    CPU_SHARE = 16
 };
 
 /* c (images x count) = a (images x columns) * conj(b)', the gradient of the data at one point. b (depth x
