@@ -267,8 +267,8 @@ static void convolve(const struct cpu_call *call, struct pass pass)
         struct cpu_columns columns = nin__cpu_columns_of(n, (int32_t)end, op->out.c);
         struct values products = lay_values(room, op, pass.images, columns.count, 2);
 
-        multiply_forward(kernels, &data, weights + (size_t)(columns.block / CPU_BLOCK) * block, columns,
-                         &products);
+        multiply_forward(kernels, &data, weights + (size_t)(columns.block / CPU_BLOCK) * block,
+                         columns, &products);
         map_outputs(kernels, &products, &y, n);
         n += columns.count;
     }
