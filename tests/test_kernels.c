@@ -307,6 +307,54 @@ static void check_ranges(const struct cpu_algorithm *algorithm, const struct nin
     free_bench(part);
 }
 
+/* What one share of a forward pass makes: whole channels, each as in the whole, and nothing else; how many. */
+static int32_t count_channels(const struct bench *whole, struct bench *part, struct cpu_share share,
+                              int32_t *owners)
+{
+    struct cpu_call call = call_of(part, 0, IMAGES, 0, part->op->out.h);
+    size_t channels = (size_t)part->op->out.c, wrong = 0;
+    int32_t count = 0;
+
+    spoil(part->y, part->out * IMAGES);
+    call.share = share;
+    part->cpu.algorithm->forward(&call);
+    for (size_t c = 0; c < channels; c++) {
+        static const unsigned char spoiled[] = {0xff, 0xff, 0xff, 0xff};
+        bool made = memcmp(&part->y[c], spoiled, sizeof spoiled) != 0;
+
+        for (size_t at = c; at < part->out * IMAGES; at += channels)
+            wrong += memcmp(&part->y[at], made ? (const void *)&whole->y[at] : spoiled,
+                            sizeof spoiled) != 0;
+        owners[c] += made;
+        count += made;
+    }
+    ck_assert_uint_eq(wrong, 0);
+    return count;
+}
+
+/* Each of several workers makes some channels, if there are as many sixteens of them, and all make all; how
+ * many make any. */
+static int32_t check_shares(const struct cpu_algorithm *algorithm, const struct nin__op *op,
+                            int32_t parts)
+{
+    struct bench *whole = make_bench(algorithm, op), *part = make_bench(algorithm, op);
+    int32_t *owners = new_bytes((size_t)op->out.c * sizeof *owners);
+    int32_t sixteens = (op->out.c + 15) / 16, busy = 0;
+    size_t wrong = 0;
+
+    go_forward(whole, 0, IMAGES, 0, op->out.h);
+    for (int32_t k = 0; k < parts; k++)
+        busy += count_channels(whole, part, (struct cpu_share){k, parts}, owners) > 0;
+    for (int32_t c = 0; c < op->out.c; c++)
+        wrong += owners[c] != 1;
+    ck_assert_uint_eq(wrong, 0);
+    ck_assert_int_eq(busy, parts < sixteens ? parts : sixteens);
+    free(owners);
+    free_bench(whole);
+    free_bench(part);
+    return busy;
+}
+
 /* A square window over the map. */
 static struct nin__op window_op(enum nin__op_kind kind, struct nin__shape in, int32_t kernel,
                                 int32_t stride, int32_t pad)
@@ -351,6 +399,53 @@ static void check_conv(struct nin__shape in, const int32_t filters_kernel_stride
     if (nin__cpu_is_pointwise(&op) && rig_bf16(NIN_BF16) != NULL)
         check_ranges(&nin__cpu_conv_bf16, &op, 0.0);
 }
+
+/* Whatever the last block and the last vector hold. */
+START_TEST(convolutions_are_shared_by_vectors_of_filters)
+{
+    static const int32_t filters[] = {5, 33, 64, 70, 127, 200};
+
+    for (size_t i = 0; i < sizeof filters / sizeof filters[0]; i++)
+        for (int32_t parts = 2; parts <= 14; parts += 3) {
+            struct nin__op op =
+                window_op(NIN__OP_CONV, (struct nin__shape){9, 6, 5}, i % 2 == 0 ? 5 : 3, 1, 1);
+
+            op.out.c = filters[i];
+            op.relu = true;
+            op.bias = (size_t)op.out.c * (size_t)nin__cpu_patch_size(&op);
+            check_shares(&nin__cpu_conv_winograd, &op, parts);
+            check_shares(&nin__cpu_conv_fft, &op, parts);
+        }
+}
+END_TEST
+
+/* Of eight workers more than the preset's ops have blocks of weights have a part in them. */
+START_TEST(eight_workers_share_the_preset)
+{
+    struct rig rig;
+    int32_t shared = 0;
+
+    rig_make(&rig, &(struct rig_desc){.net = RIG_MNIST,
+                                      .mode = NIN_INFER,
+                                      .threads = 8,
+                                      .batch = 1,
+                                      .algorithm = (nin_algorithm)_i});
+    for (int32_t i = 0; i < rig.plan->executable->program.count; i++) {
+        const struct cpu_op *cpu = &rig.plan->executable->ops[i];
+        struct nin__op op = *cpu->op;
+
+        if (op.kind != NIN__OP_CONV || !cpu->algorithm->whole)
+            continue;
+        op.weight = 0;
+        op.bias = (size_t)op.out.c * (size_t)nin__cpu_patch_size(&op);
+        ck_assert_int_gt(check_shares(cpu->algorithm, &op, 8),
+                         2 * ((op.out.c + CPU_BLOCK - 1) / CPU_BLOCK));
+        shared++;
+    }
+    ck_assert_int_ge(shared, 2);
+    rig_free(&rig);
+}
+END_TEST
 
 START_TEST(convolutions)
 {
@@ -1149,6 +1244,9 @@ Suite *kernels_suite(void)
     TCase *threads = tcase_create("threads");
 
     tcase_add_test(kernels, convolutions);
+    tcase_add_test(kernels, convolutions_are_shared_by_vectors_of_filters);
+    tcase_add_loop_test(kernels, eight_workers_share_the_preset, NIN_ALGORITHM_WINOGRAD,
+                        NIN_ALGORITHM_FFT + 1);
     tcase_add_test(kernels, odd_convolutions_have_the_same_bits_with_avx2_and_avx512);
     tcase_add_test(kernels, pools);
     tcase_add_test(kernels, relu_and_dropout);

@@ -57,6 +57,21 @@ static inline int32_t nin__cpu_block_of(int32_t first, int32_t columns)
     return columns - first < CPU_BLOCK ? columns - first : CPU_BLOCK;
 }
 
+/* Columns first ... first + count - 1, which are some of a block's. */
+struct cpu_columns {
+    int32_t first, count;
+    int32_t block, in_block; /* the block's first one, and how many it has */
+};
+
+/* From `first` on as many as are of its block, none behind `end`; of `columns` in all. */
+static inline struct cpu_columns nin__cpu_columns_of(int32_t first, int32_t end, int32_t columns)
+{
+    int32_t block = first / CPU_BLOCK * CPU_BLOCK, in_block = nin__cpu_block_of(block, columns);
+    int32_t rest = end - first, in_reach = block + in_block - first;
+
+    return (struct cpu_columns){first, rest < in_reach ? rest : in_reach, block, in_block};
+}
+
 static inline size_t nin__cpu_block_floats(const struct cpu_op *cpu, size_t points, int32_t depth,
                                            int32_t columns)
 {

@@ -209,16 +209,19 @@ static bool next_pass(struct pass *pass, const struct cpu_call *call)
 
 /* ---- forward and backward ----------------------------------------------------------------- */
 
-/* At each point: products (rows x columns) = data (rows x depth) * weights; complex ones have twice the rows
- * and twice the depth. */
+/* At each point: products (rows x columns) = data (rows x depth) * weights, a block's; complex ones have twice
+ * the rows and twice the depth. */
 static void multiply_forward(const struct cpu_kernels *kernels, const struct values *data,
-                             const float *weights, const struct values *products)
+                             const float *weights, struct cpu_columns columns,
+                             const struct values *products)
 {
-    size_t packed = kernels->packed_size(data->channels, products->channels);
+    size_t packed = kernels->packed_size(data->channels, columns.in_block);
     struct cpu_product product = {.rows = data->images,
-                                  .columns = products->channels,
+                                  .columns = columns.count,
                                   .depth = data->channels,
                                   .runs = 1,
+                                  .b_first = columns.first - columns.block,
+                                  .b_columns = columns.in_block,
                                   .a_row = data->channels,
                                   .c_row = products->channels,
                                   .b_ahead = (ptrdiff_t)packed};
@@ -253,21 +256,21 @@ static void convolve(const struct cpu_call *call, struct pass pass)
                         .bias = nin__cpu_bias(call),
                         .relu = op->relu,
                         .plane = op->out};
+    size_t block = nin__cpu_block_floats(call->cpu, points_of(op), op->in.c, CPU_BLOCK);
     size_t first, end;
 
-    nin__cpu_share_range(call->share, (size_t)op->out.c, CPU_BLOCK, &first, &end);
+    nin__cpu_share_range(call->share, (size_t)op->out.c, CPU_SHARE, &first, &end);
     if (first == end)
         return;
     map_data(kernels, &data, call->x + (size_t)pass.first * nin__shape_size(op->in), op->in);
-    weights +=
-        first / CPU_BLOCK * nin__cpu_block_floats(call->cpu, points_of(op), op->in.c, CPU_BLOCK);
-    for (int32_t n = (int32_t)first; n < (int32_t)end; n += CPU_BLOCK) {
-        struct values products =
-            lay_values(room, op, pass.images, nin__cpu_block_of(n, op->out.c), 2);
+    for (int32_t n = (int32_t)first; n < (int32_t)end;) {
+        struct cpu_columns columns = nin__cpu_columns_of(n, (int32_t)end, op->out.c);
+        struct values products = lay_values(room, op, pass.images, columns.count, 2);
 
-        multiply_forward(kernels, &data, weights, &products);
+        multiply_forward(kernels, &data, weights + (size_t)(columns.block / CPU_BLOCK) * block,
+                         columns, &products);
         map_outputs(kernels, &products, &y, n);
-        weights += nin__cpu_block_floats(call->cpu, points_of(op), op->in.c, products.channels);
+        n += columns.count;
     }
 }
 

@@ -260,18 +260,20 @@ static const float *clear_zeros(const struct cpu_call *call)
 
 /* ---- forward and data --------------------------------------------------------------------- */
 
-/* At each point, for a block of columns: products [tile][columns] = data [tile][depth] * weights. */
+/* At each point: products [tile][columns] = data [tile][depth] * weights, the block's. */
 static void multiply_points(const struct cpu_kernels *kernels, const struct cpu_tiling *t,
                             const float *data, const float *weights, float *products, int32_t depth,
-                            int32_t columns)
+                            struct cpu_columns columns)
 {
-    size_t packed = kernels->packed_size(depth, columns);
-    struct cpu_product product = {.columns = columns,
+    size_t packed = kernels->packed_size(depth, columns.in_block);
+    struct cpu_product product = {.columns = columns.count,
                                   .depth = depth,
                                   .runs = 1,
                                   .block = even_block(depth),
+                                  .b_first = columns.first - columns.block,
+                                  .b_columns = columns.in_block,
                                   .a_row = depth,
-                                  .c_row = columns,
+                                  .c_row = columns.count,
                                   .b_ahead = (ptrdiff_t)packed};
 
     for (int32_t k = 0; k < t->side * t->side; k++) {
@@ -280,7 +282,7 @@ static void multiply_points(const struct cpu_kernels *kernels, const struct cpu_
         nin__cpu_tiles_of_point(t, k, &first, &product.rows);
         product.a = data + k * slab_of(t, depth) + (ptrdiff_t)first * depth;
         product.b = weights + (size_t)k * packed;
-        product.c = products + k * slab_of(t, columns) + (ptrdiff_t)first * columns;
+        product.c = products + k * slab_of(t, columns.count) + (ptrdiff_t)first * columns.count;
         kernels->multiply(&product);
     }
 }
@@ -292,19 +294,20 @@ static void convolve(const struct cpu_call *call, const struct images *x, int32_
     const struct cpu_kernels *kernels = call->cpu->kernels;
     struct scratch s = lay_scratch(call->cpu, call->images);
     float *data = call->scratch + s.data, *products = call->scratch + s.products;
-    size_t points = points_of(call->op), first, end;
+    size_t block = nin__cpu_block_floats(call->cpu, points_of(call->op), x->c, CPU_BLOCK);
+    size_t first, end;
 
-    nin__cpu_share_range(call->share, (size_t)o->c, CPU_BLOCK, &first, &end);
+    nin__cpu_share_range(call->share, (size_t)o->c, CPU_SHARE, &first, &end);
     if (first == end)
         return;
     map_data(kernels, t, x, pad, data);
-    weights += first / CPU_BLOCK * points * kernels->packed_size(x->c, CPU_BLOCK);
-    for (int32_t n = (int32_t)first; n < (int32_t)end; n += CPU_BLOCK) {
-        int32_t columns = nin__cpu_block_of(n, o->c);
+    for (int32_t n = (int32_t)first; n < (int32_t)end;) {
+        struct cpu_columns columns = nin__cpu_columns_of(n, (int32_t)end, o->c);
 
-        multiply_points(kernels, t, data, weights, products, x->c, columns);
-        map_outputs(kernels, t, products, o, n, columns);
-        weights += points * kernels->packed_size(x->c, columns);
+        multiply_points(kernels, t, data, weights + (size_t)(columns.block / CPU_BLOCK) * block,
+                        products, x->c, columns);
+        map_outputs(kernels, t, products, o, n, columns.count);
+        n += columns.count;
     }
 }
 

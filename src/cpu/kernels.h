@@ -21,7 +21,10 @@
  * a_r = a + r * a_run: a 1x1 convolution has one run, a window of 5x5 pixels five.
  *
  * Then, each if it is asked for: c += bias, c = max(c, 0) (NaN stays), c = 0 where gate is not
- * positive. */
+ * positive.
+ *
+ * b may be packed with more columns than the product takes, which are those from `b_first` on: a multiple of
+ * CPU_SHARE, and so many, or all the rest. (Not in bf16.) */
 struct cpu_product {
     const float *a;
     const float *b; /* runs * depth rows, packed */
@@ -31,6 +34,7 @@ struct cpu_product {
     bool relu;
     int32_t rows, columns, depth, runs;
     int32_t block; /* so many products are summed by themselves, then their sums; 0: all in one */
+    int32_t b_first, b_columns;    /* the columns are some of `b_columns`; 0: all that b has */
     ptrdiff_t a_row, a_run, c_row; /* distances in floats */
     ptrdiff_t b_ahead; /* so far behind b lies what comes next: to be fetched meanwhile */
 };
@@ -143,9 +147,10 @@ struct cpu_fft_weights {
 };
 
 /* Blocks of columns in which weights at points are packed: [block][point][depth x columns]. All but the last
- * have so many columns: measured. */
+ * have so many columns: measured. Workers that share an image take vectors of a block, of the widest kind. */
 enum {
-    CPU_BLOCK = 64
+    CPU_BLOCK = 64,
+    CPU_SHARE = 16
 };
 
 /* c (images x count) = a (images x columns) * conj(b)', the gradient of the data at one point. b (depth x

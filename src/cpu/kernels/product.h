@@ -88,13 +88,12 @@ static inline void pack(const struct cpu_packing *p)
 
 /* ---- c = a * b ---------------------------------------------------------------------------- */
 
-/* One tile: a at its first row, b at the panel, c (and gate) at its first element, bias at the panel's
- * first column. */
+/* One tile: a at its first row, b, bias, c and gate at its first column. */
 struct tile {
     const struct cpu_product *product;
     const float *a, *b, *bias, *gate;
     float *c;
-    ptrdiff_t b_ahead;
+    ptrdiff_t b_row, b_ahead;
     int32_t part, depth;
     bool more, last; /* go on from what is in c; the sum is complete */
 };
@@ -175,7 +174,7 @@ INLINE void put_aside(struct aside *aside, vector sums[MAX_ROWS][MAX_VECTORS], c
 INLINE void multiply_tile(const struct tile *tile, const int32_t rows, const int32_t vectors)
 {
     const struct cpu_product *p = tile->product;
-    const ptrdiff_t a_row = p->a_row, ahead = tile->b_ahead;
+    const ptrdiff_t a_row = p->a_row, b_row = tile->b_row, ahead = tile->b_ahead;
     const int32_t block = p->block > 0 ? p->block : tile->depth;
     const float *b = tile->b;
     vector sums[MAX_ROWS][MAX_VECTORS];
@@ -219,7 +218,7 @@ INLINE void multiply_tile(const struct tile *tile, const int32_t rows, const int
                     for (int32_t j = 0; j < vectors; j++)
                         sums[i][j] = multiply_add(factor, row[j], sums[i][j]);
                 }
-                b += vectors * WIDTH;
+                b += b_row;
             } while (++a < stop);
             if (a < end)
                 put_aside(&aside, sums, rows, vectors);
@@ -304,15 +303,31 @@ static void multiply_vectors(const struct tile *tile, int32_t rows, int32_t vect
     }
 }
 
-/* Rows of the product for a panel, or for `depth` rows of it from `first` on. */
-static void multiply_panel(const struct cpu_product *p, struct panel panel, int32_t first,
-                           int32_t depth)
+/* What a product takes of a panel: vectors first ... end - 1, or none. */
+struct slice {
+    int32_t first, end;
+};
+
+static struct slice slice_of(const struct cpu_product *p, struct panel panel)
 {
-    int32_t tiles = (p->rows + tile_rows[panel.vectors] - 1) / tile_rows[panel.vectors];
+    int32_t first = (p->b_first - panel.first) / WIDTH;
+    int32_t end = (p->b_first + p->columns - panel.first + WIDTH - 1) / WIDTH;
+
+    return (struct slice){first > 0 ? first : 0, end < panel.vectors ? end : panel.vectors};
+}
+
+/* Rows of the product for a panel's slice, or for `depth` rows of it from `first` on. */
+static void multiply_panel(const struct cpu_product *p, struct panel panel, struct slice slice,
+                           int32_t first, int32_t depth)
+{
+    int32_t vectors = slice.end - slice.first, b_row = panel.vectors * WIDTH;
+    int32_t tiles = (p->rows + tile_rows[vectors] - 1) / tile_rows[vectors];
+    int32_t column = panel.first + slice.first * WIDTH - p->b_first;
     struct tile tile = {.product = p,
                         .b = p->b + (ptrdiff_t)panel.first * p->runs * p->depth +
-                             (ptrdiff_t)first * panel.vectors * WIDTH,
-                        .bias = p->bias == NULL ? NULL : p->bias + panel.first,
+                             (ptrdiff_t)first * b_row + slice.first * WIDTH,
+                        .b_row = b_row,
+                        .bias = p->bias == NULL ? NULL : p->bias + column,
                         .part = panel.part,
                         .depth = depth,
                         .more = first > 0,
@@ -323,9 +338,9 @@ static void multiply_panel(const struct cpu_product *p, struct panel panel, int3
 
         tile.a = p->a + row * p->a_row + first;
         tile.b_ahead = t == 0 ? p->b_ahead : 0;
-        tile.c = p->c + row * p->c_row + panel.first;
-        tile.gate = p->gate == NULL ? NULL : p->gate + row * p->c_row + panel.first;
-        multiply_vectors(&tile, rows, panel.vectors);
+        tile.c = p->c + row * p->c_row + column;
+        tile.gate = p->gate == NULL ? NULL : p->gate + row * p->c_row + column;
+        multiply_vectors(&tile, rows, vectors);
         row += rows;
     }
 }
@@ -334,15 +349,19 @@ static void multiply_panel(const struct cpu_product *p, struct panel panel, int3
  * tile; sums wait in c meanwhile, and keep their order. */
 static void multiply(const struct cpu_product *p)
 {
+    int32_t columns = p->b_columns > 0 ? p->b_columns : p->columns;
     struct panel panel;
 
-    for (int32_t at = 0; at < p->columns; at += panel.vectors * WIDTH) {
+    for (int32_t at = 0; at < columns; at += panel.vectors * WIDTH) {
         int32_t whole = p->block > 0 ? DEPTH_STEP / p->block * p->block : DEPTH_STEP;
         int32_t step = p->runs == 1 ? whole : p->depth;
+        struct slice slice;
 
-        panel = panel_at(at, p->columns);
-        for (int32_t first = 0; first < p->depth; first += step)
-            multiply_panel(p, panel, first, p->depth - first < step ? p->depth - first : step);
+        panel = panel_at(at, columns);
+        slice = slice_of(p, panel);
+        for (int32_t first = 0; slice.first < slice.end && first < p->depth; first += step)
+            multiply_panel(p, panel, slice, first,
+                           p->depth - first < step ? p->depth - first : step);
     }
 }
 
