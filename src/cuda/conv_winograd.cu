@@ -24,9 +24,13 @@
 namespace
 {
 
+/* What goes together, if it is no single image. */
 enum {
-    POINT_FLOATS =
-        1 << 25, /* 128 MiB of the input at points, and of the output, or those of one image */
+    POINT_FLOATS = 1 << 25, /* 128 MiB of the input at points, and of the output */
+    PART_TILES = 1 << 17    /* a batch of products has no more than 65535 then */
+};
+
+enum {
     GROUP_TILES = 256, /* of a sum over tiles, at most */
     FLOP_A_BYTE = 12   /* that a GPU does while it moves one: an H100, an A100 */
 };
@@ -65,16 +69,22 @@ double gemm_cost(const struct nin__op *op)
            (2.0 * op->out.c + FLOP_A_BYTE * 2.0 * sizeof(float));
 }
 
-/* Kernels count the elements of an image in 32 bits, and a product's rows have a limit. */
+int64_t count_tiles(struct nin__shape shape, int32_t size)
+{
+    struct cuda_tiles tiles = tiles_over(shape, size);
+
+    return (int64_t)tiles.down * tiles.across;
+}
+
+/* Kernels count the elements of an image in 32 bits. No tile is smaller than 4x4. */
 bool fits(const struct nin__op *op)
 {
     int64_t widest = op->in.c > op->out.c ? op->in.c : op->out.c;
-    int64_t in = (int64_t)op->in.h * op->in.w, out = (int64_t)op->out.h * op->out.w;
-    int64_t tiles = in > out ? in : out; /* and more than enough */
+    int64_t in = count_tiles(op->in, 4), out = count_tiles(op->out, 4), tiles = in > out ? in : out;
 
     return op->kernel_h == op->kernel_w && (op->kernel_h == 5 || op->kernel_h == 3) &&
            op->stride == 1 && op->pad < op->kernel_h && !nin__cuda_is_flat(op) &&
-           tiles <= PRODUCT_ROWS && tiles * widest <= INT32_MAX;
+           tiles <= PART_TILES && tiles * widest <= INT32_MAX;
 }
 
 /* ---- maps ----------------------------------------------------------------------------------- */
@@ -92,11 +102,11 @@ __host__ __device__ inline uint32_t elements_of(const struct tiled &m)
     return (uint32_t)m.tiles.down * (uint32_t)m.tiles.across * (uint32_t)m.c;
 }
 
-/* A thread's channel of a tile: where its values are in a slab, its first pixel, which may lie outside, and where
- * the channel begins in the images. */
+/* A thread's channel c of a tile: where its values are in a slab, its first pixel, which may lie outside, and
+ * where the channel begins in the images. */
 struct spot {
     size_t place, base;
-    int32_t y, x;
+    int32_t y, x, c;
     bool real, any; /* of an image; of the slab */
 };
 
@@ -110,6 +120,7 @@ __device__ struct spot spot_of(const struct tiled &m, int32_t size)
     spot.base = (size_t)at.image * (size_t)m.h * (size_t)m.w * (size_t)m.c + c;
     spot.y = (int32_t)(tile / (uint32_t)m.tiles.across) * size - m.pad;
     spot.x = (int32_t)(tile % (uint32_t)m.tiles.across) * size - m.pad;
+    spot.c = (int32_t)c;
     spot.real = at.image < (uint32_t)m.images;
     spot.any = at.element < elements_of(m) && spot.place < m.slab;
     return spot;
@@ -185,7 +196,7 @@ __global__ void __launch_bounds__(BLOCK)
 
     if (!spot.any)
         return;
-    added = bias == NULL ? 0.0f : bias[spot.place % (size_t)m.c];
+    added = bias == NULL ? 0.0f : bias[spot.c];
 #pragma unroll
     for (int i = 0; i < side * side; i++)
         values[i] = sums[(size_t)i * m.slab + spot.place];
@@ -248,7 +259,7 @@ __global__ void __launch_bounds__(BLOCK)
 
 /* ---- the passes ----------------------------------------------------------------------------- */
 
-size_t count_tiles(const struct cuda_tiles &tiles, int32_t images)
+size_t all_tiles(const struct cuda_tiles &tiles, int32_t images)
 {
     return (size_t)images * (size_t)tiles.down * (size_t)tiles.across;
 }
@@ -283,7 +294,7 @@ struct pass pass_of(const struct cuda_call *call, struct cuda_part part)
 
     pass.call = call;
     pass.part = part;
-    pass.groups = groups_of(count_tiles(call->cuda->tiling.y, part.images));
+    pass.groups = groups_of(all_tiles(call->cuda->tiling.y, part.images));
     pass.v = call->cuda->saved_per_image == 0
                  ? executable->scratch.patches
                  : (float *)(void *)(executable->memory + call->cuda->saved);
@@ -320,7 +331,7 @@ struct tiled tiled_dx(const struct pass *pass)
 {
     const struct cuda_tiles &tiles = pass->call->cuda->tiling.dx;
 
-    return tiled_of(pass, pass->call->op->in, 0, tiles, count_tiles(tiles, pass->part.images));
+    return tiled_of(pass, pass->call->op->in, 0, tiles, all_tiles(tiles, pass->part.images));
 }
 
 struct tiled tiled_dy(const struct pass *pass)
@@ -329,7 +340,7 @@ struct tiled tiled_dy(const struct pass *pass)
     const struct nin__op *op = pass->call->op;
 
     return tiled_of(pass, op->out, op->kernel_h - 1 - op->pad, tiles,
-                    count_tiles(tiles, pass->part.images));
+                    all_tiles(tiles, pass->part.images));
 }
 
 /* Where the part's first image is in a batch. */
@@ -389,7 +400,7 @@ template <int side, int size> nin_status add_weights(const struct pass *pass)
     float *sums = op->bias == NIN__NO_PARAMETER
                       ? NULL
                       : executable->scratch.sums +
-                            count_tiles(call->cuda->tiling.y, pass->part.first) * (size_t)op->out.c;
+                            all_tiles(call->cuda->tiling.y, pass->part.first) * (size_t)op->out.c;
 
     product.points *= (int32_t)pass->groups.count;
     product.x = pass->v;
@@ -410,7 +421,7 @@ template <int side, int size> nin_status go_down(const struct pass *pass)
 {
     const struct cuda_call *call = pass->call;
     struct cuda_product product =
-        product_of(pass, (int64_t)count_tiles(call->cuda->tiling.dx, pass->part.images));
+        product_of(pass, (int64_t)all_tiles(call->cuda->tiling.dx, pass->part.images));
 
     product.dy = pass->from;
     product.w = call->turned;
@@ -437,7 +448,7 @@ template <int side, int size> nin_status go_back(const struct pass *pass)
 /* The tiles' sums of dy become the bias's gradient. */
 nin_status finish_bias(const struct cuda_call *call)
 {
-    size_t rows = count_tiles(call->cuda->tiling.y, call->images);
+    size_t rows = all_tiles(call->cuda->tiling.y, call->images);
     float *sums = call->executable->scratch.sums;
 
     if (call->op->bias == NIN__NO_PARAMETER)
@@ -493,7 +504,7 @@ int32_t nin__cuda_tile_images(const struct cuda_op *cuda, int32_t batch)
     int64_t widest = cuda->op->in.c > cuda->op->out.c ? cuda->op->in.c : cuda->op->out.c;
     int64_t y = (int64_t)t.y.down * t.y.across, dx = (int64_t)t.dx.down * t.dx.across;
     int64_t tiles = y > dx ? y : dx, room = POINT_FLOATS / (tiles * widest * t.side * t.side);
-    int64_t most = PRODUCT_ROWS / tiles < room ? PRODUCT_ROWS / tiles : room;
+    int64_t most = PART_TILES / tiles < room ? PART_TILES / tiles : room;
 
     return most < 1 ? 1 : most < batch ? (int32_t)most : batch;
 }
@@ -502,10 +513,10 @@ struct cuda_point_needs nin__cuda_point_needs(const struct cuda_op *cuda, int32_
 {
     const struct cuda_tiling &t = cuda->tiling;
     int32_t images = nin__cuda_tile_images(cuda, batch);
-    struct groups groups = groups_of(count_tiles(t.y, images));
-    size_t points = (size_t)t.side * (size_t)t.side, dx = count_tiles(t.dx, images);
+    struct groups groups = groups_of(all_tiles(t.y, images));
+    size_t points = (size_t)t.side * (size_t)t.side, dx = all_tiles(t.dx, images);
     size_t in = (size_t)cuda->op->in.c, out = (size_t)cuda->op->out.c;
-    size_t y = groups.count * groups.tiles, rows = count_tiles(t.y, batch);
+    size_t y = groups.count * groups.tiles, rows = all_tiles(t.y, batch);
     struct cuda_point_needs needs;
 
     needs.weights = points * in * out;

@@ -223,8 +223,8 @@ nin_status nin__cuda_loss(const struct cuda_call *call);
 nin_status nin__cuda_loss_backward(const struct cuda_call *call);
 
 /* The products of convolutions, row-major and dense: y (p x n) = x (p x k) * w (n x k)'; dx (p x k) = dy (p x n) *
- * w (n x k); dw (n x k) = dy (p x n)' * x (p x k), added to what is there or not. Of `points` such products
- * the matrices of each kind lie one behind the other. */
+ * w (n x k); dw (n x k) = dy (p x n)' * x (p x k), added to what is there or not. At points there are as many
+ * of them, the matrices of each kind one behind the other, and nothing is added to. */
 struct cuda_product {
     int64_t p, n, k;
     int32_t points;
