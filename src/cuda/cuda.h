@@ -243,7 +243,7 @@ nin_status nin__cuda_gemm_data_points(struct nin__device *device,
 nin_status nin__cuda_gemm_weights_points(struct nin__device *device,
                                          const struct cuda_product *product);
 
-/* conv*.cu, for compile.cu, run.cu and describe.cu */
+/* conv*.cu and tiles.cu, for compile.cu, run.cu and describe.cu */
 size_t nin__cuda_patch(const struct nin__op *op);     /* floats of a window */
 bool nin__cuda_is_flat(const struct nin__op *op);     /* a window is a pixel, or the whole map */
 bool nin__cuda_is_permuted(const struct nin__op *op); /* OHWI is not OIHW */
