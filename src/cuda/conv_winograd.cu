@@ -103,19 +103,22 @@ __global__ void __launch_bounds__(BLOCK)
 {
     struct spot spot = spot_of(m, size);
     float values[size * size], mapped[side * side], sum = 0.0f;
+    size_t at;
 
     if (!spot.any)
         return;
 #pragma unroll
     for (int i = 0; i < size * size; i++) {
-        size_t at;
         bool inside = find_pixel(&at, spot, m, i / size, i % size);
+        float value = inside ? dy[at] : 0.0f, gate = inside && y != NULL ? y[at] : 1.0f;
 
-        values[i] = inside && (y == NULL || y[at] > 0.0f) ? dy[at] : 0.0f;
-        if (inside && y != NULL)
-            dy[at] = values[i];
+        values[i] = gate > 0.0f ? value : 0.0f;
         sum += values[i];
     }
+#pragma unroll
+    for (int i = 0; i < size * size; i++) /* when all is read */
+        if (find_pixel(&at, spot, m, i / size, i % size) && y != NULL)
+            dy[at] = values[i];
     if (sums != NULL && spot.real)
         sums[spot.place] = sum;
     nin__cuda_evaluate_2d<side, size>(mapped, values);
