@@ -224,13 +224,14 @@ END_TEST
 
 /* Of the losses and parameters of some steps with full batches and smaller ones, in two plans one after the
  * other. */
-static uint64_t bits_of_a_run(enum rig_net net, const char *graph)
+static uint64_t bits_of_a_run(enum rig_net net, nin_algorithm algorithm, const char *graph)
 {
     struct rig_desc desc = cuda_rig(net, NIN_TRAIN);
     uint64_t hash = RIG_HASH;
     struct rig rig;
     float *values;
 
+    desc.algorithm = algorithm;
     setenv("NIN_CUDA_GRAPH", graph, 1);
     rig_make(&rig, &desc);
     for (int64_t step = 0; step < 8; step++) {
@@ -250,13 +251,15 @@ static uint64_t bits_of_a_run(enum rig_net net, const char *graph)
  * all along, so no two runs have the same. A GPU has an order of its own each time. */
 START_TEST(neither_the_order_of_threads_nor_a_graph_is_part_of_the_bits)
 {
+    enum rig_net net = nets[_i % 2];
+    nin_algorithm algorithm = _i < 2 ? NIN_ALGORITHM_GEMM : NIN_ALGORITHM_WINOGRAD;
     uint64_t bits;
 
     use_a_device_module();
-    bits = bits_of_a_run(nets[_i], "0");
+    bits = bits_of_a_run(net, algorithm, "0");
     for (int run = 0; run < 3; run++)
-        ck_assert_uint_eq(bits_of_a_run(nets[_i], "1"), bits);
-    ck_assert_uint_eq(bits_of_a_run(nets[_i], "0"), bits);
+        ck_assert_uint_eq(bits_of_a_run(net, algorithm, "1"), bits);
+    ck_assert_uint_eq(bits_of_a_run(net, algorithm, "0"), bits);
 }
 END_TEST
 
@@ -286,6 +289,202 @@ START_TEST(a_bad_step_changes_nothing)
         free(before);
         free(after);
     }
+    rig_free(&rig);
+}
+END_TEST
+
+/* ---- minimal filtering ------------------------------------------------------------------------ */
+
+struct convolution {
+    int32_t images, channels, height, width, filters, kernel, pad, relu;
+};
+
+/* Planes that tiles fill and that they do not; a few tiles of zeros at the end of a sum's last group (131 images);
+ * more images than go together, so that nothing is kept for backward. Of these so many are near 0 that a ReLU
+ * would decide otherwise about some. */
+static const struct convolution convolutions[] = {
+    {5, 3, 7, 7, 5, 5, 2, 1},     {2, 33, 9, 5, 3, 5, 0, 1},   {3, 5, 14, 14, 33, 5, 1, 1},
+    {2, 1, 28, 28, 5, 5, 2, 1},   {3, 3, 9, 5, 33, 5, 4, 1},   {1, 5, 9, 5, 1, 3, 0, 1},
+    {4, 33, 7, 7, 33, 3, 1, 1},   {2, 3, 28, 28, 33, 3, 2, 1}, {3, 5, 14, 14, 5, 3, 1, 0},
+    {131, 3, 7, 7, 5, 5, 2, 1},   {131, 1, 9, 5, 5, 3, 2, 1},  {3, 200, 7, 7, 9, 5, 2, 1},
+    {130, 1, 32, 32, 64, 5, 2, 0}};
+
+/* One convolution on one device. */
+struct single {
+    nin_context *context;
+    nin_network *network;
+    nin_plan *plan;
+};
+
+static void make_single(struct single *single, const struct convolution *c, nin_device device,
+                        nin_algorithm algorithm)
+{
+    float biases[64];
+    nin_builder *builder = NULL;
+
+    ASSERT_OK(nin_context_create(&single->context,
+                                 NIN_DESC(nin_context_desc, .device = device, .threads = 1)));
+    ASSERT_OK(nin_builder_create(
+        &builder, single->context,
+        NIN_DESC(nin_input_desc, .channels = c->channels, .height = c->height, .width = c->width)));
+    ASSERT_OK(nin_builder_conv2d(
+        builder, "conv",
+        NIN_DESC(nin_conv2d_desc, .filters = c->filters, .kernel = c->kernel, .pad = c->pad)));
+    if (c->relu)
+        ASSERT_OK(nin_builder_relu(builder, "relu"));
+    ASSERT_OK(nin_builder_finish(&single->network, builder));
+    nin_builder_destroy(builder);
+    ASSERT_OK(nin_network_initialise(single->network,
+                                     NIN_DESC(nin_init_desc, .weights = NIN_INIT_HE), 7));
+    for (int32_t i = 0; i < c->filters; i++)
+        biases[i] = (float)(i % 5) * 0.1f - 0.2f;
+    ASSERT_OK(nin_layer_write(nin_network_layer(single->network, 0), NIN_BIAS, biases,
+                              (size_t)c->filters));
+    ASSERT_OK(nin_plan_create(&single->plan, single->network,
+                              NIN_DESC(nin_plan_desc, .mode = NIN_TRAIN, .max_batch = c->images,
+                                       .algorithm = algorithm, .input_gradient = 1)));
+}
+
+static void free_single(struct single *single)
+{
+    nin_plan_destroy(single->plan);
+    nin_network_destroy(single->network);
+    nin_context_destroy(single->context);
+}
+
+static float *new_values(size_t count)
+{
+    float *values = malloc((count + 1) * sizeof *values);
+
+    ck_assert_ptr_nonnull(values);
+    return values;
+}
+
+/* Numbers in no order, from -0.5 to 0.5. */
+static float *make_values(size_t count, uint32_t seed)
+{
+    float *values = new_values(count);
+
+    for (size_t i = 0; i < count; i++) {
+        seed = seed * 1664525u + 1013904223u;
+        values[i] = (float)(seed >> 8) / (float)(1 << 24) - 0.5f;
+    }
+    return values;
+}
+
+/* Scores, the gradient of the input and that of the parameters, after two backwards that add up. */
+struct outcome {
+    size_t scores, inputs, parameters;
+    float *y, *dx, *dw;
+};
+
+static struct outcome run_single(struct single *single, const struct convolution *c)
+{
+    size_t image = (size_t)c->channels * (size_t)c->height * (size_t)c->width;
+    struct outcome o = {.scores = nin__shape_size(single->plan->scores) * (size_t)c->images,
+                        .inputs = image * (size_t)c->images,
+                        .parameters = nin_network_parameter_count(single->network)};
+    float *images = make_values(o.inputs, 1), *gradient = make_values(o.scores, 2);
+    nin_tensor *tensor = NULL;
+
+    o.y = new_values(o.scores);
+    o.dx = new_values(o.inputs);
+    o.dw = new_values(o.parameters);
+    ASSERT_OK(nin_plan_forward(single->plan, NIN_DESC(nin_batch_desc, .images = images,
+                                                      .dtype = NIN_F32, .count = c->images)));
+    ASSERT_OK(nin_plan_scores(single->plan, o.y, o.scores));
+    for (int32_t i = 0; i < 2; i++)
+        ASSERT_OK(nin_plan_backward(
+            NULL, single->plan,
+            NIN_DESC(nin_backward_desc, .score_gradient = gradient, .accumulate = i)));
+    ASSERT_OK(nin_plan_input_gradient(single->plan, o.dx, o.inputs));
+    ASSERT_OK(nin_plan_gradient(&tensor, single->plan, NULL, NIN_WEIGHT));
+    ASSERT_OK(nin_tensor_read(tensor, o.dw, o.parameters * sizeof *o.dw));
+    free(images);
+    free(gradient);
+    return o;
+}
+
+static void free_outcome(struct outcome *o)
+{
+    free(o->y);
+    free(o->dx);
+    free(o->dw);
+}
+
+/* How many ops of the plan go by an algorithm. */
+static int count_algorithm(const nin_plan *plan, const char *name)
+{
+    char text[8192];
+    int count = 0;
+
+    ck_assert_uint_lt(nin_plan_describe(plan, text, sizeof text), sizeof text);
+    for (const char *at = text; (at = strstr(at, name)) != NULL; at++)
+        count++;
+    return count;
+}
+
+/* What nin/plan.h says of the errors, beside windows summed as they stand. */
+START_TEST(minimal_filtering_agrees_with_the_cpu)
+{
+    const struct convolution *c = &convolutions[_i];
+    struct single cuda, cpu;
+    struct outcome got, wanted;
+
+    use_a_device_module();
+    make_single(&cuda, c, NIN_DEVICE_CUDA, NIN_ALGORITHM_WINOGRAD);
+    make_single(&cpu, c, NIN_DEVICE_CPU, NIN_ALGORITHM_DIRECT);
+    ck_assert_int_eq(count_algorithm(cuda.plan, " winograd "), 1);
+    got = run_single(&cuda, c);
+    wanted = run_single(&cpu, c);
+    check_near(got.y, wanted.y, got.scores, 5e-6, "scores");
+    check_near(got.dx, wanted.dx, got.inputs, 5e-6, "input gradient");
+    check_near(got.dw, wanted.dw, got.parameters, 1e-5, "gradient");
+    free_outcome(&got);
+    free_outcome(&wanted);
+    free_single(&cuda);
+    free_single(&cpu);
+}
+END_TEST
+
+/* Of the preset's nine convolutions the 5x5 one with 48 channels and the 3x3 one pay, the 5x5 one with one
+ * channel does not, and those of 1x1 are none. */
+START_TEST(minimal_filtering_is_used_where_it_pays)
+{
+    static const struct {
+        nin_algorithm algorithm;
+        int winograd, patches;
+    } cases[] = {
+        {NIN_ALGORITHM_AUTO, 2, 1}, {NIN_ALGORITHM_WINOGRAD, 3, 0}, {NIN_ALGORITHM_GEMM, 0, 3}};
+    struct rig_desc desc = cuda_rig(RIG_MNIST, NIN_TRAIN);
+
+    use_a_device_module();
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct rig rig;
+
+        desc.algorithm = cases[i].algorithm;
+        rig_make(&rig, &desc);
+        ck_assert_int_eq(count_algorithm(rig.plan, " winograd "), cases[i].winograd);
+        ck_assert_int_eq(count_algorithm(rig.plan, " patches "), cases[i].patches);
+        ck_assert_int_eq(count_algorithm(rig.plan, " gemm "), 6);
+        rig_free(&rig);
+    }
+}
+END_TEST
+
+START_TEST(other_algorithms_are_refused)
+{
+    struct rig_desc desc = cuda_rig(RIG_SMALL, NIN_TRAIN);
+    struct rig rig;
+    nin_plan *plan = NULL;
+
+    use_a_device_module();
+    rig_make(&rig, &desc);
+    for (nin_algorithm a = NIN_ALGORITHM_DIRECT; a <= NIN_ALGORITHM_FFT; a++)
+        if (a != NIN_ALGORITHM_WINOGRAD)
+            ASSERT_FAILS(
+                NIN_UNSUPPORTED, "has NIN_ALGORITHM_GEMM and NIN_ALGORITHM_WINOGRAD only",
+                nin_plan_create(&plan, rig.network, NIN_DESC(nin_plan_desc, .algorithm = a)));
     rig_free(&rig);
 }
 END_TEST
@@ -486,7 +685,7 @@ static nin_status take_steps(nin_plan *plan, nin_optimizer *optimizer, const flo
 }
 
 /* Everything that a program does with a device, and the bits that it gets. */
-static nin_status use_a_device(float parameters[153])
+static nin_status use_a_device(nin_algorithm algorithm, float parameters[153])
 {
     static float images[2 * 2 * 16 * 16];
     nin_context *context = NULL;
@@ -513,8 +712,9 @@ static nin_status use_a_device(float parameters[153])
     if (status == NIN_OK)
         status = nin_network_initialise(network, NULL, 1);
     if (status == NIN_OK)
-        status = nin_plan_create(&plan, network,
-                                 NIN_DESC(nin_plan_desc, .mode = NIN_TRAIN, .max_batch = 2));
+        status = nin_plan_create(
+            &plan, network,
+            NIN_DESC(nin_plan_desc, .mode = NIN_TRAIN, .max_batch = 2, .algorithm = algorithm));
     if (status == NIN_OK)
         status = nin_optimizer_create_sgd(&optimizer, network, NIN_DESC(nin_sgd_desc, .rate = 0.1));
     if (status == NIN_OK)
@@ -535,22 +735,23 @@ static nin_status use_a_device(float parameters[153])
  * call, the bits are the same; and nothing is left behind. */
 START_TEST(every_failure_is_survived)
 {
+    nin_algorithm algorithm = _i == 0 ? NIN_ALGORITHM_GEMM : NIN_ALGORITHM_WINOGRAD;
     float wanted[153], got[153];
     int (*fail_at)(int);
     int calls, survived = 0;
 
     use_module("stand_in");
-    ASSERT_OK(use_a_device(wanted));
+    ASSERT_OK(use_a_device(algorithm, wanted));
     find_function(&fail_at, "stand_in_fail");
     fail_at(0);
-    ASSERT_OK(use_a_device(got));
+    ASSERT_OK(use_a_device(algorithm, got));
     calls = fail_at(0);
     ck_assert_int_gt(calls, 100);
     for (int n = 1; n <= calls; n++) {
         nin_status status;
 
         fail_at(n);
-        status = use_a_device(got);
+        status = use_a_device(algorithm, got);
         survived += status == NIN_OK;
         if (status == NIN_OK)
             ck_assert_mem_eq(got, wanted, sizeof got);
@@ -561,7 +762,7 @@ START_TEST(every_failure_is_survived)
     ck_assert_int_gt(survived, LAST_WAITS);
     ck_assert_int_lt(survived, calls / 2);
     fail_at(0);
-    ASSERT_OK(use_a_device(got));
+    ASSERT_OK(use_a_device(algorithm, got));
 }
 END_TEST
 
@@ -600,14 +801,18 @@ Suite *cuda_suite(void)
                         sizeof machines / sizeof machines[0]);
     tcase_add_loop_test(training, training_agrees_with_the_cpu, 0, 2);
     tcase_add_loop_test(training, neither_the_order_of_threads_nor_a_graph_is_part_of_the_bits, 0,
-                        2);
+                        4);
     tcase_add_test(training, a_bad_step_changes_nothing);
     tcase_add_test(training, checkpoints_move_either_way);
+    tcase_add_loop_test(training, minimal_filtering_agrees_with_the_cpu, 0,
+                        sizeof convolutions / sizeof convolutions[0]);
+    tcase_add_test(training, minimal_filtering_is_used_where_it_pays);
+    tcase_add_test(training, other_algorithms_are_refused);
     tcase_add_test(stand_in, a_device_that_can_be_used_is_taken);
     tcase_add_test(stand_in, steps_become_graphs);
     tcase_add_test(stand_in, contexts_work_side_by_side);
     tcase_add_test(stand_in, the_current_device_is_left_as_it_is);
-    tcase_add_test(stand_in, every_failure_is_survived);
+    tcase_add_loop_test(stand_in, every_failure_is_survived, 0, 2);
     tcase_add_test(stand_in, a_broken_device_is_not_used_again);
     suite_add_tcase(suite, modules);
     suite_add_tcase(suite, training);

@@ -55,9 +55,10 @@ typedef enum {
     NIN_PRECISION_INT32 = 0x7fffffff
 } nin_precision;
 
-/* How convolutions are computed on a CPU. A CUDA device has NIN_FP32 only, with NIN_ALGORITHM_AUTO or, which is
- * the same there, NIN_ALGORITHM_GEMM: products by cuBLAS, without TF32 whatever the environment says. Other
- * requests are NIN_UNSUPPORTED there, and lanes mean nothing.
+/* How convolutions are computed on a CPU. A CUDA device has NIN_FP32 only, in products by cuBLAS without TF32
+ * whatever the environment says: with NIN_ALGORITHM_GEMM of windows that are gathered, with
+ * NIN_ALGORITHM_WINOGRAD at the points of minimal filtering wherever it fits, and NIN_ALGORITHM_AUTO picks
+ * one of these by a rule of shapes alone. Other requests are NIN_UNSUPPORTED there, and lanes mean nothing.
  *
  * The root mean square of the errors of one convolution, relative to that of the result, where nothing is near the limits of single precision (1e-30 to 1e35). Behind a ReLU or a
  * maximum an error may decide otherwise between two that are nearly equal, and a few elements of a

@@ -201,13 +201,15 @@ void at_least(size_t *most, size_t floats)
     *most = floats > *most ? floats : *most;
 }
 
-void need_points(struct needs *needs, const struct cuda_op *cuda, int32_t batch, bool train)
+void need_points(struct needs *needs, const struct nin__executable *executable,
+                 const struct cuda_op *cuda)
 {
-    struct cuda_point_needs most = nin__cuda_point_needs(cuda, batch);
+    struct cuda_point_needs most = nin__cuda_point_needs(cuda, executable->options.max_batch);
 
-    if (cuda->saved_per_image == 0)
+    if (saved_bytes(executable, cuda) == 0)
         at_least(&needs->patches, most.x);
-    at_least(&needs->patches, train ? most.dx : 0);
+    if (executable->program.train)
+        at_least(&needs->patches, most.dx);
     at_least(&needs->points, most.y);
     at_least(&needs->products, most.products);
     at_least(&needs->sums, most.sums);
@@ -246,7 +248,7 @@ struct needs needs_of(const struct nin__executable *executable)
         if (cuda->op->kind != NIN__OP_CONV)
             continue;
         if (cuda->algorithm == CUDA_WINOGRAD)
-            need_points(&needs, cuda, executable->options.max_batch, executable->program.train);
+            need_points(&needs, executable, cuda);
         else if (cuda->algorithm == CUDA_DIRECT)
             need_sums(&needs, executable, i);
         else

@@ -6,10 +6,6 @@
 
 #include "cuda/windows.h"
 
-enum {
-    PRODUCT_ROWS = 1 << 20 /* of one product: cuBLAS has failed on more */
-};
-
 /* Images first ... of a call, as many as go together. */
 struct cuda_part {
     int32_t first, images;

@@ -12,7 +12,8 @@ namespace
 {
 
 enum {
-    PATCH_FLOATS = 1 << 24 /* 64 MiB of patches, or those of one image */
+    PATCH_FLOATS = 1 << 24, /* 64 MiB of patches, or those of one image */
+    PRODUCT_ROWS = 1 << 20  /* of one product: cuBLAS has failed on more */
 };
 
 /* ---- patches -------------------------------------------------------------------------------- */

@@ -16,6 +16,7 @@
  * Errors grow with the length of a sum, and at the points more than over windows: tiles are added up in groups,
  * each a product of its own, and then the groups. So that they are of one length, a few tiles of zeros follow. */
 #include "cuda/conv.h"
+#include "cuda/tiles.h"
 #include "cuda/winograd.h"
 
 /* nvcc does not see those of a template. */
@@ -23,59 +24,6 @@
 
 namespace
 {
-
-enum {
-    POINT_FLOATS =
-        1 << 25, /* 128 MiB of the input at points, and of the output, or those of one image */
-    GROUP_TILES = 256, /* of a sum over tiles, at most */
-    FLOP_A_BYTE = 12   /* that a GPU does while it moves one: an H100, an A100 */
-};
-
-/* ---- the rule ------------------------------------------------------------------------------- */
-
-struct cuda_tiles tiles_over(struct nin__shape shape, int32_t size)
-{
-    struct cuda_tiles tiles = {(shape.h + size - 1) / size, (shape.w + size - 1) / size};
-
-    return tiles;
-}
-
-struct cuda_tiling tiling_of(const struct nin__op *op, int32_t side)
-{
-    struct cuda_tiling tiling = {};
-
-    tiling.side = side;
-    tiling.size = side + 1 - op->kernel_h;
-    tiling.y = tiles_over(op->out, tiling.size);
-    tiling.dx = tiles_over(op->in, tiling.size);
-    return tiling;
-}
-
-/* Forward, an image: multiplications and additions, and what is written and read besides x and y. */
-double winograd_cost(const struct nin__op *op, const struct cuda_tiling *t)
-{
-    return (double)t->side * t->side * t->y.down * t->y.across *
-           (2.0 * op->in.c * op->out.c +
-            FLOP_A_BYTE * 2.0 * sizeof(float) * (op->in.c + op->out.c));
-}
-
-double gemm_cost(const struct nin__op *op)
-{
-    return (double)op->out.h * op->out.w * (double)nin__cuda_patch(op) *
-           (2.0 * op->out.c + FLOP_A_BYTE * 2.0 * sizeof(float));
-}
-
-/* Kernels count the elements of an image in 32 bits, and a product's rows have a limit. */
-bool fits(const struct nin__op *op)
-{
-    int64_t widest = op->in.c > op->out.c ? op->in.c : op->out.c;
-    int64_t in = (int64_t)op->in.h * op->in.w, out = (int64_t)op->out.h * op->out.w;
-    int64_t tiles = in > out ? in : out; /* and more than enough */
-
-    return op->kernel_h == op->kernel_w && (op->kernel_h == 5 || op->kernel_h == 3) &&
-           op->stride == 1 && op->pad < op->kernel_h && !nin__cuda_is_flat(op) &&
-           tiles <= PRODUCT_ROWS && tiles * widest <= INT32_MAX;
-}
 
 /* ---- maps ----------------------------------------------------------------------------------- */
 
@@ -92,11 +40,11 @@ __host__ __device__ inline uint32_t elements_of(const struct tiled &m)
     return (uint32_t)m.tiles.down * (uint32_t)m.tiles.across * (uint32_t)m.c;
 }
 
-/* A thread's channel of a tile: where its values are in a slab, its first pixel, which may lie outside, and where
- * the channel begins in the images. */
+/* A thread's channel c of a tile: where its values are in a slab, its first pixel, which may lie outside, and
+ * where the channel begins in the images. */
 struct spot {
     size_t place, base;
-    int32_t y, x;
+    int32_t y, x, c;
     bool real, any; /* of an image; of the slab */
 };
 
@@ -110,6 +58,7 @@ __device__ struct spot spot_of(const struct tiled &m, int32_t size)
     spot.base = (size_t)at.image * (size_t)m.h * (size_t)m.w * (size_t)m.c + c;
     spot.y = (int32_t)(tile / (uint32_t)m.tiles.across) * size - m.pad;
     spot.x = (int32_t)(tile % (uint32_t)m.tiles.across) * size - m.pad;
+    spot.c = (int32_t)c;
     spot.real = at.image < (uint32_t)m.images;
     spot.any = at.element < elements_of(m) && spot.place < m.slab;
     return spot;
@@ -154,19 +103,22 @@ __global__ void __launch_bounds__(BLOCK)
 {
     struct spot spot = spot_of(m, size);
     float values[size * size], mapped[side * side], sum = 0.0f;
+    size_t at;
 
     if (!spot.any)
         return;
 #pragma unroll
     for (int i = 0; i < size * size; i++) {
-        size_t at;
         bool inside = find_pixel(&at, spot, m, i / size, i % size);
+        float value = inside ? dy[at] : 0.0f, gate = inside && y != NULL ? y[at] : 1.0f;
 
-        values[i] = inside && (y == NULL || y[at] > 0.0f) ? dy[at] : 0.0f;
-        if (inside && y != NULL)
-            dy[at] = values[i];
+        values[i] = gate > 0.0f ? value : 0.0f;
         sum += values[i];
     }
+#pragma unroll
+    for (int i = 0; i < size * size; i++) /* when all is read */
+        if (find_pixel(&at, spot, m, i / size, i % size) && y != NULL)
+            dy[at] = values[i];
     if (sums != NULL && spot.real)
         sums[spot.place] = sum;
     nin__cuda_evaluate_2d<side, size>(mapped, values);
@@ -185,7 +137,7 @@ __global__ void __launch_bounds__(BLOCK)
 
     if (!spot.any)
         return;
-    added = bias == NULL ? 0.0f : bias[spot.place % (size_t)m.c];
+    added = bias == NULL ? 0.0f : bias[spot.c];
 #pragma unroll
     for (int i = 0; i < side * side; i++)
         values[i] = sums[(size_t)i * m.slab + spot.place];
@@ -248,30 +200,11 @@ __global__ void __launch_bounds__(BLOCK)
 
 /* ---- the passes ----------------------------------------------------------------------------- */
 
-size_t count_tiles(const struct cuda_tiles &tiles, int32_t images)
-{
-    return (size_t)images * (size_t)tiles.down * (size_t)tiles.across;
-}
-
-/* The groups that so many tiles are added up in, and the tiles of one. */
-struct groups {
-    size_t count, tiles;
-};
-
-struct groups groups_of(size_t tiles)
-{
-    struct groups groups;
-
-    groups.count = (tiles + GROUP_TILES - 1) / GROUP_TILES;
-    groups.tiles = (tiles + groups.count - 1) / groups.count;
-    return groups;
-}
-
 /* Some images of a call, and where their values at points are. */
 struct pass {
     const struct cuda_call *call;
     struct cuda_part part;
-    struct groups groups;
+    struct cuda_groups groups;
     float *v;         /* of x */
     float *from, *to; /* of dy or y; of dx */
 };
@@ -283,7 +216,7 @@ struct pass pass_of(const struct cuda_call *call, struct cuda_part part)
 
     pass.call = call;
     pass.part = part;
-    pass.groups = groups_of(count_tiles(call->cuda->tiling.y, part.images));
+    pass.groups = nin__cuda_groups_of(nin__cuda_all_tiles(call->cuda->tiling.y, part.images));
     pass.v = call->cuda->saved_per_image == 0
                  ? executable->scratch.patches
                  : (float *)(void *)(executable->memory + call->cuda->saved);
@@ -320,7 +253,8 @@ struct tiled tiled_dx(const struct pass *pass)
 {
     const struct cuda_tiles &tiles = pass->call->cuda->tiling.dx;
 
-    return tiled_of(pass, pass->call->op->in, 0, tiles, count_tiles(tiles, pass->part.images));
+    return tiled_of(pass, pass->call->op->in, 0, tiles,
+                    nin__cuda_all_tiles(tiles, pass->part.images));
 }
 
 struct tiled tiled_dy(const struct pass *pass)
@@ -329,7 +263,7 @@ struct tiled tiled_dy(const struct pass *pass)
     const struct nin__op *op = pass->call->op;
 
     return tiled_of(pass, op->out, op->kernel_h - 1 - op->pad, tiles,
-                    count_tiles(tiles, pass->part.images));
+                    nin__cuda_all_tiles(tiles, pass->part.images));
 }
 
 /* Where the part's first image is in a batch. */
@@ -386,10 +320,11 @@ template <int side, int size> nin_status add_weights(const struct pass *pass)
     const struct nin__executable *executable = call->executable;
     struct cuda_product product = product_of(pass, (int64_t)pass->groups.tiles);
     size_t out = first_of(pass, op->out), count = (size_t)op->out.c * (size_t)op->in.c;
-    float *sums = op->bias == NIN__NO_PARAMETER
-                      ? NULL
-                      : executable->scratch.sums +
-                            count_tiles(call->cuda->tiling.y, pass->part.first) * (size_t)op->out.c;
+    float *sums =
+        op->bias == NIN__NO_PARAMETER
+            ? NULL
+            : executable->scratch.sums +
+                  nin__cuda_all_tiles(call->cuda->tiling.y, pass->part.first) * (size_t)op->out.c;
 
     product.points *= (int32_t)pass->groups.count;
     product.x = pass->v;
@@ -411,7 +346,7 @@ template <int side, int size> nin_status go_down(const struct pass *pass)
 {
     const struct cuda_call *call = pass->call;
     struct cuda_product product =
-        product_of(pass, (int64_t)count_tiles(call->cuda->tiling.dx, pass->part.images));
+        product_of(pass, (int64_t)nin__cuda_all_tiles(call->cuda->tiling.dx, pass->part.images));
 
     product.dy = pass->from;
     product.w = call->turned;
@@ -438,7 +373,7 @@ template <int side, int size> nin_status go_back(const struct pass *pass)
 /* The tiles' sums of dy become the bias's gradient. */
 nin_status finish_bias(const struct cuda_call *call)
 {
-    size_t rows = count_tiles(call->cuda->tiling.y, call->images);
+    size_t rows = nin__cuda_all_tiles(call->cuda->tiling.y, call->images);
     float *sums = call->executable->scratch.sums;
 
     if (call->op->bias == NIN__NO_PARAMETER)
@@ -470,53 +405,6 @@ const struct kind *kind_of(const struct cuda_op *cuda)
 }
 
 } // namespace
-
-/* Of the tiles that fit the ones that cost least; none where products over windows cost less, unless minimal
- * filtering is asked for. */
-struct cuda_tiling nin__cuda_choose_tiling(const struct nin__op *op, nin_algorithm algorithm)
-{
-    struct cuda_tiling none = {}, best, six;
-
-    if (algorithm == NIN_ALGORITHM_GEMM || !fits(op))
-        return none;
-    best = tiling_of(op, 8);
-    six = tiling_of(op, 6);
-    if (op->kernel_h == 3 && winograd_cost(op, &six) < winograd_cost(op, &best))
-        best = six;
-    if (algorithm == NIN_ALGORITHM_AUTO && winograd_cost(op, &best) >= gemm_cost(op))
-        return none;
-    return best;
-}
-
-int32_t nin__cuda_tile_images(const struct cuda_op *cuda, int32_t batch)
-{
-    const struct cuda_tiling &t = cuda->tiling;
-    int64_t widest = cuda->op->in.c > cuda->op->out.c ? cuda->op->in.c : cuda->op->out.c;
-    int64_t y = (int64_t)t.y.down * t.y.across, dx = (int64_t)t.dx.down * t.dx.across;
-    int64_t tiles = y > dx ? y : dx, room = POINT_FLOATS / (tiles * widest * t.side * t.side);
-    int64_t most = PRODUCT_ROWS / tiles < room ? PRODUCT_ROWS / tiles : room;
-
-    return most < 1 ? 1 : most < batch ? (int32_t)most : batch;
-}
-
-struct cuda_point_needs nin__cuda_point_needs(const struct cuda_op *cuda, int32_t batch)
-{
-    const struct cuda_tiling &t = cuda->tiling;
-    int32_t images = nin__cuda_tile_images(cuda, batch);
-    struct groups groups = groups_of(count_tiles(t.y, images));
-    size_t points = (size_t)t.side * (size_t)t.side, dx = count_tiles(t.dx, images);
-    size_t in = (size_t)cuda->op->in.c, out = (size_t)cuda->op->out.c;
-    size_t y = groups.count * groups.tiles, rows = count_tiles(t.y, batch);
-    struct cuda_point_needs needs;
-
-    needs.weights = points * in * out;
-    needs.x = points * y * in;
-    needs.y = points * (y > dx ? y : dx) * out;
-    needs.dx = points * dx * in;
-    needs.products = needs.weights * groups.count;
-    needs.sums = (rows + nin__cuda_sum_parts(rows)) * out;
-    return needs;
-}
 
 nin_status nin__cuda_winograd_prepare(struct nin__device *device, const struct cuda_op *cuda,
                                       const float *weights, float *points, bool turned)

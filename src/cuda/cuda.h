@@ -233,8 +233,8 @@ nin_status nin__cuda_loss(const struct cuda_call *call);
 nin_status nin__cuda_loss_backward(const struct cuda_call *call);
 
 /* The products of convolutions, row-major and dense: y (p x n) = x (p x k) * w (n x k)'; dx (p x k) = dy (p x n) *
- * w (n x k); dw (n x k) = dy (p x n)' * x (p x k), added to what is there or not. Of `points` such products
- * the matrices of each kind lie one behind the other. */
+ * w (n x k); dw (n x k) = dy (p x n)' * x (p x k), added to what is there or not. At points there are as many
+ * of them, the matrices of each kind one behind the other, and nothing is added to. */
 struct cuda_product {
     int64_t p, n, k;
     int32_t points;
@@ -253,7 +253,7 @@ nin_status nin__cuda_gemm_data_points(struct nin__device *device,
 nin_status nin__cuda_gemm_weights_points(struct nin__device *device,
                                          const struct cuda_product *product);
 
-/* conv*.cu, for compile.cu, run.cu and describe.cu */
+/* conv*.cu and tiles.cu, for compile.cu, run.cu and describe.cu */
 size_t nin__cuda_patch(const struct nin__op *op);     /* floats of a window */
 bool nin__cuda_is_flat(const struct nin__op *op);     /* a window is a pixel, or the whole map */
 bool nin__cuda_is_permuted(const struct nin__op *op); /* OHWI is not OIHW */

@@ -183,12 +183,16 @@ nin_status fetch(struct nin__executable *executable, size_t place, struct nin__s
     return nin__cuda_wait(executable->device);
 }
 
+/* Of an op's weights; form: -1 for none. */
 nin_status prepare(const struct nin__executable *executable, const struct cuda_op *cuda,
-                   const float *weights, void *target, bool turned)
+                   const float *parameters, void *const *targets, bool turned)
 {
-    if (target == NULL)
+    int32_t form = turned ? cuda->turned : cuda->form;
+
+    if (form < 0 || targets[form] == NULL)
         return NIN_OK;
-    return nin__cuda_prepare_conv(executable->device, cuda, weights, (float *)target, turned);
+    return nin__cuda_prepare_conv(executable->device, cuda, parameters + cuda->op->weight,
+                                  (float *)targets[form], turned);
 }
 
 } // namespace
@@ -251,12 +255,9 @@ nin_status nin__cuda_prepare(struct nin__executable *executable, const float *pa
     NIN__TRY(scope.status);
     for (int32_t i = 0; i < executable->program.count; i++) {
         const struct cuda_op *cuda = &executable->ops[i];
-        const float *weights = parameters + cuda->op->weight;
 
-        NIN__TRY(
-            prepare(executable, cuda, weights, cuda->form < 0 ? NULL : targets[cuda->form], false));
-        NIN__TRY(prepare(executable, cuda, weights, cuda->turned < 0 ? NULL : targets[cuda->turned],
-                         true));
+        NIN__TRY(prepare(executable, cuda, parameters, targets, false));
+        NIN__TRY(prepare(executable, cuda, parameters, targets, true));
     }
     return NIN_OK;
 }
