@@ -173,9 +173,8 @@ static struct rig_desc cuda_rig(enum rig_net net, nin_mode mode)
 
 /* ---- against the CPU ------------------------------------------------------------------------ */
 
-/* Relative to the root mean square of what is wanted. */
-static void check_near(const float *got, const float *wanted, size_t count, double bound,
-                       const char *what)
+/* Root mean square of the differences, relative to that of what is wanted. */
+static double distance(const float *got, const float *wanted, size_t count)
 {
     double difference = 0.0, size = 0.0;
 
@@ -183,8 +182,15 @@ static void check_near(const float *got, const float *wanted, size_t count, doub
         difference += ((double)got[i] - wanted[i]) * ((double)got[i] - wanted[i]);
         size += (double)wanted[i] * wanted[i];
     }
-    ck_assert_msg(difference <= bound * bound * size, "%s: off by %.3g", what,
-                  sqrt(difference / size));
+    return size > 0.0 ? sqrt(difference / size) : difference > 0.0 ? INFINITY : sqrt(difference);
+}
+
+static void check_near(const float *got, const float *wanted, size_t count, double bound,
+                       const char *what)
+{
+    double found = distance(got, wanted, count);
+
+    ck_assert_msg(found <= bound, "%s: off by %.3g", what, found);
 }
 
 static const enum rig_net nets[] = {RIG_SMALL, RIG_DENSE};
@@ -287,6 +293,95 @@ START_TEST(a_bad_step_changes_nothing)
         free(after);
     }
     rig_free(&rig);
+}
+END_TEST
+
+/* ---- precisions ----------------------------------------------------------------------------- */
+
+/* What one step in a precision gives. */
+struct outcome {
+    float *scores, *gradient;
+    size_t score_count, gradient_count;
+};
+
+static struct outcome outcome_in(nin_precision precision, enum rig_net net)
+{
+    struct rig_desc desc = cuda_rig(net, NIN_TRAIN);
+    struct outcome outcome;
+    struct rig rig;
+
+    desc.precision = precision;
+    rig_make(&rig, &desc);
+    rig_backward(&rig, 0, BATCH);
+    outcome.scores = rig_scores(rig.plan, BATCH, &outcome.score_count);
+    outcome.gradient = rig_gradient(&rig);
+    outcome.gradient_count = nin_network_parameter_count(rig.network);
+    rig_free(&rig);
+    return outcome;
+}
+
+/* Near the values of fp32, and as far from them as operands of 11 bits are: so they were rounded. Behind a
+ * gradient are decisions too, of ReLU and maximum. */
+START_TEST(tf32_rounds_operands)
+{
+    struct outcome exact, rounded;
+    double of_scores, of_gradient;
+
+    use_a_device_module();
+    exact = outcome_in(NIN_FP32, nets[_i]);
+    rounded = outcome_in(NIN_TF32, nets[_i]);
+    of_scores = distance(rounded.scores, exact.scores, exact.score_count);
+    of_gradient = distance(rounded.gradient, exact.gradient, exact.gradient_count);
+    ck_assert_double_gt(of_scores, 1e-5);
+    ck_assert_double_lt(of_scores, 1e-3);
+    ck_assert_double_gt(of_gradient, 1e-5);
+    ck_assert_double_lt(of_gradient, 1e-2);
+    free(exact.scores);
+    free(exact.gradient);
+    free(rounded.scores);
+    free(rounded.gradient);
+}
+END_TEST
+
+static const struct {
+    nin_device device;
+    const char *capability;
+    nin_precision precision;
+    nin_algorithm algorithm;
+    const char *words;
+} refused_precisions[] = {
+    {NIN_DEVICE_CPU, "90", NIN_TF32, NIN_ALGORITHM_AUTO, "NIN_TF32 needs a CUDA device"},
+    {NIN_DEVICE_CUDA, "90", NIN_BF16, NIN_ALGORITHM_AUTO, "NIN_FP32 and NIN_TF32 only"},
+    {NIN_DEVICE_CUDA, "90", NIN_BF16X3, NIN_ALGORITHM_AUTO, "NIN_FP32 and NIN_TF32 only"},
+    {NIN_DEVICE_CUDA, "75", NIN_TF32, NIN_ALGORITHM_AUTO,
+     "NIN_TF32 needs a GPU of sm_80 or later; this one is sm_75"},
+    {NIN_DEVICE_CUDA, "80", NIN_TF32, NIN_ALGORITHM_AUTO, NULL},
+    {NIN_DEVICE_CUDA, "120", NIN_TF32, NIN_ALGORITHM_GEMM, NULL},
+};
+
+START_TEST(a_precision_that_is_missing_is_refused)
+{
+    nin_context *context = NULL;
+    nin_network *network;
+    nin_plan *plan = NULL;
+    const nin_plan_desc desc = {.struct_size = sizeof desc,
+                                .precision = refused_precisions[_i].precision,
+                                .algorithm = refused_precisions[_i].algorithm};
+
+    use_module("stand_in");
+    setenv("NIN_CUDA_CAPABILITY", refused_precisions[_i].capability, 1);
+    ASSERT_OK(nin_context_create(
+        &context,
+        NIN_DESC(nin_context_desc, .device = refused_precisions[_i].device, .threads = 1)));
+    network = rig_network(context, RIG_SMALL);
+    if (refused_precisions[_i].words == NULL)
+        ASSERT_OK(nin_plan_create(&plan, network, &desc));
+    else
+        ASSERT_FAILS(NIN_UNSUPPORTED, refused_precisions[_i].words,
+                     nin_plan_create(&plan, network, &desc));
+    nin_plan_destroy(plan);
+    nin_network_destroy(network);
+    nin_context_destroy(context);
 }
 END_TEST
 
@@ -602,8 +697,11 @@ Suite *cuda_suite(void)
     tcase_add_loop_test(training, neither_the_order_of_threads_nor_a_graph_is_part_of_the_bits, 0,
                         2);
     tcase_add_test(training, a_bad_step_changes_nothing);
+    tcase_add_loop_test(training, tf32_rounds_operands, 0, 2);
     tcase_add_test(training, checkpoints_move_either_way);
     tcase_add_test(stand_in, a_device_that_can_be_used_is_taken);
+    tcase_add_loop_test(stand_in, a_precision_that_is_missing_is_refused, 0,
+                        sizeof refused_precisions / sizeof refused_precisions[0]);
     tcase_add_test(stand_in, steps_become_graphs);
     tcase_add_test(stand_in, contexts_work_side_by_side);
     tcase_add_test(stand_in, the_current_device_is_left_as_it_is);

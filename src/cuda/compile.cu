@@ -8,6 +8,10 @@
 namespace
 {
 
+enum {
+    TENSOR_CORES = 80 /* sm_80 is the first GPU that has any for TF32 */
+};
+
 /* What runs the ops of a kind. */
 struct runner {
     enum nin__op_kind kind;
@@ -270,10 +274,17 @@ nin_status build(struct nin__executable *executable, const struct nin__program *
     return make_staging(executable);
 }
 
-nin_status check_options(const struct nin__compile_options *options)
+nin_status check_options(const struct nin__device *device,
+                         const struct nin__compile_options *options)
 {
-    if (options->precision != NIN_FP32)
-        return nin__fail(NIN_UNSUPPORTED, "plan: a CUDA device has NIN_FP32 only so far");
+    if (options->precision != NIN_FP32 && options->precision != NIN_TF32)
+        return nin__fail(NIN_UNSUPPORTED,
+                         "plan: a CUDA device has precisions NIN_FP32 and NIN_TF32 only");
+    if (options->precision == NIN_TF32 && device->capability < TENSOR_CORES)
+        return nin__fail(
+            NIN_UNSUPPORTED,
+            "plan: precision NIN_TF32 needs a GPU of sm_%d or later; this one is sm_%d",
+            TENSOR_CORES, device->capability);
     if (options->algorithm != NIN_ALGORITHM_AUTO && options->algorithm != NIN_ALGORITHM_GEMM)
         return nin__fail(NIN_UNSUPPORTED,
                          "plan: a CUDA device has NIN_ALGORITHM_GEMM only, which auto is too");
@@ -289,7 +300,7 @@ nin_status nin__cuda_compile(struct nin__executable **out, struct nin__device *d
     struct nin__executable *executable;
     nin_status status;
 
-    NIN__TRY(check_options(options));
+    NIN__TRY(check_options(device, options));
     executable = (struct nin__executable *)calloc(1, sizeof *executable);
     if (executable == NULL)
         return nin__no_memory("an executable");

@@ -226,6 +226,7 @@ struct cuda_product describe(const struct cuda_call *call, struct part part)
     product.dy = call->dy == NULL ? NULL : call->dy + out;
     product.dw = call->executable->scratch.products;
     product.add = part.first > 0;
+    product.precision = call->executable->options.precision;
     if (call->dx != NULL)
         product.dx = nin__cuda_is_flat(op) ? call->dx + in : call->executable->scratch.patches;
     return product;

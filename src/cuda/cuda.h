@@ -16,8 +16,9 @@
 /* A device as a context has it: a stream, cuBLAS on it, and the first error after which CUDA does nothing. */
 struct nin__device {
     int32_t index;
-    int process;   /* CUDA cannot be used after a fork */
-    void *primary; /* the device's primary context */
+    int capability; /* 90: sm_90 */
+    int process;    /* CUDA cannot be used after a fork */
+    void *primary;  /* the device's primary context */
     cudaStream_t stream;
     cublasHandle_t blas;
     void *workspace;      /* of cuBLAS */
@@ -213,6 +214,7 @@ struct cuda_product {
     const float *x, *w, *dy;
     float *y, *dx, *dw;
     bool add;
+    nin_precision precision; /* of operands: NIN_FP32 or NIN_TF32 */
 };
 
 nin_status nin__cuda_gemm_forward(struct nin__device *device, const struct cuda_product *product);

@@ -15,9 +15,16 @@ struct matrix {
     int64_t leading;
 };
 
-/* c (m x n, column-major) = a * b, added to what is there or not, in fp32 whatever the environment says. */
-nin_status multiply(struct nin__device *device, int64_t m, int64_t n, int64_t k, struct matrix a,
-                    struct matrix b, float *c, int64_t c_leading, bool add)
+/* fp32 is fp32 whatever the environment says. */
+cublasComputeType_t compute_type(nin_precision precision)
+{
+    return precision == NIN_TF32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F_PEDANTIC;
+}
+
+/* c (m x n, column-major) = a * b, added to what is there or not. */
+nin_status multiply(struct nin__device *device, nin_precision precision, int64_t m, int64_t n,
+                    int64_t k, struct matrix a, struct matrix b, float *c, int64_t c_leading,
+                    bool add)
 {
     const float one = 1.0f, zero = 0.0f;
 
@@ -28,8 +35,8 @@ nin_status multiply(struct nin__device *device, int64_t m, int64_t n, int64_t k,
                                 cublasGemmEx(device->blas, a.operation, b.operation, (int)m, (int)n,
                                              (int)k, &one, a.data, CUDA_R_32F, (int)a.leading,
                                              b.data, CUDA_R_32F, (int)b.leading, add ? &one : &zero,
-                                             c, CUDA_R_32F, (int)c_leading,
-                                             CUBLAS_COMPUTE_32F_PEDANTIC, CUBLAS_GEMM_DEFAULT),
+                                             c, CUDA_R_32F, (int)c_leading, compute_type(precision),
+                                             CUBLAS_GEMM_DEFAULT),
                                 "a product");
 }
 
@@ -52,20 +59,20 @@ struct matrix transposed(const float *data, int64_t leading)
 /* y' (n x p) = w' ' (n x k) * x' (k x p) */
 nin_status nin__cuda_gemm_forward(struct nin__device *device, const struct cuda_product *g)
 {
-    return multiply(device, g->n, g->p, g->k, transposed(g->w, g->k), plain(g->x, g->k), g->y, g->n,
-                    false);
+    return multiply(device, g->precision, g->n, g->p, g->k, transposed(g->w, g->k),
+                    plain(g->x, g->k), g->y, g->n, false);
 }
 
 /* dx' (k x p) = w' (k x n) * dy' (n x p) */
 nin_status nin__cuda_gemm_data(struct nin__device *device, const struct cuda_product *g)
 {
-    return multiply(device, g->k, g->p, g->n, plain(g->w, g->k), plain(g->dy, g->n), g->dx, g->k,
-                    false);
+    return multiply(device, g->precision, g->k, g->p, g->n, plain(g->w, g->k), plain(g->dy, g->n),
+                    g->dx, g->k, false);
 }
 
 /* dw' (k x n) = x' (k x p) * dy' ' (p x n) */
 nin_status nin__cuda_gemm_weights(struct nin__device *device, const struct cuda_product *g)
 {
-    return multiply(device, g->k, g->n, g->p, plain(g->x, g->k), transposed(g->dy, g->n), g->dw,
-                    g->k, g->add);
+    return multiply(device, g->precision, g->k, g->n, g->p, plain(g->x, g->k),
+                    transposed(g->dy, g->n), g->dw, g->k, g->add);
 }

@@ -6,6 +6,8 @@
 #include "queue.h"
 
 #include <cblas.h>
+#include <cstring>
+#include <vector>
 
 struct stand_in_blas {
     cudaStream_t stream;
@@ -84,6 +86,30 @@ static bool lies_well(const void *matrix, int rows, int columns, int leading)
            stand_in_owns(matrix, bytes_of(rows, columns, leading));
 }
 
+/* To 11 significant bits, as tensor cores have operands. */
+static float round_to_tf32(float value)
+{
+    uint32_t bits;
+
+    memcpy(&bits, &value, sizeof bits);
+    if ((bits & 0x7f800000) != 0x7f800000)
+        bits = (bits + 0xfff + (bits >> 13 & 1)) & ~(uint32_t)0x1fff;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+/* An operand as it is multiplied. */
+static std::vector<float> operand(const void *matrix, int rows, int columns, int leading,
+                                  bool rounded)
+{
+    const float *from = (const float *)matrix;
+    std::vector<float> values(from, from + bytes_of(rows, columns, leading) / sizeof(float));
+
+    for (float &value : values)
+        value = rounded ? round_to_tf32(value) : value;
+    return values;
+}
+
 cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t transa,
                             cublasOperation_t transb, int m, int n, int k, const void *alpha,
                             const void *a, cudaDataType a_type, int lda, const void *b,
@@ -92,6 +118,7 @@ cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t transa,
                             cublasGemmAlgo_t algorithm)
 {
     bool a_turned = transa == CUBLAS_OP_T, b_turned = transb == CUBLAS_OP_T;
+    bool rounded = compute == CUBLAS_COMPUTE_32F_FAST_TF32;
     float one = *(const float *)alpha, add = *(const float *)beta;
 
     if (stand_in_fails())
@@ -99,15 +126,20 @@ cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t transa,
     if (handle->stream == NULL || !handle->workspace || handle->atomics)
         return CUBLAS_STATUS_NOT_INITIALIZED;
     if (a_type != CUDA_R_32F || b_type != CUDA_R_32F || c_type != CUDA_R_32F ||
-        compute != CUBLAS_COMPUTE_32F_PEDANTIC || algorithm != CUBLAS_GEMM_DEFAULT)
+        (compute != CUBLAS_COMPUTE_32F_PEDANTIC && !rounded) || algorithm != CUBLAS_GEMM_DEFAULT)
         return CUBLAS_STATUS_NOT_SUPPORTED;
+    if (rounded && stand_in_capability() < 80)
+        return CUBLAS_STATUS_ARCH_MISMATCH;
     if (m < 1 || n < 1 || k < 1 || !lies_well(a, a_turned ? k : m, a_turned ? m : k, lda) ||
         !lies_well(b, b_turned ? n : k, b_turned ? k : n, ldb) || !lies_well(c, m, n, ldc))
         return CUBLAS_STATUS_INVALID_VALUE;
     stand_in_enqueue(handle->stream, [=]() {
+        std::vector<float> left = operand(a, a_turned ? k : m, a_turned ? m : k, lda, rounded);
+        std::vector<float> right = operand(b, b_turned ? n : k, b_turned ? k : n, ldb, rounded);
+
         cblas_sgemm(CblasColMajor, a_turned ? CblasTrans : CblasNoTrans,
-                    b_turned ? CblasTrans : CblasNoTrans, m, n, k, one, (const float *)a, lda,
-                    (const float *)b, ldb, add, (float *)c, ldc);
+                    b_turned ? CblasTrans : CblasNoTrans, m, n, k, one, left.data(), lda,
+                    right.data(), ldb, add, (float *)c, ldc);
     });
     return CUBLAS_STATUS_SUCCESS;
 }

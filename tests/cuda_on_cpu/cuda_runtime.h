@@ -54,7 +54,8 @@ enum cudaMemcpyKind {
 };
 
 enum cudaDeviceAttr {
-    cudaDevAttrComputeCapabilityMajor = 75
+    cudaDevAttrComputeCapabilityMajor = 75,
+    cudaDevAttrComputeCapabilityMinor = 76
 };
 
 enum cudaDriverEntryPointQueryResult {

@@ -23,6 +23,9 @@ bool stand_in_spoils(void);
 /* Puts work at the end of a stream. */
 void stand_in_enqueue(cudaStream_t stream, std::function<void()> work);
 
+/* Of the GPUs that there are: 75 for sm_75. */
+int stand_in_capability(void);
+
 /* Counts what lives. */
 void stand_in_count(int change);
 

@@ -306,6 +306,11 @@ void stand_in_enqueue(cudaStream_t stream, std::function<void()> work)
     work_off(stream, some);
 }
 
+int stand_in_capability(void)
+{
+    return setting("NIN_CUDA_CAPABILITY", 90);
+}
+
 void stand_in_count(int change)
 {
     std::lock_guard<std::recursive_mutex> held(the_machine().lock);
@@ -419,7 +424,7 @@ cudaError_t cudaGetDeviceCount(int *count)
 
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device)
 {
-    int capability = setting("NIN_CUDA_CAPABILITY", 90);
+    int capability = stand_in_capability();
 
     if (device < 0 || device >= device_count())
         return remember(cudaErrorInvalidDevice);
@@ -435,9 +440,14 @@ cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int dev
 {
     if (stand_in_fails())
         return remember(cudaErrorUnknown);
-    if (attribute != cudaDevAttrComputeCapabilityMajor || device < 0 || device >= device_count())
+    if (device < 0 || device >= device_count())
         return remember(cudaErrorInvalidValue);
-    *value = setting("NIN_CUDA_CAPABILITY", 90) / 10;
+    if (attribute == cudaDevAttrComputeCapabilityMajor)
+        *value = stand_in_capability() / 10;
+    else if (attribute == cudaDevAttrComputeCapabilityMinor)
+        *value = stand_in_capability() % 10;
+    else
+        return remember(cudaErrorInvalidValue);
     return cudaSuccess;
 }
 
