@@ -176,7 +176,7 @@ struct needs needs_of(const struct nin__executable *executable)
         if (!executable->program.train)
             continue;
         at_least(&needs.products, (size_t)op->out.c * nin__cuda_patch(op));
-        at_least(&needs.sums, (size_t)nin__cuda_sum_parts(op, batch) * (size_t)op->out.c);
+        at_least(&needs.sums, nin__cuda_sum_parts((size_t)batch * pixels) * (size_t)op->out.c);
     }
     return needs;
 }

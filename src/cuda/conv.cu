@@ -6,6 +6,7 @@
  *
  * with weights OHWI (OC x K). A 1x1 convolution and a dense layer need no gathering: their input is the
  * patches matrix. Images go together as far as their patches have room. */
+#include "cuda/bias.h"
 #include "cuda/windows.h"
 
 namespace
@@ -13,8 +14,7 @@ namespace
 
 enum {
     PATCH_FLOATS = 1 << 24, /* 64 MiB of patches, or those of one image */
-    PRODUCT_ROWS = 1 << 20, /* of one product: cuBLAS has failed on more */
-    SUM_ROWS = 64           /* pixels that one thread adds up of a bias's gradient */
+    PRODUCT_ROWS = 1 << 20  /* of one product: cuBLAS has failed on more */
 };
 
 /* ---- patches -------------------------------------------------------------------------------- */
@@ -139,58 +139,12 @@ __global__ void __launch_bounds__(BLOCK)
         gradient[i] = accumulate ? gradient[i] + products[from] : products[from];
 }
 
-/* ---- bias ----------------------------------------------------------------------------------- */
-
-/* size: of an image */
-__global__ void __launch_bounds__(BLOCK)
-    add_bias(float *y, const float *bias, uint32_t size, uint32_t channels, bool relu)
-{
-    struct image_element at = nin__cuda_element(size);
-    size_t i = (size_t)at.image * size + at.element;
-    float value;
-
-    if (at.element >= size)
-        return;
-    value = bias == NULL ? y[i] : y[i] + bias[at.element % channels];
-    y[i] = relu && value < 0.0f ? 0.0f : value;
-}
+/* ---- the gate ------------------------------------------------------------------------------- */
 
 __global__ void __launch_bounds__(BLOCK) gate(float *dy, const float *y, size_t count)
 {
     FOR_EACH_ELEMENT (i, count)
         dy[i] = y[i] > 0.0f ? dy[i] : 0.0f;
-}
-
-/* sums: [part][channel], of SUM_ROWS rows each. With y the values are gated first, in place. */
-__global__ void __launch_bounds__(BLOCK)
-    sum_rows(float *sums, float *values, const float *y, size_t rows, uint32_t channels)
-{
-    struct image_element at =
-        nin__cuda_element(channels); /* a part is what an image is elsewhere */
-    size_t first = (size_t)at.image * SUM_ROWS;
-    size_t end = first + SUM_ROWS < rows ? first + SUM_ROWS : rows;
-    float sum = 0.0f;
-
-    if (at.element >= channels)
-        return;
-    for (size_t i = first * channels + at.element; i < end * channels; i += channels) {
-        if (y != NULL && !(y[i] > 0.0f))
-            values[i] = 0.0f;
-        sum += values[i];
-    }
-    sums[(size_t)at.image * channels + at.element] = sum;
-}
-
-__global__ void __launch_bounds__(BLOCK)
-    sum_parts(float *gradient, const float *sums, size_t parts, size_t channels, bool accumulate)
-{
-    FOR_EACH_ELEMENT (c, channels) {
-        float sum = 0.0f;
-
-        for (size_t part = 0; part < parts; part++)
-            sum += sums[part * channels + c];
-        gradient[c] = accumulate ? gradient[c] + sum : sum;
-    }
 }
 
 /* ---- the passes ----------------------------------------------------------------------------- */
@@ -263,36 +217,15 @@ nin_status scatter(const struct cuda_call *call, struct part part)
         (const float *)call->executable->scratch.patches, nin__cuda_windows_of(op));
 }
 
-/* dy is gated by the ReLU; its sums over the pixels are the bias's gradient, added up in parts, and these in
- * parts, until few are left. */
-nin_status gate_and_sum(const struct cuda_call *call)
-{
-    const struct nin__op *op = call->op;
-    size_t rows = (size_t)call->images * (size_t)op->out.h * (size_t)op->out.w;
-    size_t channels = (size_t)op->out.c;
-    float *values = call->dy, *sums = call->executable->scratch.sums;
-    const float *y = op->relu ? call->y : NULL;
-
-    do {
-        size_t parts = (rows + SUM_ROWS - 1) / SUM_ROWS;
-
-        NIN__TRY(nin__cuda_launch_images(call->device, (int32_t)parts, channels, sum_rows, sums,
-                                         values, y, rows, (uint32_t)channels));
-        values = sums;
-        sums += parts * channels;
-        rows = parts;
-        y = NULL;
-    } while (rows > SUM_ROWS);
-    return nin__cuda_launch(call->device, channels, sum_parts, call->run->gradient + op->bias,
-                            (const float *)values, rows, channels, call->run->accumulate);
-}
-
+/* dy is gated by the ReLU; its sums over the pixels are the bias's gradient. */
 nin_status begin_backward(const struct cuda_call *call)
 {
     size_t count = (size_t)call->images * nin__shape_size(call->op->out);
 
     if (call->op->bias != NIN__NO_PARAMETER)
-        return gate_and_sum(call);
+        return nin__cuda_bias_gradient(call, call->dy, call->op->relu ? call->y : NULL,
+                                       count / (size_t)call->op->out.c,
+                                       call->executable->scratch.sums);
     if (!call->op->relu)
         return NIN_OK;
     return nin__cuda_launch(call->device, count, gate, call->dy, (const float *)call->y, count);
@@ -338,17 +271,6 @@ int32_t nin__cuda_patch_images(const struct nin__op *op, int32_t batch)
     return most < 1 ? 1 : most < batch ? (int32_t)most : batch;
 }
 
-int64_t nin__cuda_sum_parts(const struct nin__op *op, int32_t batch)
-{
-    int64_t rows = (int64_t)batch * op->out.h * op->out.w, parts = 0;
-
-    do {
-        rows = (rows + SUM_ROWS - 1) / SUM_ROWS;
-        parts += rows;
-    } while (rows > SUM_ROWS);
-    return parts;
-}
-
 nin_status nin__cuda_permute(struct nin__device *device, const struct nin__op *op,
                              const float *weights, float *permuted)
 {
@@ -360,7 +282,7 @@ nin_status nin__cuda_conv(const struct cuda_call *call)
 {
     const struct nin__op *op = call->op;
     const float *bias = op->bias == NIN__NO_PARAMETER ? NULL : call->run->parameters + op->bias;
-    uint32_t size = (uint32_t)nin__shape_size(op->out);
+    size_t rows = (size_t)call->images * (size_t)op->out.h * (size_t)op->out.w;
     struct part part = {0, 0};
 
     while (next_part(&part, call)) {
@@ -371,8 +293,7 @@ nin_status nin__cuda_conv(const struct cuda_call *call)
     }
     if (bias == NULL && !op->relu)
         return NIN_OK;
-    return nin__cuda_launch_images(call->device, call->images, size, add_bias, call->y, bias, size,
-                                   (uint32_t)op->out.c, op->relu);
+    return nin__cuda_add_bias(call->device, call->y, bias, rows, (size_t)op->out.c, op->relu);
 }
 
 nin_status nin__cuda_conv_backward(const struct cuda_call *call)

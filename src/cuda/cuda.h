@@ -226,9 +226,11 @@ size_t nin__cuda_patch(const struct nin__op *op);     /* floats of a window */
 bool nin__cuda_is_flat(const struct nin__op *op);     /* a window is a pixel, or the whole map */
 bool nin__cuda_is_permuted(const struct nin__op *op); /* OHWI is not OIHW */
 int32_t nin__cuda_patch_images(const struct nin__op *op, int32_t batch); /* that go together */
-int64_t nin__cuda_sum_parts(const struct nin__op *op, int32_t batch);
 nin_status nin__cuda_permute(struct nin__device *device, const struct nin__op *op,
                              const float *weights, float *permuted);
+
+/* bias.cu, likewise: parts in which a bias's gradient over so many rows is added up */
+size_t nin__cuda_sum_parts(size_t rows);
 
 /* input.cu: NCHW, as callers have it, and NHWC */
 nin_status nin__cuda_to_nhwc(struct nin__device *device, struct nin__shape shape, int32_t images,
