@@ -266,7 +266,8 @@ START_TEST(neither_the_order_of_threads_nor_a_graph_is_part_of_the_bits)
 }
 END_TEST
 
-/* The labels of a step are wrong, or a loss is not finite: nothing has changed, and the next step goes on. */
+/* Sums overflow, or a NaN comes in: behind all ReLUs and maxima it is still there. Nothing has changed, and the
+ * next step goes on. */
 START_TEST(a_bad_step_changes_nothing)
 {
     struct rig_desc desc = cuda_rig(RIG_SMALL, NIN_TRAIN);
@@ -284,7 +285,7 @@ START_TEST(a_bad_step_changes_nothing)
         before = rig_parameters(rig.network);
         batch = rig_batch(&rig, step, BATCH);
         for (size_t i = 0; i < 512; i++)
-            rig.images[i] = 3e38f;
+            rig.images[i] = step % 2 == 0 ? 3e38f : NAN;
         ck_assert_int_eq(nin_plan_step(NULL, rig.plan, rig.optimizer, &batch, rig.labels),
                          NIN_NOT_FINITE);
         after = rig_parameters(rig.network);
@@ -500,6 +501,85 @@ START_TEST(steps_become_graphs)
 }
 END_TEST
 
+/* ---- epilogues ------------------------------------------------------------------------------- */
+
+static int matmuls(void)
+{
+    int (*function)(void);
+
+    find_function(&function, "stand_in_matmuls");
+    return function();
+}
+
+/* Of the scores of batches of every size, twice, so that shapes come back when others have been found since. */
+static uint64_t bits_of_batches(int32_t most)
+{
+    struct rig_desc desc = cuda_rig(RIG_SMALL, NIN_INFER);
+    uint64_t hash = RIG_HASH;
+    struct rig rig;
+
+    desc.batch = most;
+    rig_make(&rig, &desc);
+    for (int32_t i = 0; i < 2 * most; i++) {
+        nin_batch_desc batch = rig_batch(&rig, 0, 1 + i % most);
+        size_t count;
+        float *scores;
+
+        ASSERT_OK(nin_plan_forward(rig.plan, &batch));
+        scores = rig_scores(rig.plan, batch.count, &count);
+        hash = rig_hash(hash, scores, count * sizeof *scores);
+        free(scores);
+    }
+    rig_free(&rig);
+    return hash;
+}
+
+/* One in RIG_SMALL, whose other biases are behind a ReLU or begin at no multiple of 16 bytes; the last of each
+ * block of the preset. */
+START_TEST(biases_are_added_in_epilogues)
+{
+    static const enum rig_net of[] = {RIG_SMALL, RIG_MNIST};
+    static const int wanted[] = {1, 3};
+    struct rig_desc desc = cuda_rig(of[_i], NIN_INFER);
+    nin_batch_desc batch;
+    struct rig rig;
+    int before;
+
+    use_module("stand_in");
+    desc.batch = 2;
+    rig_make(&rig, &desc);
+    batch = rig_batch(&rig, 0, 2);
+    before = matmuls();
+    ASSERT_OK(nin_plan_forward(rig.plan, &batch));
+    ck_assert_int_eq(matmuls() - before, wanted[_i]);
+    rig_free(&rig);
+}
+END_TEST
+
+static const struct {
+    const char *name, *value;
+} without_epilogues[] = {
+    {"NIN_CUDA_LT", "1"}, /* the ways in which cublasLt has nothing to offer */
+    {"NIN_CUDA_LT", "2"}, {"NIN_CUDA_LT", "3"}, {"NIN_CUDA_LT", "4"}, {"NIN_CUDA_EPILOGUE", "0"},
+};
+
+START_TEST(without_an_epilogue_biases_are_added_apart)
+{
+    uint64_t training, inference;
+    int before;
+
+    use_module("stand_in");
+    training = bits_of_a_run(RIG_SMALL, "1");
+    inference = bits_of_batches(70);
+    before = matmuls();
+    ck_assert_int_gt(before, 2 * 70);
+    setenv(without_epilogues[_i].name, without_epilogues[_i].value, 1);
+    ck_assert_uint_eq(bits_of_a_run(RIG_SMALL, "1"), training);
+    ck_assert_uint_eq(bits_of_batches(70), inference);
+    ck_assert_int_eq(matmuls(), before);
+}
+END_TEST
+
 /* ---- two of them ---------------------------------------------------------------------------- */
 
 /* In DLPack's terms: kDLCUDA and a number. */
@@ -703,6 +783,9 @@ Suite *cuda_suite(void)
     tcase_add_loop_test(stand_in, a_precision_that_is_missing_is_refused, 0,
                         sizeof refused_precisions / sizeof refused_precisions[0]);
     tcase_add_test(stand_in, steps_become_graphs);
+    tcase_add_loop_test(stand_in, biases_are_added_in_epilogues, 0, 2);
+    tcase_add_loop_test(stand_in, without_an_epilogue_biases_are_added_apart, 0,
+                        sizeof without_epilogues / sizeof without_epilogues[0]);
     tcase_add_test(stand_in, contexts_work_side_by_side);
     tcase_add_test(stand_in, the_current_device_is_left_as_it_is);
     tcase_add_test(stand_in, every_failure_is_survived);

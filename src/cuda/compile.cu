@@ -60,6 +60,22 @@ nin_status copy_program(struct nin__executable *executable, const struct nin__pr
     return NIN_OK;
 }
 
+bool is_pool(const struct nin__op *op)
+{
+    return op->kind == NIN__OP_MAX_POOL || op->kind == NIN__OP_AVERAGE_POOL;
+}
+
+/* A pool reads all outputs of the convolution before it anyway. Backward asks only whether they are above 0. */
+void leave_relus_to_pools(struct nin__executable *executable)
+{
+    for (int32_t i = 0; i + 1 < executable->program.count; i++) {
+        const struct nin__op *op = executable->ops[i].op;
+
+        executable->ops[i].relu_later =
+            op->kind == NIN__OP_CONV && op->relu && !op->keep && is_pool(op + 1);
+    }
+}
+
 /* Kernels count the elements of an image in 32 bits. */
 nin_status check_sizes(const struct nin__executable *executable)
 {
@@ -269,6 +285,7 @@ nin_status build(struct nin__executable *executable, const struct nin__program *
     NIN__TRY(scope.status);
     NIN__TRY(copy_program(executable, program));
     NIN__TRY(check_sizes(executable));
+    leave_relus_to_pools(executable);
     choose_forms(executable);
     NIN__TRY(make_memory(executable));
     return make_staging(executable);

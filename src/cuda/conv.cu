@@ -282,18 +282,19 @@ nin_status nin__cuda_conv(const struct cuda_call *call)
 {
     const struct nin__op *op = call->op;
     const float *bias = op->bias == NIN__NO_PARAMETER ? NULL : call->run->parameters + op->bias;
+    bool relu = op->relu && !call->cuda->relu_later;
     size_t rows = (size_t)call->images * (size_t)op->out.h * (size_t)op->out.w;
     struct part part = {0, 0};
 
     while (next_part(&part, call)) {
         struct cuda_product product = describe(call, part);
 
+        product.bias = relu ? NULL : bias;
         NIN__TRY(gather(call, part));
         NIN__TRY(nin__cuda_gemm_forward(call->device, &product));
     }
-    if (bias == NULL && !op->relu)
-        return NIN_OK;
-    return nin__cuda_add_bias(call->device, call->y, bias, rows, (size_t)op->out.c, op->relu);
+    return relu ? nin__cuda_add_bias(call->device, call->y, bias, rows, (size_t)op->out.c, true)
+                : NIN_OK;
 }
 
 nin_status nin__cuda_conv_backward(const struct cuda_call *call)

@@ -8,10 +8,23 @@
 #include "core/backend.h"
 #include "core/error.h"
 
+#include <cublasLt.h>
 #include <cublas_v2.h>
 #include <cuda_runtime.h>
 
 #include <pthread.h>
+
+/* How cublasLt does products of a shape. */
+struct cuda_matmul {
+    int64_t p, n, k;
+    nin_precision precision;
+    bool usable; /* it has an algorithm for them */
+    cublasLtMatmulAlgo_t algorithm;
+};
+
+enum {
+    CUDA_MATMULS = 64 /* that a device keeps */
+};
 
 /* A device as a context has it: a stream, cuBLAS on it, and the first error after which CUDA does nothing. */
 struct nin__device {
@@ -21,6 +34,10 @@ struct nin__device {
     void *primary;  /* the device's primary context */
     cudaStream_t stream;
     cublasHandle_t blas;
+    struct cuda_matmul matmuls[CUDA_MATMULS];
+    uint32_t matmul_count; /* of all that have been found */
+    bool epilogues;        /* cublasLt may be used */
+    size_t workspace_bytes;
     void *workspace;      /* of cuBLAS */
     pthread_mutex_t lock; /* recursive: whoever works on the device has it */
     bool capturing;       /* what goes to the stream becomes part of a graph */
@@ -86,7 +103,8 @@ struct cuda_op {
     nin_status (*backward)(const struct cuda_call *call);
     size_t y, dy, saved; /* places in the executable's memory */
     size_t saved_per_image;
-    int32_t form; /* of weights in another order than the arena's; -1: none */
+    int32_t form;    /* of weights in another order than the arena's; -1: none */
+    bool relu_later; /* conv: outputs may be without the ReLU, which the pool behind it does */
 };
 
 /* Memory that ops use one after another. */
@@ -207,16 +225,18 @@ nin_status nin__cuda_dropout_backward(const struct cuda_call *call);
 nin_status nin__cuda_loss(const struct cuda_call *call);
 nin_status nin__cuda_loss_backward(const struct cuda_call *call);
 
-/* The products of conv.cu, row-major and dense: y (p x n) = x (p x k) * w (n x k)'; dx (p x k) = dy (p x n) *
+/* The products of conv.cu, row-major and dense: y (p x n) = x (p x k) * w (n x k)' + bias; dx (p x k) = dy (p x n) *
  * w (n x k); dw (n x k) = dy (p x n)' * x (p x k), added to what is there or not. */
 struct cuda_product {
     int64_t p, n, k;
     const float *x, *w, *dy;
     float *y, *dx, *dw;
+    const float *bias; /* that is added to y, or NULL */
     bool add;
     nin_precision precision; /* of operands: NIN_FP32 or NIN_TF32 */
 };
 
+cublasComputeType_t nin__cuda_compute_type(nin_precision precision);
 nin_status nin__cuda_gemm_forward(struct nin__device *device, const struct cuda_product *product);
 nin_status nin__cuda_gemm_data(struct nin__device *device, const struct cuda_product *product);
 nin_status nin__cuda_gemm_weights(struct nin__device *device, const struct cuda_product *product);

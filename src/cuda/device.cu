@@ -169,11 +169,12 @@ static nin_status find_capability(struct nin__device *device)
 
 static nin_status make_workspace(struct nin__device *device)
 {
-    size_t bytes = device->capability >= LARGE_FROM ? LARGE_WORKSPACE : WORKSPACE;
-
-    NIN__TRY(nin__cuda_check(device, cudaMalloc(&device->workspace, bytes), "memory for cuBLAS"));
-    return nin__cuda_check_blas(device, cublasSetWorkspace(device->blas, device->workspace, bytes),
-                                "cuBLAS's workspace");
+    device->workspace_bytes = device->capability >= LARGE_FROM ? LARGE_WORKSPACE : WORKSPACE;
+    NIN__TRY(nin__cuda_check(device, cudaMalloc(&device->workspace, device->workspace_bytes),
+                             "memory for cuBLAS"));
+    return nin__cuda_check_blas(
+        device, cublasSetWorkspace(device->blas, device->workspace, device->workspace_bytes),
+        "cuBLAS's workspace");
 }
 
 /* Setting the stream takes a workspace away, so it comes first. */
@@ -220,6 +221,14 @@ static void make_lock(pthread_mutex_t *lock)
     pthread_mutexattr_destroy(&recursive);
 }
 
+/* NIN_CUDA_EPILOGUE=0: biases are added apart, which is slower and nothing else. */
+static bool wants_epilogues(void)
+{
+    const char *text = getenv("NIN_CUDA_EPILOGUE");
+
+    return text == NULL || strcmp(text, "0") != 0;
+}
+
 nin_status nin__cuda_open(struct nin__device **out, int32_t index, nin_instruction_set instructions)
 {
     struct nin__device *device;
@@ -234,6 +243,7 @@ nin_status nin__cuda_open(struct nin__device **out, int32_t index, nin_instructi
         return nin__no_memory("a device");
     device->index = index;
     device->process = (int)getpid();
+    device->epilogues = wants_epilogues();
     make_lock(&device->lock);
     if (driver.retain(&device->primary, index) != 0) {
         pthread_mutex_destroy(&device->lock);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Matrix products by cuBLAS, the only file that knows it. cuBLAS is column-major: a row-major matrix of p rows
+/* Matrix products by cuBLAS, which only this file and matmul.cu know. cuBLAS is column-major: a row-major matrix of p rows
  * and k columns is to it one of k rows and p columns, so nothing is transposed that is not in the formula. */
-#include "cuda/cuda.h"
+#include "cuda/bias.h"
+#include "cuda/matmul.h"
 
 namespace
 {
@@ -15,12 +16,6 @@ struct matrix {
     int64_t leading;
 };
 
-/* fp32 is fp32 whatever the environment says. */
-cublasComputeType_t compute_type(nin_precision precision)
-{
-    return precision == NIN_TF32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F_PEDANTIC;
-}
-
 /* c (m x n, column-major) = a * b, added to what is there or not. */
 nin_status multiply(struct nin__device *device, nin_precision precision, int64_t m, int64_t n,
                     int64_t k, struct matrix a, struct matrix b, float *c, int64_t c_leading,
@@ -31,13 +26,13 @@ nin_status multiply(struct nin__device *device, nin_precision precision, int64_t
     if (m > MOST || n > MOST || k > MOST)
         return nin__fail(NIN_UNSUPPORTED, "cuda: a product of %lld x %lld x %lld is too large",
                          (long long)m, (long long)n, (long long)k);
-    return nin__cuda_check_blas(device,
-                                cublasGemmEx(device->blas, a.operation, b.operation, (int)m, (int)n,
-                                             (int)k, &one, a.data, CUDA_R_32F, (int)a.leading,
-                                             b.data, CUDA_R_32F, (int)b.leading, add ? &one : &zero,
-                                             c, CUDA_R_32F, (int)c_leading, compute_type(precision),
-                                             CUBLAS_GEMM_DEFAULT),
-                                "a product");
+    return nin__cuda_check_blas(
+        device,
+        cublasGemmEx(device->blas, a.operation, b.operation, (int)m, (int)n, (int)k, &one, a.data,
+                     CUDA_R_32F, (int)a.leading, b.data, CUDA_R_32F, (int)b.leading,
+                     add ? &one : &zero, c, CUDA_R_32F, (int)c_leading,
+                     nin__cuda_compute_type(precision), CUBLAS_GEMM_DEFAULT),
+        "a product");
 }
 
 struct matrix plain(const float *data, int64_t leading)
@@ -56,11 +51,26 @@ struct matrix transposed(const float *data, int64_t leading)
 
 } // namespace
 
-/* y' (n x p) = w' ' (n x k) * x' (k x p) */
+/* fp32 is fp32 whatever the environment says. */
+cublasComputeType_t nin__cuda_compute_type(nin_precision precision)
+{
+    return precision == NIN_TF32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F_PEDANTIC;
+}
+
+/* y' (n x p) = w' ' (n x k) * x' (k x p) + bias */
 nin_status nin__cuda_gemm_forward(struct nin__device *device, const struct cuda_product *g)
 {
-    return multiply(device, g->precision, g->n, g->p, g->k, transposed(g->w, g->k),
-                    plain(g->x, g->k), g->y, g->n, false);
+    bool done = false;
+
+    if (g->bias != NULL)
+        NIN__TRY(nin__cuda_matmul(device, g, &done));
+    if (done)
+        return NIN_OK;
+    NIN__TRY(multiply(device, g->precision, g->n, g->p, g->k, transposed(g->w, g->k),
+                      plain(g->x, g->k), g->y, g->n, false));
+    return g->bias == NULL
+               ? NIN_OK
+               : nin__cuda_add_bias(device, g->y, g->bias, (size_t)g->p, (size_t)g->n, false);
 }
 
 /* dx' (k x p) = w' (k x n) * dy' (n x p) */

@@ -75,12 +75,12 @@ cublasStatus_t cublasSetAtomicsMode(cublasHandle_t handle, cublasAtomicsMode_t m
 }
 
 /* Bytes of a column-major matrix of that many stored rows and columns. */
-static size_t bytes_of(int rows, int columns, int leading)
+static size_t bytes_of(int64_t rows, int64_t columns, int64_t leading)
 {
     return ((size_t)leading * (size_t)(columns - 1) + (size_t)rows) * sizeof(float);
 }
 
-static bool lies_well(const void *matrix, int rows, int columns, int leading)
+bool stand_in_has_matrix(const void *matrix, int64_t rows, int64_t columns, int64_t leading)
 {
     return leading >= rows && (uintptr_t)matrix % sizeof(float) == 0 &&
            stand_in_owns(matrix, bytes_of(rows, columns, leading));
@@ -110,6 +110,17 @@ static std::vector<float> operand(const void *matrix, int rows, int columns, int
     return values;
 }
 
+void stand_in_multiply(const struct stand_in_product &p)
+{
+    int a_rows = p.a_turned ? p.k : p.m, b_rows = p.b_turned ? p.n : p.k;
+    std::vector<float> a = operand(p.a, a_rows, p.a_turned ? p.m : p.k, p.lda, p.rounded);
+    std::vector<float> b = operand(p.b, b_rows, p.b_turned ? p.k : p.n, p.ldb, p.rounded);
+
+    cblas_sgemm(CblasColMajor, p.a_turned ? CblasTrans : CblasNoTrans,
+                p.b_turned ? CblasTrans : CblasNoTrans, p.m, p.n, p.k, 1.0f, a.data(), p.lda,
+                b.data(), p.ldb, p.add, (float *)p.c, p.ldc);
+}
+
 cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t transa,
                             cublasOperation_t transb, int m, int n, int k, const void *alpha,
                             const void *a, cudaDataType a_type, int lda, const void *b,
@@ -119,7 +130,8 @@ cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t transa,
 {
     bool a_turned = transa == CUBLAS_OP_T, b_turned = transb == CUBLAS_OP_T;
     bool rounded = compute == CUBLAS_COMPUTE_32F_FAST_TF32;
-    float one = *(const float *)alpha, add = *(const float *)beta;
+    struct stand_in_product product = {
+        a_turned, b_turned, m, n, k, a, b, lda, ldb, *(const float *)beta, c, ldc, rounded};
 
     if (stand_in_fails())
         return CUBLAS_STATUS_EXECUTION_FAILED;
@@ -130,16 +142,11 @@ cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t transa,
         return CUBLAS_STATUS_NOT_SUPPORTED;
     if (rounded && stand_in_capability() < 80)
         return CUBLAS_STATUS_ARCH_MISMATCH;
-    if (m < 1 || n < 1 || k < 1 || !lies_well(a, a_turned ? k : m, a_turned ? m : k, lda) ||
-        !lies_well(b, b_turned ? n : k, b_turned ? k : n, ldb) || !lies_well(c, m, n, ldc))
+    if (*(const float *)alpha != 1.0f || m < 1 || n < 1 || k < 1 ||
+        !stand_in_has_matrix(a, a_turned ? k : m, a_turned ? m : k, lda) ||
+        !stand_in_has_matrix(b, b_turned ? n : k, b_turned ? k : n, ldb) ||
+        !stand_in_has_matrix(c, m, n, ldc))
         return CUBLAS_STATUS_INVALID_VALUE;
-    stand_in_enqueue(handle->stream, [=]() {
-        std::vector<float> left = operand(a, a_turned ? k : m, a_turned ? m : k, lda, rounded);
-        std::vector<float> right = operand(b, b_turned ? n : k, b_turned ? k : n, ldb, rounded);
-
-        cblas_sgemm(CblasColMajor, a_turned ? CblasTrans : CblasNoTrans,
-                    b_turned ? CblasTrans : CblasNoTrans, m, n, k, one, left.data(), lda,
-                    right.data(), ldb, add, (float *)c, ldc);
-    });
+    stand_in_enqueue(handle->stream, [product]() { stand_in_multiply(product); });
     return CUBLAS_STATUS_SUCCESS;
 }
