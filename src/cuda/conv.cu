@@ -163,6 +163,13 @@ bool next_part(struct part *part, const struct cuda_call *call)
     return part->images > 0;
 }
 
+/* Whether the product that is the gradient of the weights can be written where that belongs: in the same order, and
+ * not in addition to what is there, for that would change the order of sums. */
+bool is_in_place(const struct cuda_call *call)
+{
+    return !nin__cuda_is_permuted(call->op) && !call->run->accumulate;
+}
+
 /* The products of some images, whose input lies as it is needed or goes to `patches`. */
 struct cuda_product describe(const struct cuda_call *call, struct part part)
 {
@@ -178,9 +185,11 @@ struct cuda_product describe(const struct cuda_call *call, struct part part)
     product.w = call->weights;
     product.y = call->y + out;
     product.dy = call->dy == NULL ? NULL : call->dy + out;
-    product.dw = call->executable->scratch.products;
     product.add = part.first > 0;
     product.precision = call->executable->options.precision;
+    if (call->dy != NULL)
+        product.dw = is_in_place(call) ? call->run->gradient + op->weight
+                                       : call->executable->scratch.products;
     if (call->dx != NULL)
         product.dx = nin__cuda_is_flat(op) ? call->dx + in : call->executable->scratch.patches;
     return product;
@@ -235,6 +244,8 @@ nin_status finish(const struct cuda_call *call)
 {
     const struct nin__op *op = call->op;
 
+    if (is_in_place(call))
+        return NIN_OK;
     return nin__cuda_launch_images(call->device, 1, (size_t)op->out.c * nin__cuda_patch(op),
                                    finish_weights, call->run->gradient + op->weight,
                                    (const float *)call->executable->scratch.products,
