@@ -5,6 +5,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <initializer_list>
 
 namespace
 {
@@ -149,6 +150,45 @@ void check_refusals(void)
            "a workspace's size of 4 bytes is taken");
 }
 
+/* With a GPU: whether there is an algorithm, for the last products of the blocks of the preset mnist. */
+void show_algorithm(cublasLtHandle_t handle, int64_t p, int64_t n, int64_t k,
+                    nin_precision precision)
+{
+    struct cuda_product product = product_of(precision);
+    struct cuda_matmul_terms terms;
+    cublasLtMatmulPreferenceOpaque_t preference;
+    cublasLtMatmulHeuristicResult_t found;
+    cublasStatus_t status;
+    int count = 0;
+
+    product.p = p;
+    product.n = n;
+    product.k = k;
+    expect(nin__cuda_describe_matmul(&terms, &product) == CUBLAS_STATUS_SUCCESS &&
+               nin__cuda_describe_preference(&preference, 32 << 20) == CUBLAS_STATUS_SUCCESS,
+           "a product is not taken");
+    status = cublasLtMatmulAlgoGetHeuristic(handle, &terms.operation, &terms.w, &terms.x, &terms.y,
+                                            &terms.y, &preference, 1, &found, &count);
+    printf("%lld x %lld x %lld in %s: status %d, %d algorithms\n", (long long)p, (long long)n,
+           (long long)k, precision == NIN_TF32 ? "tf32" : "fp32", (int)status, count);
+}
+
+void show_algorithms(void)
+{
+    cublasLtHandle_t handle;
+    int devices = 0;
+
+    if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0)
+        return;
+    expect(cublasLtCreate(&handle) == CUBLAS_STATUS_SUCCESS, "there is no handle");
+    for (nin_precision precision : {NIN_FP32, NIN_TF32}) {
+        show_algorithm(handle, 100352, 48, 64, precision);
+        show_algorithm(handle, 25088, 48, 96, precision);
+        show_algorithm(handle, 6272, 10, 96, precision);
+    }
+    expect(cublasLtDestroy(handle) == CUBLAS_STATUS_SUCCESS, "a handle stays");
+}
+
 } // namespace
 
 int main(void)
@@ -157,6 +197,7 @@ int main(void)
     check_product(NIN_TF32, CUBLAS_COMPUTE_32F_FAST_TF32);
     check_preference();
     check_refusals();
+    show_algorithms();
     printf("check-cuda-lt: %d checks, cublasLt %zu\n", checks, cublasLtGetVersion());
     return 0;
 }
