@@ -116,7 +116,7 @@ BUILD_CUDA    = $(NVCC) -std=c++17 -O3 --fmad=false --threads 0 \
                 -Xcompiler=-Wall,-Wextra,-Wno-unknown-pragmas $(NVCCFLAGS)
 LINK_CUDA     = $(CC) -shared -Wl,-z,defs -Wl,-z,relro -Wl,-z,now -Wl,-z,nodelete -Wl,--as-needed \
                 -Wl,--version-script,src/cuda/module.map -L$(CUDA_HOME)/lib64 $(LDFLAGS)
-LIBS_CUDA     = -lcublas -Wl,-Bstatic -lcudart_static -Wl,-Bdynamic -ldl -lrt -lpthread
+LIBS_CUDA     = -lcublasLt -lcublas -Wl,-Bstatic -lcudart_static -Wl,-Bdynamic -ldl -lrt -lpthread
 ifeq ($(WERROR),1)
 NVCCFLAGS    += -Werror all-warnings,missing-launch-bounds,default-stream-launch -Xptxas=-Werror -Xcompiler=-Werror
 endif
@@ -333,9 +333,9 @@ $(OUT)/tests/modules/%/libnin_cuda.so: tests/modules/%.c tests/modules/module.h 
 SCRIPT_ENV = NIN_LIB=$(OUT)/lib CC='$(CC)' CXX='$(CXX)' MAKE='$(MAKE)' PKG_CONFIG='$(PKG_CONFIG)' \
              NIN_FLAGS='$(CFLAGS) $(addprefix -fsanitize=,$(SANITIZE)) $(LDFLAGS)'
 
-.PHONY: check check-unit check-cuda check-cuda-all check-instructions check-abi check-headers check-install check-version check-examples \
+.PHONY: check check-unit check-cuda check-cuda-lt check-cuda-all check-instructions check-abi check-headers check-install check-version check-examples \
         check-mutants test-program abi-list
-check: check-unit check-cuda check-instructions check-abi check-headers check-install check-version check-examples check-mutants
+check: check-unit check-cuda $(if $(filter 1,$(CUDA)),check-cuda-lt) check-instructions check-abi check-headers check-install check-version check-examples check-mutants
 
 test-program: $(TEST_PROGRAM) $(TEST_MODULES)
 
@@ -355,6 +355,24 @@ check-cuda: test-program
 check-cuda-all:
 	$(MAKE) check-cuda SANITIZE=address,undefined \
 	  CUDA_SUITES='ops gradients parity trainer checkpoint optimizer network builder file sharing allocation'
+
+# what the real cublasLt takes, which needs no GPU, and whether the stand-in has the numbers of the real headers
+BUILD_CUDA_TEST = $(CXX) $(CPPFLAGS) -Iinclude -Isrc -MMD -MP -std=c++17 -O2 -fno-exceptions -Wall -Wextra -Wshadow \
+                  $(if $(filter 1,$(WERROR)),-Werror) $(CXXFLAGS)
+
+$(OUT)/tests/cuda/descriptors: tests/cuda/descriptors.cpp $(CUDA_O)
+	@mkdir -p $(@D) && echo "  CXX $<"
+	$(Q)$(BUILD_CUDA_TEST) -isystem $(CUDA_HOME)/include -o $@ $< $(CUDA_O) $(LDFLAGS) -L$(CUDA_HOME)/lib64 \
+	  -Wl,-rpath,$(CUDA_HOME)/lib64 $(LIBS_CUDA)
+
+$(OUT)/tests/cuda/numbers $(OUT)/tests/cuda/numbers_of_stand_in: tests/cuda/numbers.cpp
+	@mkdir -p $(@D) && echo "  CXX $< ($(@F))"
+	$(Q)$(BUILD_CUDA_TEST) -isystem $(if $(findstring stand_in,$@),tests/cuda_on_cpu,$(CUDA_HOME)/include) -o $@ $<
+
+check-cuda-lt: $(OUT)/tests/cuda/descriptors $(OUT)/tests/cuda/numbers $(OUT)/tests/cuda/numbers_of_stand_in
+	@$(OUT)/tests/cuda/descriptors
+	@$(OUT)/tests/cuda/numbers > $(OUT)/tests/cuda/numbers.txt
+	@$(OUT)/tests/cuda/numbers_of_stand_in | diff $(OUT)/tests/cuda/numbers.txt -
 
 # the numbers of each instruction set that this machine has
 check-instructions: $(TEST_PROGRAM)
@@ -498,6 +516,6 @@ dist:
 clean:
 	rm -rf build lib $(EXAMPLES) $(BENCHES) bench/peers/onednn bench/peers/__pycache__
 
--include $(LIB_O:.o=.d) $(CUDA_O:.o=.d) $(STAND_IN_O:.o=.d) $(TEST_O:.o=.d) $(FUZZ_PROGRAM).d $(EXAMPLES:%=$(OUT)/%.d) $(BENCHES:%=$(OUT)/%.d)
+-include $(wildcard $(OUT)/tests/cuda/*.d) $(LIB_O:.o=.d) $(CUDA_O:.o=.d) $(STAND_IN_O:.o=.d) $(TEST_O:.o=.d) $(FUZZ_PROGRAM).d $(EXAMPLES:%=$(OUT)/%.d) $(BENCHES:%=$(OUT)/%.d)
 
 endif

@@ -63,6 +63,8 @@ speed() {
     for round in $(seq "${ROUNDS:-3}"); do
         for preset in ${PRESETS:-mnist cifar10}; do
             bench/step --device cuda --preset $preset --steps 200 || return 1
+            bench/step --device cuda --preset $preset --steps 200 --precision tf32 || return 1
+            NIN_CUDA_EPILOGUE=0 bench/step --device cuda --preset $preset --steps 200 || return 1
             NIN_CUDA_GRAPH=0 bench/step --device cuda --preset $preset --steps 200 || return 1
             bench/infer --device cuda --preset $preset --steps 50 || return 1
             for precision in "" ${PEERS-"--tf32" "--precision=bf16"}; do

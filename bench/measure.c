@@ -11,7 +11,7 @@
 #include <sys/resource.h>
 #include <time.h>
 
-static const char *const precisions[] = {"fp32", "bf16", "bf16x3"};
+static const char *const precisions[] = {"fp32", "bf16", "bf16x3", "tf32"};
 static const char *const devices[] = {"cpu", "cuda"};
 
 /* ---- options ------------------------------------------------------------------------------ */
@@ -51,7 +51,7 @@ static int read_option(struct bench_options *options, int option, const char *va
         options->algorithm = (nin_algorithm)found;
         break;
     case 'q':
-        found = find_name(value, precisions, 3);
+        found = find_name(value, precisions, 4);
         options->precision = (nin_precision)found;
         break;
     default:
@@ -77,7 +77,7 @@ int bench_parse(struct bench_options *options, int argc, char **argv)
         fprintf(stderr,
                 "usage: %s [--preset mnist|cifar10] [--device cpu|cuda] [--batch N] [--threads N]\n"
                 "       [--steps N] [--algorithm auto|gemm|direct|winograd|fft]\n"
-                "       [--precision fp32|bf16|bf16x3]\n",
+                "       [--precision fp32|bf16|bf16x3|tf32]\n",
                 argv[0]);
     return good;
 }

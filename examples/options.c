@@ -53,8 +53,10 @@ static const struct argp_option known[] = {
     {NULL, 0, NULL, 0, "Where it runs:", 2},
     {"device", KEY_DEVICE, "auto|cpu|cuda", 0, "auto takes a GPU if one can be used (default)", 0},
     {"threads", KEY_THREADS, "N", 0, "Threads of the CPU (default: 0, all that there are)", 0},
-    {"precision", KEY_PRECISION, "fp32|bf16|bf16x3", 0,
-     "Of the operands of 1x1 convolutions (default: fp32)", 0},
+    {"precision", KEY_PRECISION, "fp32|bf16|bf16x3|tf32", 0,
+     "Of the operands of products (default: fp32): bf16 and bf16x3 on a CPU, in 1x1 convolutions; "
+     "tf32 on a GPU",
+     0},
     {NULL, 0, NULL, 0, "Files:", 3},
     {"save", KEY_SAVE, "FILE", 0,
      "Write the trained network, in the safetensors format (default: not written)", 0},
@@ -149,7 +151,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     /* in the order of their numbers */
     static const char *const recipes[] = {"quick", "reference", NULL};
     static const char *const devices[] = {"auto", "cpu", "cuda", NULL};
-    static const char *const precisions[] = {"fp32", "bf16", "bf16x3", NULL};
+    static const char *const precisions[] = {"fp32", "bf16", "bf16x3", "tf32", NULL};
     struct options *o = state->input;
 
     switch (key) {

@@ -173,9 +173,8 @@ static struct rig_desc cuda_rig(enum rig_net net, nin_mode mode)
 
 /* ---- against the CPU ------------------------------------------------------------------------ */
 
-/* Relative to the root mean square of what is wanted. */
-static void check_near(const float *got, const float *wanted, size_t count, double bound,
-                       const char *what)
+/* Root mean square of the differences, relative to that of what is wanted. */
+static double distance(const float *got, const float *wanted, size_t count)
 {
     double difference = 0.0, size = 0.0;
 
@@ -183,8 +182,15 @@ static void check_near(const float *got, const float *wanted, size_t count, doub
         difference += ((double)got[i] - wanted[i]) * ((double)got[i] - wanted[i]);
         size += (double)wanted[i] * wanted[i];
     }
-    ck_assert_msg(difference <= bound * bound * size, "%s: off by %.3g", what,
-                  sqrt(difference / size));
+    return size > 0.0 ? sqrt(difference / size) : difference > 0.0 ? INFINITY : sqrt(difference);
+}
+
+static void check_near(const float *got, const float *wanted, size_t count, double bound,
+                       const char *what)
+{
+    double found = distance(got, wanted, count);
+
+    ck_assert_msg(found <= bound, "%s: off by %.3g", what, found);
 }
 
 static const enum rig_net nets[] = {RIG_SMALL, RIG_DENSE};
@@ -263,7 +269,8 @@ START_TEST(neither_the_order_of_threads_nor_a_graph_is_part_of_the_bits)
 }
 END_TEST
 
-/* The labels of a step are wrong, or a loss is not finite: nothing has changed, and the next step goes on. */
+/* Sums overflow, or a NaN comes in: behind all ReLUs and maxima it is still there. Nothing has changed, and the
+ * next step goes on. */
 START_TEST(a_bad_step_changes_nothing)
 {
     struct rig_desc desc = cuda_rig(RIG_SMALL, NIN_TRAIN);
@@ -281,7 +288,7 @@ START_TEST(a_bad_step_changes_nothing)
         before = rig_parameters(rig.network);
         batch = rig_batch(&rig, step, BATCH);
         for (size_t i = 0; i < 512; i++)
-            rig.images[i] = 3e38f;
+            rig.images[i] = step % 2 == 0 ? 3e38f : NAN;
         ck_assert_int_eq(nin_plan_step(NULL, rig.plan, rig.optimizer, &batch, rig.labels),
                          NIN_NOT_FINITE);
         after = rig_parameters(rig.network);
@@ -425,16 +432,16 @@ static int count_algorithm(const nin_plan *plan, const char *name)
 }
 
 /* What nin/plan.h says of the errors, beside windows summed as they stand. */
-START_TEST(minimal_filtering_agrees_with_the_cpu)
+static void check_convolution(const struct convolution *c, nin_algorithm algorithm,
+                              const char *name)
 {
-    const struct convolution *c = &convolutions[_i];
     struct single cuda, cpu;
     struct outcome got, wanted;
 
     use_a_device_module();
-    make_single(&cuda, c, NIN_DEVICE_CUDA, NIN_ALGORITHM_WINOGRAD);
+    make_single(&cuda, c, NIN_DEVICE_CUDA, algorithm);
     make_single(&cpu, c, NIN_DEVICE_CPU, NIN_ALGORITHM_DIRECT);
-    ck_assert_int_eq(count_algorithm(cuda.plan, " winograd "), 1);
+    ck_assert_int_eq(count_algorithm(cuda.plan, name), 1);
     got = run_single(&cuda, c);
     wanted = run_single(&cpu, c);
     check_near(got.y, wanted.y, got.scores, 5e-6, "scores");
@@ -445,6 +452,26 @@ START_TEST(minimal_filtering_agrees_with_the_cpu)
     free_single(&cuda);
     free_single(&cpu);
 }
+
+START_TEST(minimal_filtering_agrees_with_the_cpu)
+{
+    check_convolution(&convolutions[_i], NIN_ALGORITHM_WINOGRAD, " winograd ");
+}
+END_TEST
+
+/* Kernels of libnin's own: rows that fill tiles and that do not, filters and channels for each width of a tile, in
+ * vectors and not, sums in one part and in many. */
+static const struct convolution direct_convolutions[] = {
+    {1, 1, 1, 1, 1, 1, 0, 0},     {3, 5, 9, 5, 3, 1, 0, 1},     {2, 33, 9, 5, 10, 1, 0, 1},
+    {5, 64, 14, 14, 48, 1, 0, 1}, {3, 96, 28, 28, 64, 1, 0, 1}, {2, 128, 14, 14, 33, 1, 0, 0},
+    {3, 48, 7, 7, 48, 1, 0, 1},   {2, 40, 13, 11, 64, 1, 0, 1}, {9, 64, 28, 28, 32, 1, 0, 1},
+    {2, 1, 28, 28, 33, 5, 2, 1},  {3, 3, 9, 5, 48, 5, 4, 1},    {2, 4, 14, 14, 64, 3, 0, 1},
+    {4, 3, 32, 32, 64, 5, 2, 1},  {1, 2, 30, 30, 7, 11, 3, 0}};
+
+START_TEST(direct_kernels_agree_with_the_cpu)
+{
+    check_convolution(&direct_convolutions[_i], NIN_ALGORITHM_AUTO, " direct ");
+}
 END_TEST
 
 /* Of the preset's nine convolutions the 5x5 one with 48 channels and the 3x3 one pay, the 5x5 one with one
@@ -453,9 +480,11 @@ START_TEST(minimal_filtering_is_used_where_it_pays)
 {
     static const struct {
         nin_algorithm algorithm;
-        int winograd, patches;
-    } cases[] = {
-        {NIN_ALGORITHM_AUTO, 2, 1}, {NIN_ALGORITHM_WINOGRAD, 3, 0}, {NIN_ALGORITHM_GEMM, 0, 3}};
+        int winograd, direct, patches, gemm;
+    } cases[] = {{NIN_ALGORITHM_AUTO, 2, 7, 0, 0},
+                 {NIN_ALGORITHM_DIRECT, 0, 7, 2, 0},
+                 {NIN_ALGORITHM_WINOGRAD, 3, 0, 0, 6},
+                 {NIN_ALGORITHM_GEMM, 0, 0, 3, 6}};
     struct rig_desc desc = cuda_rig(RIG_MNIST, NIN_TRAIN);
 
     use_a_device_module();
@@ -466,7 +495,8 @@ START_TEST(minimal_filtering_is_used_where_it_pays)
         rig_make(&rig, &desc);
         ck_assert_int_eq(count_algorithm(rig.plan, " winograd "), cases[i].winograd);
         ck_assert_int_eq(count_algorithm(rig.plan, " patches "), cases[i].patches);
-        ck_assert_int_eq(count_algorithm(rig.plan, " gemm "), 6);
+        ck_assert_int_eq(count_algorithm(rig.plan, " direct "), cases[i].direct);
+        ck_assert_int_eq(count_algorithm(rig.plan, " gemm "), cases[i].gemm);
         rig_free(&rig);
     }
 }
@@ -480,12 +510,104 @@ START_TEST(other_algorithms_are_refused)
 
     use_a_device_module();
     rig_make(&rig, &desc);
-    for (nin_algorithm a = NIN_ALGORITHM_DIRECT; a <= NIN_ALGORITHM_FFT; a++)
-        if (a != NIN_ALGORITHM_WINOGRAD)
-            ASSERT_FAILS(
-                NIN_UNSUPPORTED, "has NIN_ALGORITHM_GEMM and NIN_ALGORITHM_WINOGRAD only",
-                nin_plan_create(&plan, rig.network, NIN_DESC(nin_plan_desc, .algorithm = a)));
+    ASSERT_FAILS(NIN_UNSUPPORTED, "a CUDA device has no NIN_ALGORITHM_FFT",
+                 nin_plan_create(&plan, rig.network,
+                                 NIN_DESC(nin_plan_desc, .algorithm = NIN_ALGORITHM_FFT)));
+    for (nin_algorithm a = NIN_ALGORITHM_DIRECT; a <= NIN_ALGORITHM_WINOGRAD; a++)
+        ASSERT_FAILS(
+            NIN_UNSUPPORTED, "in NIN_TF32 a CUDA device has NIN_ALGORITHM_GEMM only",
+            nin_plan_create(&plan, rig.network,
+                            NIN_DESC(nin_plan_desc, .algorithm = a, .precision = NIN_TF32)));
     rig_free(&rig);
+}
+END_TEST
+
+/* ---- precisions ----------------------------------------------------------------------------- */
+
+/* What one step in a precision gives. */
+struct stepped {
+    float *scores, *gradient;
+    size_t score_count, gradient_count;
+};
+
+static struct stepped step_in(nin_precision precision, enum rig_net net)
+{
+    struct rig_desc desc = cuda_rig(net, NIN_TRAIN);
+    struct stepped stepped;
+    struct rig rig;
+
+    desc.precision = precision;
+    rig_make(&rig, &desc);
+    rig_backward(&rig, 0, BATCH);
+    stepped.scores = rig_scores(rig.plan, BATCH, &stepped.score_count);
+    stepped.gradient = rig_gradient(&rig);
+    stepped.gradient_count = nin_network_parameter_count(rig.network);
+    rig_free(&rig);
+    return stepped;
+}
+
+/* Near the values of fp32, and as far from them as operands of 11 bits are: so they were rounded. Behind a
+ * gradient are decisions too, of ReLU and maximum. */
+START_TEST(tf32_rounds_operands)
+{
+    struct stepped exact, rounded;
+    double of_scores, of_gradient;
+
+    use_a_device_module();
+    exact = step_in(NIN_FP32, nets[_i]);
+    rounded = step_in(NIN_TF32, nets[_i]);
+    of_scores = distance(rounded.scores, exact.scores, exact.score_count);
+    of_gradient = distance(rounded.gradient, exact.gradient, exact.gradient_count);
+    ck_assert_double_gt(of_scores, 1e-5);
+    ck_assert_double_lt(of_scores, 1e-3);
+    ck_assert_double_gt(of_gradient, 1e-5);
+    ck_assert_double_lt(of_gradient, 1e-2);
+    free(exact.scores);
+    free(exact.gradient);
+    free(rounded.scores);
+    free(rounded.gradient);
+}
+END_TEST
+
+static const struct {
+    nin_device device;
+    const char *capability;
+    nin_precision precision;
+    nin_algorithm algorithm;
+    const char *words;
+} refused_precisions[] = {
+    {NIN_DEVICE_CPU, "90", NIN_TF32, NIN_ALGORITHM_AUTO, "NIN_TF32 needs a CUDA device"},
+    {NIN_DEVICE_CUDA, "90", NIN_BF16, NIN_ALGORITHM_AUTO, "NIN_FP32 and NIN_TF32 only"},
+    {NIN_DEVICE_CUDA, "90", NIN_BF16X3, NIN_ALGORITHM_AUTO, "NIN_FP32 and NIN_TF32 only"},
+    {NIN_DEVICE_CUDA, "75", NIN_TF32, NIN_ALGORITHM_AUTO,
+     "NIN_TF32 needs a GPU of sm_80 or later; this one is sm_75"},
+    {NIN_DEVICE_CUDA, "80", NIN_TF32, NIN_ALGORITHM_AUTO, NULL},
+    {NIN_DEVICE_CUDA, "120", NIN_TF32, NIN_ALGORITHM_GEMM, NULL},
+};
+
+START_TEST(a_precision_that_is_missing_is_refused)
+{
+    nin_context *context = NULL;
+    nin_network *network;
+    nin_plan *plan = NULL;
+    const nin_plan_desc desc = {.struct_size = sizeof desc,
+                                .precision = refused_precisions[_i].precision,
+                                .algorithm = refused_precisions[_i].algorithm};
+
+    use_module("stand_in");
+    setenv("NIN_CUDA_CAPABILITY", refused_precisions[_i].capability, 1);
+    ASSERT_OK(nin_context_create(
+        &context,
+        NIN_DESC(nin_context_desc, .device = refused_precisions[_i].device, .threads = 1)));
+    network = rig_network(context, RIG_SMALL);
+    if (refused_precisions[_i].words == NULL)
+        ASSERT_OK(nin_plan_create(&plan, network, &desc));
+    else
+        ASSERT_FAILS(NIN_UNSUPPORTED, refused_precisions[_i].words,
+                     nin_plan_create(&plan, network, &desc));
+    nin_plan_destroy(plan);
+    nin_network_destroy(network);
+    nin_context_destroy(context);
 }
 END_TEST
 
@@ -604,6 +726,87 @@ START_TEST(steps_become_graphs)
 }
 END_TEST
 
+/* ---- epilogues ------------------------------------------------------------------------------- */
+
+static int matmuls(void)
+{
+    int (*function)(void);
+
+    find_function(&function, "stand_in_matmuls");
+    return function();
+}
+
+/* Of the scores of batches of every size, twice, so that shapes come back when others have been found since. */
+static uint64_t bits_of_batches(int32_t most)
+{
+    struct rig_desc desc = cuda_rig(RIG_SMALL, NIN_INFER);
+    uint64_t hash = RIG_HASH;
+    struct rig rig;
+
+    desc.batch = most;
+    desc.algorithm = NIN_ALGORITHM_GEMM;
+    rig_make(&rig, &desc);
+    for (int32_t i = 0; i < 2 * most; i++) {
+        nin_batch_desc batch = rig_batch(&rig, 0, 1 + i % most);
+        size_t count;
+        float *scores;
+
+        ASSERT_OK(nin_plan_forward(rig.plan, &batch));
+        scores = rig_scores(rig.plan, batch.count, &count);
+        hash = rig_hash(hash, scores, count * sizeof *scores);
+        free(scores);
+    }
+    rig_free(&rig);
+    return hash;
+}
+
+/* One in RIG_SMALL, whose other biases are behind a ReLU or begin at no multiple of 16 bytes; the last of each
+ * block of the preset. */
+START_TEST(biases_are_added_in_epilogues)
+{
+    static const enum rig_net of[] = {RIG_SMALL, RIG_MNIST};
+    static const int wanted[] = {1, 3};
+    struct rig_desc desc = cuda_rig(of[_i], NIN_INFER);
+    nin_batch_desc batch;
+    struct rig rig;
+    int before;
+
+    use_module("stand_in");
+    desc.algorithm = NIN_ALGORITHM_GEMM;
+    desc.batch = 2;
+    rig_make(&rig, &desc);
+    batch = rig_batch(&rig, 0, 2);
+    before = matmuls();
+    ASSERT_OK(nin_plan_forward(rig.plan, &batch));
+    ck_assert_int_eq(matmuls() - before, wanted[_i]);
+    rig_free(&rig);
+}
+END_TEST
+
+static const struct {
+    const char *name, *value;
+} without_epilogues[] = {
+    {"NIN_CUDA_LT", "1"}, /* the ways in which cublasLt has nothing to offer */
+    {"NIN_CUDA_LT", "2"}, {"NIN_CUDA_LT", "3"}, {"NIN_CUDA_LT", "4"}, {"NIN_CUDA_EPILOGUE", "0"},
+};
+
+START_TEST(without_an_epilogue_biases_are_added_apart)
+{
+    uint64_t training, inference;
+    int before;
+
+    use_module("stand_in");
+    training = bits_of_a_run(RIG_SMALL, NIN_ALGORITHM_GEMM, "1");
+    inference = bits_of_batches(70);
+    before = matmuls();
+    ck_assert_int_gt(before, 2 * 70);
+    setenv(without_epilogues[_i].name, without_epilogues[_i].value, 1);
+    ck_assert_uint_eq(bits_of_a_run(RIG_SMALL, NIN_ALGORITHM_GEMM, "1"), training);
+    ck_assert_uint_eq(bits_of_batches(70), inference);
+    ck_assert_int_eq(matmuls(), before);
+}
+END_TEST
+
 /* ---- two of them ---------------------------------------------------------------------------- */
 
 /* In DLPack's terms: kDLCUDA and a number. */
@@ -653,6 +856,7 @@ START_TEST(the_current_device_is_left_as_it_is)
     void (*push)(void *);
     struct rig rig;
 
+    desc.algorithm = NIN_ALGORITHM_GEMM;
     use_module("stand_in");
     rig_make(&rig, &desc);
     find_function(&current, "stand_in_current");
@@ -803,13 +1007,21 @@ Suite *cuda_suite(void)
     tcase_add_loop_test(training, neither_the_order_of_threads_nor_a_graph_is_part_of_the_bits, 0,
                         4);
     tcase_add_test(training, a_bad_step_changes_nothing);
+    tcase_add_loop_test(training, tf32_rounds_operands, 0, 2);
     tcase_add_test(training, checkpoints_move_either_way);
     tcase_add_loop_test(training, minimal_filtering_agrees_with_the_cpu, 0,
                         sizeof convolutions / sizeof convolutions[0]);
+    tcase_add_loop_test(training, direct_kernels_agree_with_the_cpu, 0,
+                        sizeof direct_convolutions / sizeof direct_convolutions[0]);
     tcase_add_test(training, minimal_filtering_is_used_where_it_pays);
     tcase_add_test(training, other_algorithms_are_refused);
     tcase_add_test(stand_in, a_device_that_can_be_used_is_taken);
+    tcase_add_loop_test(stand_in, a_precision_that_is_missing_is_refused, 0,
+                        sizeof refused_precisions / sizeof refused_precisions[0]);
     tcase_add_test(stand_in, steps_become_graphs);
+    tcase_add_loop_test(stand_in, biases_are_added_in_epilogues, 0, 2);
+    tcase_add_loop_test(stand_in, without_an_epilogue_biases_are_added_apart, 0,
+                        sizeof without_epilogues / sizeof without_epilogues[0]);
     tcase_add_test(stand_in, contexts_work_side_by_side);
     tcase_add_test(stand_in, the_current_device_is_left_as_it_is);
     tcase_add_loop_test(stand_in, every_failure_is_survived, 0, 2);

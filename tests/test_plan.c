@@ -159,7 +159,7 @@ static const struct {
     {{.max_batch = -1}, NIN_INVALID_ARGUMENT, "max_batch -1 is outside 1 to "},
     {{.height = -1}, NIN_INVALID_ARGUMENT, "height -1 is outside 1 to "},
     {{.width = INT32_MAX}, NIN_INVALID_ARGUMENT, "width 2147483647 is outside 1 to "},
-    {{.precision = (nin_precision)3}, NIN_UNSUPPORTED, "precision 3"},
+    {{.precision = (nin_precision)4}, NIN_UNSUPPORTED, "precision 4"},
     {{.precision = (nin_precision)-1}, NIN_UNSUPPORTED, "precision -1"},
     {{.precision = NIN_BF16, .algorithm = NIN_ALGORITHM_GEMM}, NIN_UNSUPPORTED, "NIN_FP32 only"},
     {{.algorithm = (nin_algorithm)9}, NIN_UNSUPPORTED, "algorithm 9"},

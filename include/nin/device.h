@@ -8,7 +8,9 @@
  * call that asks for devices and stays open. It is looked for in the folder that the environment variable
  * NIN_MODULE_DIR names, which must begin with '/', else beside libnin.so (for a program that is linked with
  * libnin.a, beside the program), and nowhere else. The thread's current CUDA device and context are left as they
- * are. A training step becomes one CUDA graph; NIN_CUDA_GRAPH=0 in the environment leaves it at single calls. A process that forks must not use its CUDA contexts in the child. */
+ * are. A training step becomes one CUDA graph; NIN_CUDA_GRAPH=0 in the environment leaves it at single calls.
+ * cublasLt adds biases to products where it can; contexts that are made while NIN_CUDA_EPILOGUE=0 is in the environment
+ * add them apart. A process that forks must not use its CUDA contexts in the child. */
 
 #include <nin/status.h>
 

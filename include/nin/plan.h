@@ -38,27 +38,33 @@ typedef enum {
     NIN_MODE_INT32 = 0x7fffffff
 } nin_mode;
 
-/* Of the operands of 1x1 convolutions, and of dense layers whose input is one pixel, in all three of their
- * products: forward, gradient of the data, gradient of the weights. Operands are rounded as they are
- * multiplied; sums are fp32, and so are parameters, activations and gradients in memory, biases, and
- * everything else that a network does. The root mean square of a product's errors, relative to that of the
- * result, is about 2e-3 for NIN_BF16 and 4e-6 for NIN_BF16X3 (operands around 0).
+/* Of the operands of matrix products, in all three of a layer: forward, gradient of the data, gradient of the
+ * weights. On a CPU these are the 1x1 convolutions, and dense layers whose input is one pixel; on a CUDA device
+ * all convolutions and dense layers. Operands are rounded as they are multiplied; sums are fp32, and so are
+ * parameters, activations and gradients in memory, biases, and everything else that a network does. The root
+ * mean square of a product's errors, relative to that of the result, is about 2e-3 for NIN_BF16, 3e-4 for
+ * NIN_TF32 and 4e-6 for NIN_BF16X3 (operands around 0).
  *
- * A CPU has NIN_BF16 with the instruction sets AVX512_BF16 and AMX, NIN_BF16X3 with AMX; the context's choice
- * counts, not the processor alone. Where they are missing the plan is refused. The two sets add up in
- * different orders, so their bits differ. The instructions round to nearest and take what is subnormal for 0,
- * whatever the caller's floating-point mode is. */
+ * A CPU has NIN_BF16 with the instruction sets AVX512_BF16 and AMX, NIN_BF16X3 with AMX, and no NIN_TF32; the
+ * context's choice counts, not the processor alone. The two sets add up in different orders, so their bits
+ * differ. The instructions round to nearest and take what is subnormal for 0, whatever the caller's
+ * floating-point mode is. A CUDA device has NIN_TF32 from sm_80 (Ampere) on, by its tensor cores, and neither
+ * NIN_BF16 nor NIN_BF16X3. What is missing is refused. */
 typedef enum {
     NIN_FP32 = 0,
     NIN_BF16 = 1,   /* operands with 8 significant bits */
     NIN_BF16X3 = 2, /* with 16, in two such numbers: high * high + high * low + low * high */
+    NIN_TF32 = 3,   /* with 11, and the range of fp32 */
     NIN_PRECISION_INT32 = 0x7fffffff
 } nin_precision;
 
-/* How convolutions are computed on a CPU. A CUDA device has NIN_FP32 only, in products by cuBLAS without TF32
- * whatever the environment says: with NIN_ALGORITHM_GEMM of windows that are gathered, with
- * NIN_ALGORITHM_WINOGRAD at the points of minimal filtering wherever it fits, and NIN_ALGORITHM_AUTO picks
- * one of these by a rule of shapes alone. Other requests are NIN_UNSUPPORTED there, and lanes mean nothing.
+/* How convolutions are computed on a CPU. A CUDA device has all of them but NIN_ALGORITHM_FFT: with
+ * NIN_ALGORITHM_GEMM products by cuBLAS of windows that are gathered, with NIN_ALGORITHM_WINOGRAD products
+ * at the points of minimal filtering wherever it fits, with NIN_ALGORITHM_DIRECT kernels of libnin's own for 1x1 and for
+ * few channels and products of windows elsewhere, and NIN_ALGORITHM_AUTO picks one of these by a rule of shapes
+ * alone. NIN_FP32 is fp32 whatever the environment says; in NIN_TF32, which has NIN_ALGORITHM_AUTO and
+ * NIN_ALGORITHM_GEMM only, all products are cuBLAS's, unless NVIDIA_TF32_OVERRIDE=0 forbids that. Other requests
+ * are NIN_UNSUPPORTED there, and lanes mean nothing.
  *
  * The root mean square of the errors of one convolution, relative to that of the result, where nothing is near the limits of single precision (1e-30 to 1e35). Behind a ReLU or a
  * maximum an error may decide otherwise between two that are nearly equal, and a few elements of a
@@ -143,8 +149,8 @@ typedef struct {
  *   network  kept alive by the plan
  *   desc     copied; NULL for all defaults
  * Fails with NIN_INVALID_ARGUMENT (a layer that does not fit the input size, a kept name that does not
- * exist), NIN_UNSUPPORTED (precision, algorithm, or the two together: NIN_ALGORITHM_GEMM is fp32 only),
- * NIN_OUT_OF_MEMORY. Since 0.1. */
+ * exist), NIN_UNSUPPORTED (precision, algorithm, or the two together: on a CPU NIN_ALGORITHM_GEMM is fp32
+ * only), NIN_OUT_OF_MEMORY. Since 0.1. */
 NIN_CHECKED nin_status nin_plan_create(nin_plan **out, nin_network *network,
                                        const nin_plan_desc *desc);
 

@@ -42,14 +42,12 @@ static nin_status check_choices(const nin_plan_desc *desc)
 {
     if (desc->mode != NIN_INFER && desc->mode != NIN_TRAIN)
         return nin__fail(NIN_INVALID_ARGUMENT, "plan: %d is no nin_mode", (int)desc->mode);
-    if (desc->precision < NIN_FP32 || desc->precision > NIN_BF16X3)
+    if (desc->precision < NIN_FP32 || desc->precision > NIN_TF32)
         return nin__fail(NIN_UNSUPPORTED, "plan: this version has no precision %d",
                          (int)desc->precision);
     if (desc->algorithm < NIN_ALGORITHM_AUTO || desc->algorithm > NIN_ALGORITHM_FFT)
         return nin__fail(NIN_UNSUPPORTED, "plan: this version has no algorithm %d",
                          (int)desc->algorithm);
-    if (desc->precision != NIN_FP32 && desc->algorithm == NIN_ALGORITHM_GEMM)
-        return nin__fail(NIN_UNSUPPORTED, "plan: NIN_ALGORITHM_GEMM is there in NIN_FP32 only");
     if (desc->mode == NIN_INFER && desc->input_gradient != 0)
         return nin__fail(NIN_INVALID_ARGUMENT, "plan: only a training plan has an input gradient");
     return NIN_OK;

@@ -181,6 +181,9 @@ nin_status nin__cpu_choose_bf16(const struct cpu_bf16_kernels **out,
     *out = NULL;
     if (precision == NIN_FP32)
         return NIN_OK;
+    if (precision == NIN_TF32)
+        return nin__fail(NIN_UNSUPPORTED,
+                         "plan: precision NIN_TF32 needs a CUDA device; the context's is a CPU");
 #if defined(__x86_64__)
     if (device->instructions == NIN_INSTRUCTIONS_AMX)
         return choose_amx(out, device, precision);

@@ -8,6 +8,10 @@
 namespace
 {
 
+enum {
+    TENSOR_CORES = 80 /* sm_80 is the first GPU that has any for TF32 */
+};
+
 /* What runs the ops of a kind. */
 struct runner {
     enum nin__op_kind kind;
@@ -65,6 +69,23 @@ nin_status copy_program(struct nin__executable *executable, const struct nin__pr
         executable->ops[i].gates = gates(&executable->ops[i]);
     }
     return NIN_OK;
+}
+
+bool is_pool(const struct nin__op *op)
+{
+    return op->kind == NIN__OP_MAX_POOL || op->kind == NIN__OP_AVERAGE_POOL;
+}
+
+/* A pool reads all outputs of the convolution before it anyway. Backward asks only whether they are above 0. */
+void leave_relus_to_pools(struct nin__executable *executable)
+{
+    for (int32_t i = 0; i + 1 < executable->program.count; i++) {
+        const struct nin__op *op = executable->ops[i].op;
+
+        executable->ops[i].relu_later = op->kind == NIN__OP_CONV &&
+                                        executable->ops[i].algorithm == CUDA_GEMM && op->relu &&
+                                        !op->keep && is_pool(op + 1);
+    }
 }
 
 /* Kernels count the elements of an image in 32 bits. */
@@ -350,17 +371,30 @@ nin_status build(struct nin__executable *executable, const struct nin__program *
     NIN__TRY(scope.status);
     NIN__TRY(copy_program(executable, program));
     NIN__TRY(check_sizes(executable));
+    leave_relus_to_pools(executable);
     choose_forms(executable);
     NIN__TRY(make_memory(executable));
     return make_staging(executable);
 }
 
-nin_status check_options(const struct nin__compile_options *options)
+nin_status check_options(const struct nin__device *device,
+                         const struct nin__compile_options *options)
 {
-    if (options->precision != NIN_FP32)
-        return nin__fail(NIN_UNSUPPORTED, "plan: a CUDA device has NIN_FP32 only so far");
+    if (options->precision != NIN_FP32 && options->precision != NIN_TF32)
+        return nin__fail(NIN_UNSUPPORTED,
+                         "plan: a CUDA device has precisions NIN_FP32 and NIN_TF32 only");
+    if (options->precision == NIN_TF32 && device->capability < TENSOR_CORES)
+        return nin__fail(
+            NIN_UNSUPPORTED,
+            "plan: precision NIN_TF32 needs a GPU of sm_%d or later; this one is sm_%d",
+            TENSOR_CORES, device->capability);
     if (options->algorithm == NIN_ALGORITHM_FFT)
         return nin__fail(NIN_UNSUPPORTED, "plan: a CUDA device has no NIN_ALGORITHM_FFT");
+    if (options->precision == NIN_TF32 && options->algorithm != NIN_ALGORITHM_AUTO &&
+        options->algorithm != NIN_ALGORITHM_GEMM)
+        return nin__fail(NIN_UNSUPPORTED,
+                         "plan: in NIN_TF32 a CUDA device has NIN_ALGORITHM_GEMM only, which auto "
+                         "is too");
     return NIN_OK;
 }
 
@@ -373,7 +407,7 @@ nin_status nin__cuda_compile(struct nin__executable **out, struct nin__device *d
     struct nin__executable *executable;
     nin_status status;
 
-    NIN__TRY(check_options(options));
+    NIN__TRY(check_options(device, options));
     executable = (struct nin__executable *)calloc(1, sizeof *executable);
     if (executable == NULL)
         return nin__no_memory("an executable");

@@ -4,6 +4,7 @@
 
 /* What the algorithms of a convolution share. */
 
+#include "cuda/bias.h"
 #include "cuda/windows.h"
 
 /* Images first ... of a call, as many as go together. */
@@ -24,11 +25,6 @@ static inline const float *nin__cuda_bias(const struct cuda_call *call)
 {
     return call->op->bias == NIN__NO_PARAMETER ? NULL : call->run->parameters + call->op->bias;
 }
-
-/* The bias's gradient from `values`, rows x OC; with y they are gated first, in place. sums: as many floats
- * as nin__cuda_sum_parts(rows) says, times OC */
-nin_status nin__cuda_bias_gradient(const struct cuda_call *call, float *values, const float *y,
-                                   size_t rows, float *sums);
 
 /* dy is gated by the op's ReLU, in place, unless there is none or it comes so. */
 nin_status nin__cuda_gate(const struct cuda_call *call);

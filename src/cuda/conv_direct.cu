@@ -27,7 +27,7 @@ enum {
     DEPTH = 16,         /* of what comes into shared memory at a time */
     STAGES = 2,         /* what is multiplied, and what comes */
     FEW_BLOCKS = 384,   /* with fewer, tiles are cut in two */
-    PART_BLOCKS = 264,  /* that sums over pixels are cut into, or so */
+    PART_BLOCKS = 264,  /* of the largest tiles, that sums over pixels are cut into, or so */
     FINISH_LANES = 16,  /* threads that add up the parts of one element */
     FINISH_ELEMENTS = BLOCK / FINISH_LANES,
     MOST_TAPS = 512,  /* of a window that is not in memory, */
@@ -179,13 +179,90 @@ __device__ void load_b(float4 (*tile)[COLUMNS / 4 + 1], const struct product &p,
     }
 }
 
-/* What follows a sum. */
-__device__ float finished(float sum, const struct product &p, size_t place, uint32_t n)
+__device__ float4 load_four(const float *from, uint32_t count)
 {
-    float value = p.bias == NULL ? sum : sum + p.bias[n];
+    float4 v = {count > 0 ? from[0] : 0.0f, count > 1 ? from[1] : 0.0f, count > 2 ? from[2] : 0.0f,
+                count > 3 ? from[3] : 0.0f};
 
-    value = p.relu && value < 0.0f ? 0.0f : value; /* NaN stays */
-    return p.gate == NULL || p.gate[place] > 0.0f ? value : 0.0f;
+    return v;
+}
+
+__device__ void store_four(float *to, float4 v, uint32_t count)
+{
+    if (count > 0)
+        to[0] = v.x;
+    if (count > 1)
+        to[1] = v.y;
+    if (count > 2)
+        to[2] = v.z;
+    if (count > 3)
+        to[3] = v.w;
+}
+
+/* What follows a sum; a NaN stays, unless its gate is shut. */
+__device__ float finished(float sum, float bias, float gate, bool relu)
+{
+    float value = sum + bias;
+
+    value = relu && value < 0.0f ? 0.0f : value;
+    return gate > 0.0f ? value : 0.0f;
+}
+
+/* Rows `apart` from `row` on, and vectors of columns from n on, CT vectors apart: for some rows everything is read
+ * before anything is written, for the compiler cannot know that no gate is an output. */
+template <int TM, int TN, int CT>
+__device__ void finish_rows(const struct product &p, float (*sums)[TN], uint32_t row,
+                            uint32_t apart, uint32_t n)
+{
+    enum {
+        TOGETHER = TN > 8 ? 2 : 4 /* as registers allow */
+    };
+    bool fours = p.columns % 4 == 0;
+    float4 bias[TN / 4];
+
+#pragma unroll
+    for (int j = 0; j < TN / 4; j++) {
+        uint32_t at = n + 4 * CT * j;
+
+        bias[j] =
+            p.bias == NULL || at >= p.columns ? zeros() : load_four(p.bias + at, p.columns - at);
+    }
+#pragma unroll
+    for (int first = 0; first < TM; first += TOGETHER) {
+        float4 gate[TOGETHER][TN / 4];
+
+#pragma unroll
+        for (int i = 0; i < TOGETHER; i++)
+#pragma unroll
+            for (int j = 0; j < TN / 4; j++) {
+                uint32_t at = n + 4 * CT * j, r = row + apart * (first + i);
+                const float *from = p.gate + (size_t)r * p.columns + at;
+                float4 open = {1.0f, 1.0f, 1.0f, 1.0f};
+
+                gate[i][j] = p.gate == NULL || r >= p.a.count || at >= p.columns ? open
+                             : fours ? *(const float4 *)(const void *)from
+                                     : load_four(from, p.columns - at);
+            }
+#pragma unroll
+        for (int i = 0; i < TOGETHER; i++)
+#pragma unroll
+            for (int j = 0; j < TN / 4; j++) {
+                uint32_t at = n + 4 * CT * j, r = row + apart * (first + i);
+                const float *sum = sums[first + i] + 4 * j;
+                float *to = p.c + (size_t)r * p.columns + at;
+                float4 v = {finished(sum[0], bias[j].x, gate[i][j].x, p.relu),
+                            finished(sum[1], bias[j].y, gate[i][j].y, p.relu),
+                            finished(sum[2], bias[j].z, gate[i][j].z, p.relu),
+                            finished(sum[3], bias[j].w, gate[i][j].w, p.relu)};
+
+                if (r >= p.a.count || at >= p.columns)
+                    continue;
+                if (fours)
+                    *(float4 *)(void *)to = v;
+                else
+                    store_four(to, v, p.columns - at);
+            }
+    }
 }
 
 /* Threads are CT across and THREADS / CT down. A thread's rows lie THREADS / CT apart, its columns in vectors of
@@ -238,29 +315,7 @@ __global__ void __launch_bounds__(THREADS, BLOCKS_AT_ONCE) multiply_rows(struct 
         }
         __syncthreads(); /* all have read what the next copies overwrite */
     }
-#pragma unroll
-    for (int i = 0; i < TM; i++)
-#pragma unroll
-        for (int j = 0; j < TN / 4; j++) {
-            uint32_t row = row0 + down + RT * i, n = n0 + 4 * (across + CT * j);
-            size_t place = (size_t)row * p.columns + n;
-            float4 v;
-
-            if (row >= p.a.count || n >= p.columns)
-                continue;
-            if (p.columns % 4 == 0) {
-                v.x = finished(sums[i][4 * j], p, place, n);
-                v.y = finished(sums[i][4 * j + 1], p, place + 1, n + 1);
-                v.z = finished(sums[i][4 * j + 2], p, place + 2, n + 2);
-                v.w = finished(sums[i][4 * j + 3], p, place + 3, n + 3);
-                *(float4 *)(void *)(p.c + place) = v;
-                continue;
-            }
-#pragma unroll
-            for (int e = 0; e < 4; e++)
-                if (n + e < p.columns)
-                    p.c[place + e] = finished(sums[i][4 * j + e], p, place + e, n + e);
-        }
+    finish_rows<TM, TN, CT>(p, sums, row0 + down, RT, n0 + 4 * across);
 }
 
 /* ---- sums over pixels ----------------------------------------------------------------------- */
@@ -507,7 +562,8 @@ uint32_t most_parts(const struct nin__op *op, uint32_t rows)
     struct outer_tile tile = choose_tile(op);
     uint32_t tiles =
         tiles_over((size_t)op->out.c, tile.filters) * tiles_over(nin__cuda_patch(op), tile.taps);
-    uint32_t wanted = tiles_over(PART_BLOCKS, tiles), possible = tiles_over(rows, DEPTH);
+    uint32_t blocks = tile.taps > 32 ? PART_BLOCKS : 4 * PART_BLOCKS; /* small tiles wait more */
+    uint32_t wanted = tiles_over(blocks, tiles), possible = tiles_over(rows, DEPTH);
 
     return wanted < possible ? wanted : possible;
 }

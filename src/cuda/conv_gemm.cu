@@ -127,23 +127,14 @@ __global__ void __launch_bounds__(BLOCK)
         gradient[i] = accumulate ? gradient[i] + products[from] : products[from];
 }
 
-/* ---- bias ----------------------------------------------------------------------------------- */
-
-/* size: of an image */
-__global__ void __launch_bounds__(BLOCK)
-    add_bias(float *y, const float *bias, uint32_t size, uint32_t channels, bool relu)
-{
-    struct image_element at = nin__cuda_element(size);
-    size_t i = (size_t)at.image * size + at.element;
-    float value;
-
-    if (at.element >= size)
-        return;
-    value = bias == NULL ? y[i] : y[i] + bias[at.element % channels];
-    y[i] = relu && value < 0.0f ? 0.0f : value;
-}
-
 /* ---- the passes ----------------------------------------------------------------------------- */
+
+/* Whether the product that is the gradient of the weights can be written where that belongs: in the same order, and
+ * not in addition to what is there, for that would change the order of sums. */
+bool is_in_place(const struct cuda_call *call)
+{
+    return !nin__cuda_is_permuted(call->op) && !call->run->accumulate;
+}
 
 /* The products of some images, whose input lies as it is needed or goes to `patches`. */
 struct cuda_product describe(const struct cuda_call *call, struct cuda_part part)
@@ -160,8 +151,11 @@ struct cuda_product describe(const struct cuda_call *call, struct cuda_part part
     product.w = call->weights;
     product.y = call->y + out;
     product.dy = call->dy == NULL ? NULL : call->dy + out;
-    product.dw = call->executable->scratch.products;
     product.add = part.first > 0;
+    product.precision = call->executable->options.precision;
+    if (call->dy != NULL)
+        product.dw = is_in_place(call) ? call->run->gradient + op->weight
+                                       : call->executable->scratch.products;
     if (call->dx != NULL)
         product.dx = nin__cuda_is_flat(op) ? call->dx + in : call->executable->scratch.patches;
     return product;
@@ -214,6 +208,8 @@ nin_status finish(const struct cuda_call *call)
 {
     const struct nin__op *op = call->op;
 
+    if (is_in_place(call))
+        return NIN_OK;
     return nin__cuda_launch_images(call->device, 1, (size_t)op->out.c * nin__cuda_patch(op),
                                    finish_weights, call->run->gradient + op->weight,
                                    (const float *)call->executable->scratch.products,
@@ -262,19 +258,19 @@ nin_status nin__cuda_gemm_conv(const struct cuda_call *call)
     const struct nin__op *op = call->op;
     const float *bias = nin__cuda_bias(call);
     int32_t most = nin__cuda_patch_images(op, call->images);
-    uint32_t size = (uint32_t)nin__shape_size(op->out);
+    bool relu = op->relu && !call->cuda->relu_later;
+    size_t rows = (size_t)call->images * (size_t)op->out.h * (size_t)op->out.w;
     struct cuda_part part = {0, 0};
 
     while (nin__cuda_next_part(&part, call, most)) {
         struct cuda_product product = describe(call, part);
 
+        product.bias = relu ? NULL : bias;
         NIN__TRY(gather(call, part));
         NIN__TRY(nin__cuda_gemm_forward(call->device, &product));
     }
-    if (bias == NULL && !op->relu)
-        return NIN_OK;
-    return nin__cuda_launch_images(call->device, call->images, size, add_bias, call->y, bias, size,
-                                   (uint32_t)op->out.c, op->relu);
+    return relu ? nin__cuda_add_bias(call->device, call->y, bias, rows, (size_t)op->out.c, true)
+                : NIN_OK;
 }
 
 nin_status nin__cuda_gemm_data_of(const struct cuda_call *call)

@@ -173,21 +173,35 @@ __global__ void __launch_bounds__(BLOCK)
                                                 nin__cuda_point_scale(side, k % side));
 }
 
-/* The gradient, OIHW, from sums: [point][group][oc][c], put there or added. */
+/* sums: [point][group][oc][c], of which each point's first group becomes the sum of all. count: OC * C */
+__global__ void __launch_bounds__(BLOCK)
+    add_groups(float *sums, uint32_t points, uint32_t groups, uint32_t count)
+{
+    FOR_EACH_ELEMENT (i, (size_t)points * count) {
+        float *first = sums + i / count * groups * count + i % count;
+        float sum = *first;
+
+#pragma unroll 4
+        for (uint32_t group = 1; group < groups; group++)
+            sum += first[(size_t)group * count];
+        *first = sum;
+    }
+}
+
+/* The gradient, OIHW, from the first groups of these, put there or added. */
 template <int side, int kernel>
 __global__ void __launch_bounds__(BLOCK)
     finish_weights(float *gradient, const float *sums, uint32_t groups, uint32_t count, bool add)
 {
     const int taps = kernel * kernel;
     uint32_t i = nin__cuda_element(count).element;
-    float values[side * side] = {}, mapped[taps];
+    float values[side * side], mapped[taps];
 
     if (i >= count)
         return;
-    for (uint32_t group = 0; group < groups; group++)
 #pragma unroll
-        for (int k = 0; k < side * side; k++)
-            values[k] += sums[((size_t)k * groups + group) * count + i];
+    for (int k = 0; k < side * side; k++)
+        values[k] = sums[(size_t)k * groups * count + i];
 #pragma unroll
     for (int k = 0; k < side * side; k++)
         values[k] *= nin__cuda_point_scale(side, k / side) * nin__cuda_point_scale(side, k % side);
@@ -334,6 +348,10 @@ template <int side, int size> nin_status add_weights(const struct pass *pass)
                           call->dy + out,
                           op->relu && !call->gated ? (const float *)call->y + out : NULL));
     NIN__TRY(nin__cuda_gemm_weights_points(call->device, &product));
+    if (pass->groups.count > 1)
+        NIN__TRY(nin__cuda_launch(call->device, side * side * count, add_groups, product.dw,
+                                  (uint32_t)(side * side), (uint32_t)pass->groups.count,
+                                  (uint32_t)count));
     return nin__cuda_launch_images(call->device, 1, count, finish_weights<side, side + 1 - size>,
                                    call->run->gradient + op->weight,
                                    (const float *)executable->scratch.products,

@@ -8,18 +8,36 @@
 #include "core/backend.h"
 #include "core/error.h"
 
+#include <cublasLt.h>
 #include <cublas_v2.h>
 #include <cuda_runtime.h>
 
 #include <pthread.h>
 
+/* How cublasLt does products of a shape. */
+struct cuda_matmul {
+    int64_t p, n, k;
+    nin_precision precision;
+    bool usable; /* it has an algorithm for them */
+    cublasLtMatmulAlgo_t algorithm;
+};
+
+enum {
+    CUDA_MATMULS = 64 /* that a device keeps */
+};
+
 /* A device as a context has it: a stream, cuBLAS on it, and the first error after which CUDA does nothing. */
 struct nin__device {
     int32_t index;
-    int process;   /* CUDA cannot be used after a fork */
-    void *primary; /* the device's primary context */
+    int capability; /* 90: sm_90 */
+    int process;    /* CUDA cannot be used after a fork */
+    void *primary;  /* the device's primary context */
     cudaStream_t stream;
     cublasHandle_t blas;
+    struct cuda_matmul matmuls[CUDA_MATMULS];
+    uint32_t matmul_count; /* of all that have been found */
+    bool epilogues;        /* cublasLt may be used */
+    size_t workspace_bytes;
     void *workspace;      /* of cuBLAS */
     pthread_mutex_t lock; /* recursive: whoever works on the device has it */
     bool capturing;       /* what goes to the stream becomes part of a graph */
@@ -108,8 +126,9 @@ struct cuda_op {
     nin_status (*backward)(const struct cuda_call *call);
     size_t y, dy, saved; /* places in the executable's memory */
     size_t saved_per_image;
-    int32_t form;   /* of weights in another order than the arena's; -1: none */
-    int32_t turned; /* likewise: for the gradient of the data */
+    int32_t form;    /* of weights in another order than the arena's; -1: none */
+    int32_t turned;  /* likewise: for the gradient of the data */
+    bool relu_later; /* CUDA_GEMM: outputs may be without the ReLU, which the pool behind it does */
 };
 
 /* Memory that ops use one after another. */
@@ -232,7 +251,7 @@ nin_status nin__cuda_dropout_backward(const struct cuda_call *call);
 nin_status nin__cuda_loss(const struct cuda_call *call);
 nin_status nin__cuda_loss_backward(const struct cuda_call *call);
 
-/* The products of convolutions, row-major and dense: y (p x n) = x (p x k) * w (n x k)'; dx (p x k) = dy (p x n) *
+/* The products of convolutions, row-major and dense: y (p x n) = x (p x k) * w (n x k)' + bias; dx (p x k) = dy (p x n) *
  * w (n x k); dw (n x k) = dy (p x n)' * x (p x k), added to what is there or not. At points there are as many
  * of them, the matrices of each kind one behind the other, and nothing is added to. */
 struct cuda_product {
@@ -240,9 +259,12 @@ struct cuda_product {
     int32_t points;
     const float *x, *w, *dy;
     float *y, *dx, *dw;
+    const float *bias; /* that is added to y, or NULL */
     bool add;
+    nin_precision precision; /* of operands: NIN_FP32 or NIN_TF32 */
 };
 
+cublasComputeType_t nin__cuda_compute_type(nin_precision precision);
 nin_status nin__cuda_gemm_forward(struct nin__device *device, const struct cuda_product *product);
 nin_status nin__cuda_gemm_data(struct nin__device *device, const struct cuda_product *product);
 nin_status nin__cuda_gemm_weights(struct nin__device *device, const struct cuda_product *product);
@@ -269,11 +291,13 @@ struct cuda_point_needs {
 };
 
 struct cuda_point_needs nin__cuda_point_needs(const struct cuda_op *cuda, int32_t batch);
-size_t nin__cuda_sum_parts(size_t rows); /* of a bias's gradient, over so many pixels or tiles */
 
 /* The weights as the op's algorithm wants them; turned: for the gradient of the data. */
 nin_status nin__cuda_prepare_conv(struct nin__device *device, const struct cuda_op *cuda,
                                   const float *weights, float *form, bool turned);
+
+/* bias.cu, likewise: parts in which a bias's gradient over so many rows is added up */
+size_t nin__cuda_sum_parts(size_t rows);
 
 /* input.cu: NCHW, as callers have it, and NHWC */
 nin_status nin__cuda_to_nhwc(struct nin__device *device, struct nin__shape shape, int32_t images,

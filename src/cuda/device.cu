@@ -14,8 +14,9 @@
 enum {
     OLDEST_MAJOR = 7, /* the oldest GPUs that there is code for: sm_75 */
     OLDEST_MINOR = 5,
-    WORKSPACE = 4 << 20,       /* of cuBLAS */
-    LARGE_WORKSPACE = 32 << 20 /* from sm_90 on */
+    WORKSPACE = 4 << 20, /* of cuBLAS */
+    LARGE_WORKSPACE = 32 << 20,
+    LARGE_FROM = 90 /* sm_90 */
 };
 
 /* ---- the driver's functions ----------------------------------------------------------------- */
@@ -150,18 +151,30 @@ nin_status nin__cuda_wait(struct nin__device *device)
 
 /* ---- life ----------------------------------------------------------------------------------- */
 
+static nin_status ask(int *value, struct nin__device *device, cudaDeviceAttr attribute)
+{
+    return nin__cuda_check(device, cudaDeviceGetAttribute(value, attribute, device->index),
+                           "the device's generation");
+}
+
+static nin_status find_capability(struct nin__device *device)
+{
+    int major = 0, minor = 0;
+
+    NIN__TRY(ask(&major, device, cudaDevAttrComputeCapabilityMajor));
+    NIN__TRY(ask(&minor, device, cudaDevAttrComputeCapabilityMinor));
+    device->capability = major * 10 + minor;
+    return NIN_OK;
+}
+
 static nin_status make_workspace(struct nin__device *device)
 {
-    int major = 0;
-    size_t bytes;
-
-    NIN__TRY(nin__cuda_check(
-        device, cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device->index),
-        "the device's generation"));
-    bytes = major >= 9 ? LARGE_WORKSPACE : WORKSPACE;
-    NIN__TRY(nin__cuda_check(device, cudaMalloc(&device->workspace, bytes), "memory for cuBLAS"));
-    return nin__cuda_check_blas(device, cublasSetWorkspace(device->blas, device->workspace, bytes),
-                                "cuBLAS's workspace");
+    device->workspace_bytes = device->capability >= LARGE_FROM ? LARGE_WORKSPACE : WORKSPACE;
+    NIN__TRY(nin__cuda_check(device, cudaMalloc(&device->workspace, device->workspace_bytes),
+                             "memory for cuBLAS"));
+    return nin__cuda_check_blas(
+        device, cublasSetWorkspace(device->blas, device->workspace, device->workspace_bytes),
+        "cuBLAS's workspace");
 }
 
 /* Setting the stream takes a workspace away, so it comes first. */
@@ -170,6 +183,7 @@ static nin_status make_parts(struct nin__device *device)
     struct cuda_scope scope(device);
 
     NIN__TRY(scope.status);
+    NIN__TRY(find_capability(device));
     NIN__TRY(nin__cuda_check(
         device, cudaStreamCreateWithFlags(&device->stream, cudaStreamNonBlocking), "a stream"));
     NIN__TRY(nin__cuda_check_blas(device, cublasCreate(&device->blas), "cuBLAS"));
@@ -207,6 +221,14 @@ static void make_lock(pthread_mutex_t *lock)
     pthread_mutexattr_destroy(&recursive);
 }
 
+/* NIN_CUDA_EPILOGUE=0: biases are added apart, which is slower and nothing else. */
+static bool wants_epilogues(void)
+{
+    const char *text = getenv("NIN_CUDA_EPILOGUE");
+
+    return text == NULL || strcmp(text, "0") != 0;
+}
+
 nin_status nin__cuda_open(struct nin__device **out, int32_t index, nin_instruction_set instructions)
 {
     struct nin__device *device;
@@ -221,6 +243,7 @@ nin_status nin__cuda_open(struct nin__device **out, int32_t index, nin_instructi
         return nin__no_memory("a device");
     device->index = index;
     device->process = (int)getpid();
+    device->epilogues = wants_epilogues();
     make_lock(&device->lock);
     if (driver.retain(&device->primary, index) != 0) {
         pthread_mutex_destroy(&device->lock);

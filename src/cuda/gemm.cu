@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Matrix products by cuBLAS, the only file that knows it. cuBLAS is column-major: a row-major matrix of p rows
+/* Matrix products by cuBLAS, which only this file and matmul.cu know. cuBLAS is column-major: a row-major matrix of p rows
  * and k columns is to it one of k rows and p columns, so nothing is transposed that is not in the formula. */
-#include "cuda/cuda.h"
+#include "cuda/bias.h"
+#include "cuda/matmul.h"
 
 namespace
 {
@@ -18,22 +19,23 @@ struct matrix {
     int64_t leading;
 };
 
-/* c (m x n, column-major) = a * b, added to what is there or not, in fp32 whatever the environment says. */
-nin_status multiply(struct nin__device *device, int64_t m, int64_t n, int64_t k, struct matrix a,
-                    struct matrix b, float *c, int64_t c_leading, bool add)
+/* c (m x n, column-major) = a * b, added to what is there or not. */
+nin_status multiply(struct nin__device *device, nin_precision precision, int64_t m, int64_t n,
+                    int64_t k, struct matrix a, struct matrix b, float *c, int64_t c_leading,
+                    bool add)
 {
     const float one = 1.0f, zero = 0.0f;
 
     if (m > MOST || n > MOST || k > MOST)
         return nin__fail(NIN_UNSUPPORTED, "cuda: a product of %lld x %lld x %lld is too large",
                          (long long)m, (long long)n, (long long)k);
-    return nin__cuda_check_blas(device,
-                                cublasGemmEx(device->blas, a.operation, b.operation, (int)m, (int)n,
-                                             (int)k, &one, a.data, CUDA_R_32F, (int)a.leading,
-                                             b.data, CUDA_R_32F, (int)b.leading, add ? &one : &zero,
-                                             c, CUDA_R_32F, (int)c_leading,
-                                             CUBLAS_COMPUTE_32F_PEDANTIC, CUBLAS_GEMM_DEFAULT),
-                                "a product");
+    return nin__cuda_check_blas(
+        device,
+        cublasGemmEx(device->blas, a.operation, b.operation, (int)m, (int)n, (int)k, &one, a.data,
+                     CUDA_R_32F, (int)a.leading, b.data, CUDA_R_32F, (int)b.leading,
+                     add ? &one : &zero, c, CUDA_R_32F, (int)c_leading,
+                     nin__cuda_compute_type(precision), CUBLAS_GEMM_DEFAULT),
+        "a product");
 }
 
 /* Of a matrix that lies somewhere for each point, floats from one to the next. */
@@ -86,25 +88,40 @@ struct matrix transposed(const float *data, int64_t leading)
 
 } // namespace
 
-/* y' (n x p) = w' ' (n x k) * x' (k x p) */
+/* fp32 is fp32 whatever the environment says. */
+cublasComputeType_t nin__cuda_compute_type(nin_precision precision)
+{
+    return precision == NIN_TF32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F_PEDANTIC;
+}
+
+/* y' (n x p) = w' ' (n x k) * x' (k x p) + bias */
 nin_status nin__cuda_gemm_forward(struct nin__device *device, const struct cuda_product *g)
 {
-    return multiply(device, g->n, g->p, g->k, transposed(g->w, g->k), plain(g->x, g->k), g->y, g->n,
-                    false);
+    bool done = false;
+
+    if (g->bias != NULL)
+        NIN__TRY(nin__cuda_matmul(device, g, &done));
+    if (done)
+        return NIN_OK;
+    NIN__TRY(multiply(device, g->precision, g->n, g->p, g->k, transposed(g->w, g->k),
+                      plain(g->x, g->k), g->y, g->n, false));
+    return g->bias == NULL
+               ? NIN_OK
+               : nin__cuda_add_bias(device, g->y, g->bias, (size_t)g->p, (size_t)g->n, false);
 }
 
 /* dx' (k x p) = w' (k x n) * dy' (n x p) */
 nin_status nin__cuda_gemm_data(struct nin__device *device, const struct cuda_product *g)
 {
-    return multiply(device, g->k, g->p, g->n, plain(g->w, g->k), plain(g->dy, g->n), g->dx, g->k,
-                    false);
+    return multiply(device, g->precision, g->k, g->p, g->n, plain(g->w, g->k), plain(g->dy, g->n),
+                    g->dx, g->k, false);
 }
 
 /* dw' (k x n) = x' (k x p) * dy' ' (p x n) */
 nin_status nin__cuda_gemm_weights(struct nin__device *device, const struct cuda_product *g)
 {
-    return multiply(device, g->k, g->n, g->p, plain(g->x, g->k), transposed(g->dy, g->n), g->dw,
-                    g->k, g->add);
+    return multiply(device, g->precision, g->k, g->n, g->p, plain(g->x, g->k),
+                    transposed(g->dy, g->n), g->dw, g->k, g->add);
 }
 
 /* The same for matrices at points. */

@@ -13,15 +13,18 @@ enum {
 
 struct pooling : windows {
     bool exclude_padding, drop;
+    bool relu; /* of what is read; a NaN stays one */
 };
 
-struct pooling pooling_of(const struct nin__op *op)
+struct pooling pooling_of(const struct cuda_call *call)
 {
+    const struct nin__op *op = call->op;
     struct pooling p;
 
     static_cast<struct windows &>(p) = nin__cuda_windows_of(op);
     p.exclude_padding = op->exclude_padding;
     p.drop = op->drop;
+    p.relu = call->cuda[-1].relu_later;
     return p;
 }
 
@@ -60,6 +63,11 @@ __device__ uint32_t element_at(int32_t row, int32_t column, int32_t width, int32
 __device__ uint32_t out_size(const struct pooling &p)
 {
     return (uint32_t)p.out_h * (uint32_t)p.out_w * (uint32_t)p.in_c;
+}
+
+__device__ float rectified(float v, const struct pooling &p)
+{
+    return p.relu && v < 0.0f ? 0.0f : v;
 }
 
 /* ---- max ------------------------------------------------------------------------------------ */
@@ -104,6 +112,7 @@ __global__ void __launch_bounds__(BLOCK)
         int32_t found;
         float v = maximum(image, place_of(e, p.out_w, p.in_c), p, &found);
 
+        v = rectified(v, p); /* of the maximum is the maximum of the rectified */
         if (where != NULL)
             where[first + e] = kept ? (uint16_t)found : (uint16_t)NOWHERE;
         y[first + e] = !p.drop ? v : kept ? v * mask.scale : 0.0f;
@@ -216,7 +225,7 @@ __global__ void __launch_bounds__(BLOCK) average_pool(float *y, const float *x, 
         return;
     for (int32_t r = rows.first; r < rows.end; r++)
         for (int32_t s = columns.first; s < columns.end; s++)
-            sum += image[element_at(r, s, p.in_w, p.in_c, at.channel)];
+            sum += rectified(image[element_at(r, s, p.in_w, p.in_c, at.channel)], p);
     y[(size_t)e.image * out_size(p) + e.element] = sum / divisor(at.row, at.column, p);
 }
 
@@ -253,7 +262,7 @@ nin_status nin__cuda_max_pool(const struct cuda_call *call)
     uint32_t size = (uint32_t)nin__shape_size(call->op->out);
 
     return nin__cuda_launch_images(call->device, call->images, nin__cuda_fours(size), max_pool,
-                                   call->y, saved(call), call->x, pooling_of(call->op),
+                                   call->y, saved(call), call->x, pooling_of(call),
                                    nin__cuda_mask_of(call));
 }
 
@@ -262,7 +271,7 @@ nin_status nin__cuda_max_pool_backward(const struct cuda_call *call)
     const struct nin__op *op = call->op;
     size_t size = nin__shape_size(op->in);
     float scale = op->drop ? op->keep_scale : 1.0f;
-    struct pooling pooling = pooling_of(op);
+    struct pooling pooling = pooling_of(call);
     const float *x = call->gate ? call->x : NULL;
 
     if (call->dx == NULL)
@@ -281,14 +290,14 @@ nin_status nin__cuda_max_pool_backward(const struct cuda_call *call)
 nin_status nin__cuda_average_pool(const struct cuda_call *call)
 {
     return nin__cuda_launch_images(call->device, call->images, nin__shape_size(call->op->out),
-                                   average_pool, call->y, call->x, pooling_of(call->op));
+                                   average_pool, call->y, call->x, pooling_of(call));
 }
 
 nin_status nin__cuda_average_pool_backward(const struct cuda_call *call)
 {
     if (call->dx == NULL)
         return NIN_OK;
-    return nin__cuda_launch_images(
-        call->device, call->images, nin__shape_size(call->op->in), average_unpool, call->dx,
-        (const float *)call->dy, call->gate ? call->x : (const float *)NULL, pooling_of(call->op));
+    return nin__cuda_launch_images(call->device, call->images, nin__shape_size(call->op->in),
+                                   average_unpool, call->dx, (const float *)call->dy,
+                                   call->gate ? call->x : (const float *)NULL, pooling_of(call));
 }

@@ -83,7 +83,7 @@ struct cuda_tiling nin__cuda_choose_tiling(const struct nin__op *op, nin_algorit
 {
     struct cuda_tiling none = {}, best, six;
 
-    if (algorithm == NIN_ALGORITHM_GEMM || !fits(op))
+    if ((algorithm != NIN_ALGORITHM_AUTO && algorithm != NIN_ALGORITHM_WINOGRAD) || !fits(op))
         return none;
     best = tiling_of(op, 8);
     six = tiling_of(op, 6);

@@ -135,6 +135,8 @@ static const char *name_precision(nin_precision precision)
         return "bf16";
     case NIN_BF16X3:
         return "bf16x3";
+    case NIN_TF32:
+        return "tf32";
     default:
         return "fp32";
     }

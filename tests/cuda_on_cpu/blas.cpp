@@ -6,6 +6,8 @@
 #include "queue.h"
 
 #include <cblas.h>
+#include <cstring>
+#include <vector>
 
 struct stand_in_blas {
     cudaStream_t stream;
@@ -73,15 +75,50 @@ cublasStatus_t cublasSetAtomicsMode(cublasHandle_t handle, cublasAtomicsMode_t m
 }
 
 /* Bytes of a column-major matrix of that many stored rows and columns. */
-static size_t bytes_of(int rows, int columns, int leading)
+static size_t bytes_of(int64_t rows, int64_t columns, int64_t leading)
 {
     return ((size_t)leading * (size_t)(columns - 1) + (size_t)rows) * sizeof(float);
 }
 
-static bool lies_well(const void *matrix, int rows, int columns, int leading)
+bool stand_in_has_matrix(const void *matrix, int64_t rows, int64_t columns, int64_t leading)
 {
     return leading >= rows && (uintptr_t)matrix % sizeof(float) == 0 &&
            stand_in_owns(matrix, bytes_of(rows, columns, leading));
+}
+
+/* To 11 significant bits, as tensor cores have operands. */
+static float round_to_tf32(float value)
+{
+    uint32_t bits;
+
+    memcpy(&bits, &value, sizeof bits);
+    if ((bits & 0x7f800000) != 0x7f800000)
+        bits = (bits + 0xfff + (bits >> 13 & 1)) & ~(uint32_t)0x1fff;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+/* An operand as it is multiplied. */
+static std::vector<float> operand(const void *matrix, int rows, int columns, int leading,
+                                  bool rounded)
+{
+    const float *from = (const float *)matrix;
+    std::vector<float> values(from, from + bytes_of(rows, columns, leading) / sizeof(float));
+
+    for (float &value : values)
+        value = rounded ? round_to_tf32(value) : value;
+    return values;
+}
+
+void stand_in_multiply(const struct stand_in_product &p)
+{
+    int a_rows = p.a_turned ? p.k : p.m, b_rows = p.b_turned ? p.n : p.k;
+    std::vector<float> a = operand(p.a, a_rows, p.a_turned ? p.m : p.k, p.lda, p.rounded);
+    std::vector<float> b = operand(p.b, b_rows, p.b_turned ? p.k : p.n, p.ldb, p.rounded);
+
+    cblas_sgemm(CblasColMajor, p.a_turned ? CblasTrans : CblasNoTrans,
+                p.b_turned ? CblasTrans : CblasNoTrans, p.m, p.n, p.k, 1.0f, a.data(), p.lda,
+                b.data(), p.ldb, p.add, (float *)p.c, p.ldc);
 }
 
 cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t transa,
@@ -92,23 +129,25 @@ cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t transa,
                             cublasGemmAlgo_t algorithm)
 {
     bool a_turned = transa == CUBLAS_OP_T, b_turned = transb == CUBLAS_OP_T;
-    float one = *(const float *)alpha, add = *(const float *)beta;
+    bool rounded = compute == CUBLAS_COMPUTE_32F_FAST_TF32;
+    struct stand_in_product product = {
+        a_turned, b_turned, m, n, k, a, b, lda, ldb, *(const float *)beta, c, ldc, rounded};
 
     if (stand_in_fails())
         return CUBLAS_STATUS_EXECUTION_FAILED;
     if (handle->stream == NULL || !handle->workspace || handle->atomics)
         return CUBLAS_STATUS_NOT_INITIALIZED;
     if (a_type != CUDA_R_32F || b_type != CUDA_R_32F || c_type != CUDA_R_32F ||
-        compute != CUBLAS_COMPUTE_32F_PEDANTIC || algorithm != CUBLAS_GEMM_DEFAULT)
+        (compute != CUBLAS_COMPUTE_32F_PEDANTIC && !rounded) || algorithm != CUBLAS_GEMM_DEFAULT)
         return CUBLAS_STATUS_NOT_SUPPORTED;
-    if (m < 1 || n < 1 || k < 1 || !lies_well(a, a_turned ? k : m, a_turned ? m : k, lda) ||
-        !lies_well(b, b_turned ? n : k, b_turned ? k : n, ldb) || !lies_well(c, m, n, ldc))
+    if (rounded && stand_in_capability() < 80)
+        return CUBLAS_STATUS_ARCH_MISMATCH;
+    if (*(const float *)alpha != 1.0f || m < 1 || n < 1 || k < 1 ||
+        !stand_in_has_matrix(a, a_turned ? k : m, a_turned ? m : k, lda) ||
+        !stand_in_has_matrix(b, b_turned ? n : k, b_turned ? k : n, ldb) ||
+        !stand_in_has_matrix(c, m, n, ldc))
         return CUBLAS_STATUS_INVALID_VALUE;
-    stand_in_enqueue(handle->stream, [=]() {
-        cblas_sgemm(CblasColMajor, a_turned ? CblasTrans : CblasNoTrans,
-                    b_turned ? CblasTrans : CblasNoTrans, m, n, k, one, (const float *)a, lda,
-                    (const float *)b, ldb, add, (float *)c, ldc);
-    });
+    stand_in_enqueue(handle->stream, [product]() { stand_in_multiply(product); });
     return CUBLAS_STATUS_SUCCESS;
 }
 

@@ -55,7 +55,8 @@ enum cudaMemcpyKind {
 };
 
 enum cudaDeviceAttr {
-    cudaDevAttrComputeCapabilityMajor = 75
+    cudaDevAttrComputeCapabilityMajor = 75,
+    cudaDevAttrComputeCapabilityMinor = 76
 };
 
 enum cudaDriverEntryPointQueryResult {

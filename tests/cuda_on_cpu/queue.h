@@ -23,6 +23,30 @@ bool stand_in_spoils(void);
 /* Puts work at the end of a stream. */
 void stand_in_enqueue(cudaStream_t stream, std::function<void()> work);
 
+/* Of the GPUs that there are: 75 for sm_75. */
+int stand_in_capability(void);
+
+/* A column-major product, c = a * b + add * c, whose operands may be rounded to TF32. */
+struct stand_in_product {
+    bool a_turned, b_turned;
+    int m, n, k;
+    const void *a, *b;
+    int lda, ldb;
+    float add;
+    void *c;
+    int ldc;
+    bool rounded;
+};
+
+/* Multiplies at once: to be called when work is done. */
+void stand_in_multiply(const struct stand_in_product &product);
+
+/* A column-major matrix of floats, of that many stored rows and columns, lies in the device's memory. */
+bool stand_in_has_matrix(const void *matrix, int64_t rows, int64_t columns, int64_t leading);
+
+/* A number in the environment. */
+int stand_in_setting(const char *name, int otherwise);
+
 /* Counts what lives. */
 void stand_in_count(int change);
 

@@ -33,16 +33,11 @@ namespace
 
 /* ---- the machine ---------------------------------------------------------------------------- */
 
-int setting(const char *name, int otherwise)
-{
-    const char *text = getenv(name);
-
-    return text == NULL || *text == '\0' ? otherwise : atoi(text);
-}
-
 int device_count()
 {
-    return setting("NIN_CUDA_DRIVER", 13000) < 13000 ? 0 : setting("NIN_CUDA_DEVICES", 1);
+    return stand_in_setting("NIN_CUDA_DRIVER", 13000) < 13000
+               ? 0
+               : stand_in_setting("NIN_CUDA_DEVICES", 1);
 }
 
 /* A piece of a device's memory. */
@@ -61,7 +56,7 @@ struct machine {
     std::map<const char *, size_t> pinned; /* bytes, by where they begin */
     std::set<cudaStream_t> streams;
     std::set<const void *> loaded; /* kernels that have been launched */
-    uint64_t random = 88172645463325252ull + (uint64_t)setting("NIN_CUDA_SEED", 1);
+    uint64_t random = 88172645463325252ull + (uint64_t)stand_in_setting("NIN_CUDA_SEED", 1);
     int calls = 0, fail_at = 0, alive = 0, graphs = 0, contexts[16] = {};
     bool broken = false;
     cudaError_t last = cudaSuccess;
@@ -302,6 +297,18 @@ void stand_in_enqueue(cudaStream_t stream, std::function<void()> work)
     work_off(stream, some);
 }
 
+int stand_in_setting(const char *name, int otherwise)
+{
+    const char *text = getenv(name);
+
+    return text == NULL || *text == '\0' ? otherwise : atoi(text);
+}
+
+int stand_in_capability(void)
+{
+    return stand_in_setting("NIN_CUDA_CAPABILITY", 90);
+}
+
 void stand_in_count(int change)
 {
     std::lock_guard<std::recursive_mutex> held(the_machine().lock);
@@ -401,13 +408,13 @@ cudaError_t cudaGetLastError(void)
 
 cudaError_t cudaDriverGetVersion(int *version)
 {
-    *version = setting("NIN_CUDA_DRIVER", 13000);
+    *version = stand_in_setting("NIN_CUDA_DRIVER", 13000);
     return cudaSuccess;
 }
 
 cudaError_t cudaGetDeviceCount(int *count)
 {
-    if (setting("NIN_CUDA_DRIVER", 13000) < 13000)
+    if (stand_in_setting("NIN_CUDA_DRIVER", 13000) < 13000)
         return remember(cudaErrorInsufficientDriver);
     *count = device_count();
     return *count > 0 ? cudaSuccess : remember(cudaErrorNoDevice);
@@ -415,7 +422,7 @@ cudaError_t cudaGetDeviceCount(int *count)
 
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device)
 {
-    int capability = setting("NIN_CUDA_CAPABILITY", 90);
+    int capability = stand_in_capability();
 
     if (device < 0 || device >= device_count())
         return remember(cudaErrorInvalidDevice);
@@ -431,9 +438,14 @@ cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int dev
 {
     if (stand_in_fails())
         return remember(cudaErrorUnknown);
-    if (attribute != cudaDevAttrComputeCapabilityMajor || device < 0 || device >= device_count())
+    if (device < 0 || device >= device_count())
         return remember(cudaErrorInvalidValue);
-    *value = setting("NIN_CUDA_CAPABILITY", 90) / 10;
+    if (attribute == cudaDevAttrComputeCapabilityMajor)
+        *value = stand_in_capability() / 10;
+    else if (attribute == cudaDevAttrComputeCapabilityMinor)
+        *value = stand_in_capability() % 10;
+    else
+        return remember(cudaErrorInvalidValue);
     return cudaSuccess;
 }
 

@@ -21,6 +21,9 @@ int stand_in_alive(void);
 /* Graphs that have been launched. */
 int stand_in_graphs(void);
 
+/* Products of cublasLt that have been asked for. */
+int stand_in_matmuls(void);
+
 /* The context that is current on this thread, NULL for none. */
 void *stand_in_current(void);
 void stand_in_push(void *context);

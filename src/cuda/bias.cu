@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: MIT */
+/* Biases: added to outputs, with the ReLU behind them, and their gradients, with the ReLU's gate before them. Both
+ * are one pass over rows x channels, which the device's memory bounds: so where channels come in fours a
+ * thread has four of them, and asks for several rows before it waits for the first. */
+#include "cuda/bias.h"
+
+/* nvcc does not see those of a template. */
+#pragma nv_diag_suppress missing_launch_bounds
+
+namespace
+{
+
+enum {
+    AT_ONCE = 8,            /* rows of a thread that adds a bias */
+    LANES = 16,             /* threads that add up the rows of one channel in a block, */
+    ACROSS = BLOCK / LANES, /* and channels of a block */
+    UNDER_WAY = 4,          /* rows that a thread asks for before it waits for the first */
+    PART_ROWS = 256,        /* of a block */
+    SINGLE_ROWS = 1024      /* of a block that there is no other beside */
+};
+
+/* A thread's channels: one, or four in a vector. A NaN stays one; a gradient behind it does not pass. */
+__device__ float rectified(float v)
+{
+    return v < 0.0f ? 0.0f : v;
+}
+
+__device__ float4 rectified(float4 v)
+{
+    float4 result = {rectified(v.x), rectified(v.y), rectified(v.z), rectified(v.w)};
+
+    return result;
+}
+
+__device__ float gated(float dy, float y)
+{
+    return y > 0.0f ? dy : 0.0f;
+}
+
+__device__ float4 gated(float4 dy, float4 y)
+{
+    float4 result = {gated(dy.x, y.x), gated(dy.y, y.y), gated(dy.z, y.z), gated(dy.w, y.w)};
+
+    return result;
+}
+
+__device__ float sum_of(float a, float b)
+{
+    return a + b;
+}
+
+__device__ float4 sum_of(float4 a, float4 b)
+{
+    float4 result = {a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w};
+
+    return result;
+}
+
+/* The arena gives no vector a place that is a multiple of its size. */
+__device__ void load(float *value, const float *bias, uint32_t channel)
+{
+    *value = bias[channel];
+}
+
+__device__ void load(float4 *value, const float *bias, uint32_t channel)
+{
+    float4 loaded = {bias[4 * channel], bias[4 * channel + 1], bias[4 * channel + 2],
+                     bias[4 * channel + 3]};
+
+    *value = loaded;
+}
+
+/* ---- forward -------------------------------------------------------------------------------- */
+
+/* A thread has one of `channels` and every lanes-th row: so its bias is read once. y: [row][channel] */
+template <typename T>
+__global__ void __launch_bounds__(BLOCK)
+    add_bias(T *y, const float *bias, size_t rows, uint32_t channels, uint32_t lanes, bool relu)
+{
+    size_t thread = (size_t)blockIdx.x * BLOCK + threadIdx.x;
+    uint32_t channel = (uint32_t)(thread % channels);
+    T added = {};
+
+    if (thread / channels >= lanes)
+        return;
+    if (bias != NULL)
+        load(&added, bias, channel);
+    for (size_t row = thread / channels; row < rows; row += lanes) {
+        T value = y[row * channels + channel];
+
+        if (bias != NULL)
+            value = sum_of(value, added);
+        y[row * channels + channel] = relu ? rectified(value) : value;
+    }
+}
+
+template <typename T>
+nin_status start(struct nin__device *device, T *y, const float *bias, size_t rows, size_t channels,
+                 bool relu)
+{
+    size_t lanes = (rows + AT_ONCE - 1) / AT_ONCE;
+
+    return nin__cuda_launch_blocks(device, (lanes * channels + BLOCK - 1) / BLOCK, add_bias<T>, y,
+                                   bias, rows, (uint32_t)channels, (uint32_t)lanes, relu);
+}
+
+/* ---- backward ------------------------------------------------------------------------------- */
+
+__device__ void put(float *target, float v, bool accumulate)
+{
+    *target = accumulate ? *target + v : v;
+}
+
+__device__ void put(float *target, float4 v, bool accumulate)
+{
+    put(target, v.x, accumulate);
+    put(target + 1, v.y, accumulate);
+    put(target + 2, v.z, accumulate);
+    put(target + 3, v.w, accumulate);
+}
+
+/* target: [part][channel], of part_rows rows each. A block has ACROSS of `channels`, and LANES threads for each,
+ * whose sums it adds up. With y the values are gated first, in place. */
+template <typename T>
+__global__ void __launch_bounds__(BLOCK)
+    sum_rows(float *target, T *values, const T *y, size_t rows, uint32_t channels,
+             uint32_t part_rows, bool accumulate)
+{
+    __shared__ T sums[LANES][ACROSS];
+    uint32_t groups = (channels + ACROSS - 1) / ACROSS, part = blockIdx.x / groups;
+    uint32_t across = threadIdx.x % ACROSS, lane = threadIdx.x / ACROSS;
+    uint32_t channel = blockIdx.x % groups * ACROSS + across;
+    size_t first = (size_t)part * part_rows;
+    size_t end = first + part_rows < rows ? first + part_rows : rows;
+    T sum = {};
+
+    for (size_t row = first + lane; channel < channels && row < end; row += UNDER_WAY * LANES) {
+        T value[UNDER_WAY] = {}, output[UNDER_WAY] = {};
+
+#pragma unroll
+        for (uint32_t i = 0; i < UNDER_WAY; i++)
+            if (row + i * LANES < end) {
+                value[i] = values[(row + i * LANES) * channels + channel];
+                if (y != NULL)
+                    output[i] = y[(row + i * LANES) * channels + channel];
+            }
+#pragma unroll
+        for (uint32_t i = 0; i < UNDER_WAY; i++)
+            if (row + i * LANES < end) {
+                if (y != NULL)
+                    values[(row + i * LANES) * channels + channel] = value[i] =
+                        gated(value[i], output[i]);
+                sum = sum_of(sum, value[i]);
+            }
+    }
+    sums[lane][across] = sum;
+    __syncthreads();
+    if (lane > 0 || channel >= channels)
+        return;
+    for (uint32_t i = 1; i < LANES; i++)
+        sum = sum_of(sum, sums[i][across]);
+    put(target + ((size_t)part * channels + channel) * sizeof(T) / sizeof(float), sum, accumulate);
+}
+
+/* A rule of the number alone, for it orders sums. */
+size_t parts_of(size_t rows)
+{
+    return rows <= SINGLE_ROWS ? 1 : (rows + PART_ROWS - 1) / PART_ROWS;
+}
+
+template <typename T>
+nin_status start_sums(struct nin__device *device, float *target, T *values, const T *y, size_t rows,
+                      size_t channels, bool accumulate)
+{
+    size_t parts = parts_of(rows), part_rows = (rows + parts - 1) / parts;
+
+    return nin__cuda_launch_blocks(device, parts * ((channels + ACROSS - 1) / ACROSS), sum_rows<T>,
+                                   target, values, y, rows, (uint32_t)channels, (uint32_t)part_rows,
+                                   accumulate);
+}
+
+float4 *fours(float *values)
+{
+    return (float4 *)(void *)values;
+}
+
+nin_status add_rows(struct nin__device *device, float *target, float *values, const float *y,
+                    size_t rows, size_t channels, bool accumulate)
+{
+    return channels % 4 == 0
+               ? start_sums(device, target, fours(values), (const float4 *)(const void *)y, rows,
+                            channels / 4, accumulate)
+               : start_sums(device, target, values, y, rows, channels, accumulate);
+}
+
+} // namespace
+
+nin_status nin__cuda_add_bias(struct nin__device *device, float *y, const float *bias, size_t rows,
+                              size_t channels, bool relu)
+{
+    return channels % 4 == 0 ? start(device, fours(y), bias, rows, channels / 4, relu)
+                             : start(device, y, bias, rows, channels, relu);
+}
+
+/* Added up in parts, and these in parts, until there is one. */
+nin_status nin__cuda_bias_gradient(const struct cuda_call *call, float *values, const float *y,
+                                   size_t rows, float *sums)
+{
+    size_t channels = (size_t)call->op->out.c;
+
+    for (size_t parts; (parts = parts_of(rows)) > 1; rows = parts) {
+        NIN__TRY(add_rows(call->device, sums, values, y, rows, channels, false));
+        values = sums;
+        sums += parts * channels;
+        y = NULL;
+    }
+    return add_rows(call->device, call->run->gradient + call->op->bias, values, y, rows, channels,
+                    call->run->accumulate);
+}
+
+size_t nin__cuda_sum_parts(size_t rows)
+{
+    size_t sum = 0;
+
+    for (size_t parts; (parts = parts_of(rows)) > 1; rows = parts)
+        sum += parts;
+    return sum;
+}
