@@ -103,6 +103,9 @@ typedef struct {
     nin_step_callback on_step;   /* after each step; may be NULL */
     nin_epoch_callback on_epoch; /* after each epoch and its evaluation; may be NULL */
     void *user;                  /* handed to both */
+    int64_t
+        step_interval; /* on_step is called after every so many steps of an epoch, and after its last; 0 is 1.
+                              In between a device that can goes from step to step by itself, see nin_trainer_epoch */
 } nin_fit_desc;
 
 /* Why nin_trainer_fit came back. */
@@ -133,7 +136,12 @@ NIN_CHECKED nin_status nin_trainer_create(nin_trainer **out, nin_plan *plan,
  * NIN_BUSY; the trainer is then where it was. Since 0.1. */
 NIN_CHECKED nin_status nin_trainer_step(nin_result *out, nin_trainer *trainer);
 
-/* Steps until the epoch ends, from wherever it is.
+/* Steps until the epoch ends, from wherever it is. On a CUDA device whose free memory is at least twice a data
+ * set of arrays, the first call makes a copy of it there, which stays until the trainer is destroyed; from then on
+ * the device goes from step to step by itself, and the host waits for it at the end. The bits are those of single
+ * steps, and so is what a failure leaves behind. Steps are taken one by one, with a wait at each, where there is
+ * no room for the copy, where a callback gives the images, and where a plateau scheduler advances per step.
+ * Other threads' work in the same context waits for the device meanwhile.
  *   out  result of the whole epoch; may be NULL
  * Fails as nin_trainer_step, at the step that failed. Since 0.1. */
 NIN_CHECKED nin_status nin_trainer_epoch(nin_result *out, nin_trainer *trainer);
