@@ -214,6 +214,7 @@ struct stand_in_stream {
     std::vector<piece_of_work> captured;
     cudaStreamCaptureMode mode;
     std::thread::id thread; /* that captures it */
+    int calls;              /* that have put work into it */
 };
 
 struct stand_in_graph {
@@ -325,6 +326,7 @@ void stand_in_enqueue(cudaStream_t stream, std::function<void()> work)
             stream->captured.push_back(work);
             return;
         }
+        stream->calls++;
         stream->work.push_back(work);
         some = random_number() % 8 == 0 ? random_number() % (stream->work.size() + 1) : 0;
     }
@@ -409,6 +411,11 @@ extern "C" __attribute__((visibility("default"))) void *stand_in_stream_create(v
 extern "C" __attribute__((visibility("default"))) void stand_in_stream_destroy(void *stream)
 {
     (void)cudaStreamDestroy((cudaStream_t)stream);
+}
+
+extern "C" __attribute__((visibility("default"))) int stand_in_stream_calls(void *stream)
+{
+    return ((cudaStream_t)stream)->calls;
 }
 
 extern "C" __attribute__((visibility("default"))) void stand_in_stream_capture(void *stream)
@@ -562,7 +569,7 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags)
     if (flags != cudaStreamNonBlocking)
         return remember(cudaErrorInvalidValue);
     *stream = new stand_in_stream{
-        current_device(), {}, false, false, {}, cudaStreamCaptureModeGlobal, {}};
+        current_device(), {}, false, false, {}, cudaStreamCaptureModeGlobal, {}, 0};
     the_machine().streams.insert(*stream);
     return cudaSuccess;
 }

@@ -25,6 +25,7 @@ void stand_in_reset(void);
  * whether that has come to a good end. */
 void *stand_in_stream_create(void);
 void stand_in_stream_destroy(void *stream);
+int stand_in_stream_calls(void *stream); /* that have put work into it */
 void stand_in_stream_capture(void *stream);
 int stand_in_stream_captured(void *stream);
 
