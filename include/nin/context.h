@@ -45,11 +45,11 @@ typedef struct {
                              variable NIN_CPU_ISA names (baseline, avx2, avx512, avx512_bf16, amx; auto
                              or nothing leaves it open), else the best. All but the baseline give the same bits in fp32 */
     int32_t reserved; /* 0 */
-    void *
-        cuda_stream; /* of a CUDA context: a cudaStream_t of the caller's, on which everything is then done; NULL: one
-                          of our own. Borrowed: it belongs to the device and outlives the context and all objects made
-                          in it. Every call still waits for what it has started. It is not one of the default streams,
-                          and no call is made while the caller captures it. A CPU context refuses it */
+    /* Of a CUDA context: a cudaStream_t of the caller's, on which everything is then done; NULL: a stream of
+     * our own. It is borrowed, belongs to the device, and outlives the context and all objects made in it. Every
+     * call still waits for what it has started. It is none of the default streams, and no call is made while
+     * the caller captures it. A CPU context refuses it. */
+    void *cuda_stream;
 } nin_context_desc;
 
 /* Makes a context.

@@ -99,8 +99,8 @@ struct nin__samples {
 struct nin__stretch {
     struct nin__resident *resident;
     struct nin__run
-        run; /* the first step's, but images.index and count are of all steps; base and labels are not
-                            looked at, losses and marks are those below */
+        run;       /* the first step's, but images.index and count are of all steps. Base and labels
+                            are not looked at, losses and marks are those below */
     int32_t batch; /* images of a step; the last may have fewer */
     struct nin__update update;
     const float *rates; /* [step][span], in place of the spans' own */

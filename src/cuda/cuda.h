@@ -73,9 +73,7 @@ struct cuda_graph {
 };
 
 enum {
-    CUDA_GRAPHS =
-        4 /* of a plan: a full batch, and the smaller last one of an epoch, in single steps and in
-                       stretches */
+    CUDA_GRAPHS = 4 /* of a plan: a full batch and the smaller last one, alone and in a stretch */
 };
 
 /* How an op is done. `forward` reads call->x and writes call->y; `backward` turns call->dy, which it may
