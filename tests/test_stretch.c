@@ -301,6 +301,23 @@ START_TEST(the_host_waits_once_an_epoch)
 }
 END_TEST
 
+/* Of the plan, by the caller: the stretch after it has nothing to do with it. */
+START_TEST(a_bad_step_before_is_forgotten)
+{
+    nin_batch_desc batch;
+    struct run run;
+
+    make_run(&run, &(struct run_desc){.batch = 4});
+    (void)waits_of_an_epoch(&run);
+    batch = rig_batch(&run.rig, 0, 4);
+    run.rig.images[0] = NAN;
+    ck_assert_int_eq(nin_plan_step(NULL, run.rig.plan, run.rig.optimizer, &batch, run.rig.labels),
+                     NIN_NOT_FINITE);
+    ck_assert_int_eq(waits_of_an_epoch(&run), ALONE);
+    free_run(&run);
+}
+END_TEST
+
 /* With a callback after every five of thirteen: three stretches. */
 START_TEST(the_host_waits_once_an_interval)
 {
@@ -627,6 +644,7 @@ Suite *stretch_suite(void)
     tcase_add_test(training, two_of_a_context_do_not_disturb_each_other);
     tcase_add_checked_fixture(stand_in, setup_stand_in, NULL);
     tcase_add_test(stand_in, the_host_waits_once_an_epoch);
+    tcase_add_test(stand_in, a_bad_step_before_is_forgotten);
     tcase_add_test(stand_in, the_host_waits_once_an_interval);
     tcase_add_test(stand_in, a_data_set_that_does_not_fit_is_fed_step_by_step);
     tcase_add_test(stand_in, a_bad_step_is_noticed_on_the_way);
