@@ -40,12 +40,13 @@ machine() {
 }
 
 build() {
-    make -j"$(nproc)" lib examples/mnist_nin test-program CUDA=1 bench/step bench/infer
+    make -j"$(nproc)" lib examples/mnist_nin test-program CUDA=1 bench/step bench/epoch bench/infer
 }
 
 # suites that know no device, and what is particular to one; in one process each, which opens the GPU once
 tests() {
-    CK_FORK=no CK_RUN_CASE=training make check-cuda CUDA=1 CUDA_MODULE="$NIN_MODULE_DIR" CUDA_SUITES=cuda || return 1
+    CK_FORK=no CK_RUN_CASE=training make check-cuda CUDA=1 CUDA_MODULE="$NIN_MODULE_DIR" \
+        CUDA_SUITES='cuda stretch' || return 1
     CK_FORK=no make check-cuda CUDA=1 CUDA_MODULE="$NIN_MODULE_DIR" \
         CUDA_SUITES='gradients ops parity trainer'
 }
@@ -66,6 +67,7 @@ speed() {
             bench/step --device cuda --preset $preset --steps 200 --precision tf32 || return 1
             NIN_CUDA_EPILOGUE=0 bench/step --device cuda --preset $preset --steps 200 || return 1
             NIN_CUDA_GRAPH=0 bench/step --device cuda --preset $preset --steps 200 || return 1
+            bench/epoch --device cuda --preset $preset --steps 400 || return 1
             bench/infer --device cuda --preset $preset --steps 50 || return 1
             for precision in "" ${PEERS-"--tf32" "--precision=bf16"}; do
                 # shellcheck disable=SC2086 # an option and its value, or nothing

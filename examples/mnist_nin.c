@@ -389,6 +389,12 @@ static nin_status on_epoch(const nin_epoch_info *epoch, void *user)
     return caught ? NIN_STOP : NIN_OK;
 }
 
+/* A GPU takes steps faster than anybody looks at them. */
+static int64_t step_interval(const struct run *run)
+{
+    return nin_context_device(run->context) == NIN_DEVICE_CUDA ? 32 : 1;
+}
+
 /* The reference program goes on while rate > 0.01 * first rate + 1e-15. */
 static double stop_rate(const struct run *run)
 {
@@ -398,12 +404,12 @@ static double stop_rate(const struct run *run)
 static nin_status train(nin_fit_end *end, struct run *run)
 {
     progress_begin(&run->progress, run->options.quiet, run->options.epochs);
-    return nin_trainer_fit(end, run->trainer,
-                           NIN_DESC(nin_fit_desc, .epochs = run->options.epochs,
-                                    .stop_rate = stop_rate(run), .test_plan = run->test_plan,
-                                    .test_set = run->test_set,
-                                    .stall_epochs = is_reference(run) ? 10 : 2, .on_step = on_step,
-                                    .on_epoch = on_epoch, .user = run));
+    return nin_trainer_fit(
+        end, run->trainer,
+        NIN_DESC(nin_fit_desc, .epochs = run->options.epochs, .stop_rate = stop_rate(run),
+                 .test_plan = run->test_plan, .test_set = run->test_set,
+                 .stall_epochs = is_reference(run) ? 10 : 2, .on_step = on_step,
+                 .on_epoch = on_epoch, .user = run, .step_interval = step_interval(run)));
 }
 
 /* ---- what came of it ----------------------------------------------------------------------- */

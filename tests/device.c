@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 #include "device.h"
 
+#include "test.h"
+
+#include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -45,4 +47,49 @@ bool device_has(nin_algorithm algorithm)
 {
     return !device_is_cuda() ||
            (algorithm != NIN_ALGORITHM_DIRECT && algorithm != NIN_ALGORITHM_FFT);
+}
+
+/* ---- modules -------------------------------------------------------------------------------- */
+
+const char *folder_of(const char *name)
+{
+    static char path[4096];
+    ssize_t length = readlink("/proc/self/exe", path, sizeof path / 2);
+
+    ck_assert_int_gt(length, 0);
+    path[length] = '\0';
+    sprintf(strrchr(path, '/'), "/modules/%s", name);
+    return path;
+}
+
+void use_module(const char *name)
+{
+    ck_assert_int_eq(setenv("NIN_MODULE_DIR", folder_of(name), 1), 0);
+}
+
+void use_a_device_module(void)
+{
+    if (!device_is_cuda())
+        use_module("stand_in");
+}
+
+void find_function(void *function, const char *name)
+{
+    char path[4200];
+    void *library, *symbol;
+
+    snprintf(path, sizeof path, "%s/libnin_cuda.so", folder_of("stand_in"));
+    library = dlopen(path, RTLD_NOW | RTLD_NOLOAD);
+    ck_assert_ptr_nonnull(library);
+    symbol = dlsym(library, name);
+    ck_assert_ptr_nonnull(symbol);
+    memcpy(function, &symbol, sizeof symbol);
+}
+
+int alive(void)
+{
+    int (*function)(void);
+
+    find_function(&function, "stand_in_alive");
+    return function();
 }

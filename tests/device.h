@@ -16,4 +16,16 @@ bool device_is_cuda(void);
 /* Whether the device has the algorithm; those of the CPU are tested there. */
 bool device_has(nin_algorithm algorithm);
 
+/* The folder `modules/name` beside the test program. */
+const char *folder_of(const char *name);
+
+/* The module there is the one that is opened; before the first look at the devices, for a process opens a module
+ * once. Or the stand-in's, unless the machine's own is what is tested. */
+void use_module(const char *name);
+void use_a_device_module(void);
+
+/* A function of the stand-in, see cuda_on_cpu/stand_in.h; and how much it says is alive. */
+void find_function(void *function, const char *name);
+int alive(void);
+
 #endif

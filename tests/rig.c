@@ -90,6 +90,7 @@ void rig_make(struct rig *out, const struct rig_desc *desc)
     ASSERT_OK(nin_context_create(&rig.context, NIN_DESC(nin_context_desc, .device = device,
                                                         .device_index = desc->device_index,
                                                         .threads = desc->threads, .seed = 3,
+                                                        .cuda_stream = desc->cuda_stream,
                                                         .instructions = desc->instructions)));
     rig.network = rig_network(rig.context, desc->net);
     ASSERT_OK(nin__plan_create(&rig.plan, rig.network,

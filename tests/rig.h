@@ -23,6 +23,7 @@ struct rig_desc {
     nin_mode mode;
     nin_device device; /* the CPU by default */
     int32_t device_index;
+    void *cuda_stream;
     int32_t threads;
     int32_t batch; /* the plan's max_batch */
     int32_t lanes;

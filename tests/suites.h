@@ -31,7 +31,8 @@
     X(exhaustion)                                                                                  \
     X(sharing)                                                                                     \
     X(blas)                                                                                        \
-    X(cuda)
+    X(cuda)                                                                                        \
+    X(stretch)
 
 struct Suite;
 

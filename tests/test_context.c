@@ -75,6 +75,8 @@ START_TEST(threads_and_seed_are_those_of_the_descriptor)
 }
 END_TEST
 
+static char no_stream;
+
 static const struct {
     nin_context_desc desc;
     nin_status status;
@@ -84,6 +86,9 @@ static const struct {
     {{.threads = 129}, NIN_INVALID_ARGUMENT, "threads 129 is outside 0 to 128"},
     {{.device = (nin_device)3}, NIN_INVALID_ARGUMENT, "3 is no nin_device"},
     {{.device = NIN_DEVICE_INT32}, NIN_INVALID_ARGUMENT, "is no nin_device"},
+    {{.device = NIN_DEVICE_CPU, .cuda_stream = &no_stream},
+     NIN_INVALID_ARGUMENT,
+     "there is a cuda_stream, and the device is the CPU"},
     {{.device = NIN_DEVICE_CPU, .device_index = 1}, NIN_NO_DEVICE, "one CPU device, 0, not 1"},
     {{.device_index = -1}, NIN_NO_DEVICE, "one CPU device, 0, not -1"},
     {{.device = NIN_DEVICE_CUDA}, NIN_NO_DEVICE, "cuda: there is no"},

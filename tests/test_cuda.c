@@ -22,31 +22,6 @@ enum {
 
 /* ---- modules -------------------------------------------------------------------------------- */
 
-/* The folder `modules/name` beside the test program. */
-static const char *folder_of(const char *name)
-{
-    static char path[4096];
-    ssize_t length = readlink("/proc/self/exe", path, sizeof path / 2);
-
-    ck_assert_int_gt(length, 0);
-    path[length] = '\0';
-    sprintf(strrchr(path, '/'), "/modules/%s", name);
-    return path;
-}
-
-/* Before the first look at the devices: a process opens a module once. */
-static void use_module(const char *name)
-{
-    ck_assert_int_eq(setenv("NIN_MODULE_DIR", folder_of(name), 1), 0);
-}
-
-/* The machine's own if that is what is tested. */
-static void use_a_device_module(void)
-{
-    if (!device_is_cuda())
-        use_module("stand_in");
-}
-
 static nin_device_info device(size_t i)
 {
     nin_device_info info = {.struct_size = sizeof info};
@@ -142,28 +117,6 @@ START_TEST(a_device_that_can_be_used_is_taken)
                                                        .device_index = 2)));
 }
 END_TEST
-
-/* A function of the stand-in. */
-static void find_function(void *function, const char *name)
-{
-    char path[4200];
-    void *library, *symbol;
-
-    snprintf(path, sizeof path, "%s/libnin_cuda.so", folder_of("stand_in"));
-    library = dlopen(path, RTLD_NOW | RTLD_NOLOAD);
-    ck_assert_ptr_nonnull(library);
-    symbol = dlsym(library, name);
-    ck_assert_ptr_nonnull(symbol);
-    memcpy(function, &symbol, sizeof symbol);
-}
-
-static int alive(void)
-{
-    int (*function)(void);
-
-    find_function(&function, "stand_in_alive");
-    return function();
-}
 
 static struct rig_desc cuda_rig(enum rig_net net, nin_mode mode)
 {
@@ -872,6 +825,146 @@ START_TEST(the_current_device_is_left_as_it_is)
 }
 END_TEST
 
+/* ---- what belongs to the application --------------------------------------------------------- */
+
+/* Functions of the stand-in, once there is a context. */
+static struct {
+    void *(*create)(void);
+    void (*destroy)(void *stream);
+    int (*calls)(void *stream);
+    void (*capture)(void *stream);
+    int (*captured)(void *stream);
+} streams;
+
+static void find_streams(void)
+{
+    nin_context *context = NULL;
+
+    use_module("stand_in");
+    ASSERT_OK(nin_context_create(&context, NIN_DESC(nin_context_desc, .device = NIN_DEVICE_CUDA)));
+    find_function(&streams.create, "stand_in_stream_create");
+    find_function(&streams.destroy, "stand_in_stream_destroy");
+    find_function(&streams.calls, "stand_in_stream_calls");
+    find_function(&streams.capture, "stand_in_stream_capture");
+    find_function(&streams.captured, "stand_in_stream_captured");
+    nin_context_destroy(context);
+}
+
+/* It is used for everything, also for graphs, and left to the caller. */
+START_TEST(a_stream_of_the_callers_is_used)
+{
+    struct rig_desc desc = cuda_rig(RIG_SMALL, NIN_TRAIN);
+    struct rig ours, callers;
+    int (*graphs)(void), before;
+    void *stream;
+
+    find_streams();
+    find_function(&graphs, "stand_in_graphs");
+    rig_make(&ours, &desc);
+    desc.cuda_stream = stream = streams.create();
+    rig_make(&callers, &desc);
+    before = graphs();
+    for (int64_t step = 0; step < 4; step++) {
+        nin_result wanted = rig_step(&ours, step, BATCH), got;
+        int calls = streams.calls(stream);
+
+        got = rig_step(&callers, step, BATCH);
+        ck_assert_int_gt(streams.calls(stream), calls + 50);
+        ck_assert_mem_eq(&got.loss, &wanted.loss, sizeof got.loss);
+    }
+    ck_assert_int_eq(graphs() - before, 2 * 3);
+    rig_free(&ours);
+    rig_free(&callers);
+    ck_assert_int_eq(alive(), 1);
+    streams.destroy(stream);
+    ck_assert_int_eq(alive(), 0);
+}
+END_TEST
+
+static void check_no_stream(void *stream, const char *words)
+{
+    nin_context *context = NULL;
+
+    ASSERT_FAILS(NIN_INVALID_ARGUMENT, words,
+                 nin_context_create(&context, NIN_DESC(nin_context_desc, .device = NIN_DEVICE_CUDA,
+                                                       .device_index = 1, .cuda_stream = stream)));
+}
+
+START_TEST(a_stream_that_cannot_be_used_is_refused)
+{
+    nin_context *context = NULL;
+    void *stream;
+
+    setenv("NIN_CUDA_DEVICES", "2", 1);
+    find_streams();
+    stream = streams.create();
+    check_no_stream((void *)1, "cuda_stream is a default stream");
+    check_no_stream((void *)2, "cuda_stream is a default stream");
+    check_no_stream(&context, "cuda_stream is no stream");
+    check_no_stream(stream, "cuda_stream is of device 0, the context of device 1");
+    streams.destroy(stream);
+    ck_assert_int_eq(alive(), 0);
+}
+END_TEST
+
+/* The application captures work of its own, in the mode in which hardly anything may be called: we allocate, load and
+ * capture all the same, and its graph is not spoilt. Afterwards its own calls are forbidden as before. */
+START_TEST(a_capture_of_the_applications_is_not_spoilt)
+{
+    struct rig_desc desc = cuda_rig(RIG_SMALL, NIN_TRAIN);
+    struct rig rig;
+    void *stream;
+
+    find_streams();
+    stream = streams.create();
+    streams.capture(stream);
+    rig_make(&rig, &desc);
+    for (int64_t step = 0; step < 3; step++)
+        rig_step(&rig, step, BATCH);
+    rig_free(&rig);
+    ck_assert(streams.captured(stream));
+    streams.capture(stream);
+    ck_assert_ptr_null(streams.create());
+    ck_assert(!streams.captured(stream));
+    streams.destroy(stream);
+}
+END_TEST
+
+/* All that a context had there is gone: it says so, touches nothing of it, and another one works. */
+START_TEST(a_reset_device_is_noticed)
+{
+    struct rig_desc desc = cuda_rig(RIG_SMALL, NIN_TRAIN);
+    nin_dataset *samples;
+    nin_trainer *trainer = NULL;
+    nin_batch_desc batch;
+    void (*reset)(void);
+    struct rig rig;
+
+    use_module("stand_in");
+    samples = make_samples();
+    rig_make(&rig, &desc);
+    ASSERT_OK(nin_trainer_create(&trainer, rig.plan, rig.optimizer, NULL, samples, NULL));
+    for (int i = 0; i < 2; i++)
+        ASSERT_OK(nin_trainer_epoch(NULL, trainer));
+    find_function(&reset, "stand_in_reset");
+    reset();
+    batch = rig_batch(&rig, 0, BATCH);
+    for (int i = 0; i < 2; i++) {
+        ASSERT_FAILS(NIN_BACKEND_FAILED, "the application has reset the device",
+                     nin_plan_step(NULL, rig.plan, rig.optimizer, &batch, rig.labels));
+        ASSERT_FAILS(NIN_BACKEND_FAILED, "the application has reset the device",
+                     nin_trainer_epoch(NULL, trainer));
+    }
+    nin_trainer_destroy(trainer);
+    rig_free(&rig);
+    rig_make(&rig, &desc);
+    rig_step(&rig, 0, BATCH);
+    rig_free(&rig);
+    nin_dataset_destroy(samples);
+    ck_assert_int_eq(alive(), 0);
+}
+END_TEST
+
 /* ---- failures ------------------------------------------------------------------------------- */
 
 /* Four steps: two kinds, first call by call and then as graphs. */
@@ -1024,6 +1117,10 @@ Suite *cuda_suite(void)
                         sizeof without_epilogues / sizeof without_epilogues[0]);
     tcase_add_test(stand_in, contexts_work_side_by_side);
     tcase_add_test(stand_in, the_current_device_is_left_as_it_is);
+    tcase_add_test(stand_in, a_stream_of_the_callers_is_used);
+    tcase_add_test(stand_in, a_stream_that_cannot_be_used_is_refused);
+    tcase_add_test(stand_in, a_capture_of_the_applications_is_not_spoilt);
+    tcase_add_test(stand_in, a_reset_device_is_noticed);
     tcase_add_loop_test(stand_in, every_failure_is_survived, 0, 2);
     tcase_add_test(stand_in, a_broken_device_is_not_used_again);
     suite_add_tcase(suite, modules);

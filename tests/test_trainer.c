@@ -573,6 +573,7 @@ static const struct {
     {{.epochs = 1, .stall_epochs = -1}, "stall_epochs -1"},
     {{.epochs = 1, .stop_rate = -1.0}, "stop_rate -1"},
     {{.epochs = 1, .stop_rate = NAN}, "stop_rate"},
+    {{.epochs = 1, .step_interval = -1}, "step_interval -1 is negative"},
 };
 
 enum {
@@ -670,6 +671,38 @@ START_TEST(the_means_of_a_step_are_those_of_the_epoch_so_far)
     ck_assert_double_eq_tol(s[1].mean_loss, (s[0].loss + s[1].loss) / 2.0, 1e-12);
     ck_assert_double_eq_tol(s[1].mean_accuracy, (s[0].accuracy + s[1].accuracy) / 2.0, 1e-12);
     ck_assert(s[3].mean_loss == s[3].loss);
+    nin_trainer_destroy(trainer);
+}
+END_TEST
+
+/* Of three batches, the last always. */
+START_TEST(a_callback_may_pass_over_steps)
+{
+    static const struct {
+        int64_t interval;
+        int calls, batches[3];
+    } cases[] = {{0, 3, {1, 2, 3}}, {1, 3, {1, 2, 3}}, {2, 2, {2, 3}}, {3, 1, {3}}, {99, 1, {3}}};
+    const int calls = cases[_i].calls;
+    nin_trainer *trainer = make_trainer(NULL, NULL);
+    struct diary diary = {.status = NIN_OK}, all = {.status = NIN_OK};
+
+    ASSERT_OK(nin_trainer_fit(NULL, trainer,
+                              NIN_DESC(nin_fit_desc, .epochs = 2, .on_step = note_step,
+                                       .on_epoch = note_epoch, .user = &diary,
+                                       .step_interval = cases[_i].interval)));
+    nin_trainer_destroy(trainer);
+    teardown();
+    setup();
+    trainer = make_trainer(NULL, NULL);
+    ASSERT_OK(fit(NULL, trainer, &all));
+    ck_assert_int_eq(diary.step_count, 2 * calls);
+    ck_assert_int_eq(diary.epoch_count, 2);
+    for (int i = 0; i < 2 * calls; i++) {
+        const int batch = cases[_i].batches[i % calls];
+
+        ck_assert_mem_eq(&diary.steps[i], &all.steps[i / calls * BATCHES + batch - 1],
+                         sizeof diary.steps[i]);
+    }
     nin_trainer_destroy(trainer);
 }
 END_TEST
@@ -1342,6 +1375,7 @@ static void add_fits(Suite *suite)
     tcase_add_loop_test(fits, a_wrong_fit_trains_nothing, 0, WRONG_FITS);
     tcase_add_test(fits, callbacks_see_every_step_and_every_epoch);
     tcase_add_test(fits, the_means_of_a_step_are_those_of_the_epoch_so_far);
+    tcase_add_loop_test(fits, a_callback_may_pass_over_steps, 0, 5);
     tcase_add_loop_test(fits, a_step_callback_stops_in_good_order, 1, 3 * BATCHES);
     tcase_add_test(fits, an_epoch_callback_stops_in_good_order);
     tcase_add_loop_test(fits, any_other_status_of_a_callback_comes_back_unchanged, 0, 3);

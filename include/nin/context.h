@@ -45,13 +45,18 @@ typedef struct {
                              variable NIN_CPU_ISA names (baseline, avx2, avx512, avx512_bf16, amx; auto
                              or nothing leaves it open), else the best. All but the baseline give the same bits in fp32 */
     int32_t reserved; /* 0 */
+    /* Of a CUDA context: a cudaStream_t of the caller's, on which everything is then done; NULL: a stream of
+     * our own. It is borrowed, belongs to the device, and outlives the context and all objects made in it. Every
+     * call still waits for what it has started. It is none of the default streams, and no call is made while
+     * the caller captures it. A CPU context refuses it. */
+    void *cuda_stream;
 } nin_context_desc;
 
 /* Makes a context.
  *   out   receives the context, owned by the caller
  *   desc  copied; NULL for all defaults
  * Fails with NIN_INVALID_ARGUMENT, NIN_NO_DEVICE (the sentence says why the device cannot be used, or
- * which instruction set the processor lacks),
+ * which instruction set the processor lacks), NIN_BACKEND_FAILED,
  * NIN_OUT_OF_MEMORY; *out is then untouched. Since 0.1. */
 NIN_CHECKED nin_status nin_context_create(nin_context **out, const nin_context_desc *desc);
 

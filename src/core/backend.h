@@ -16,6 +16,7 @@
 
 struct nin__device;     /* a backend's own state of a context */
 struct nin__executable; /* a compiled program with its memory and workers */
+struct nin__resident;   /* a data set in a device's memory */
 
 /* What a plan asks of compile. The last three are for tests: zero in every plan of a user. */
 struct nin__compile_options {
@@ -83,12 +84,43 @@ struct nin__update {
     bool nesterov;
 };
 
+/* A data set in the host's memory, and what the stretches on it need at most. */
+struct nin__samples {
+    const void *images; /* one behind the other */
+    const int32_t *labels;
+    int64_t count;
+    size_t image_bytes;
+    int64_t steps; /* of a stretch */
+    int32_t batch; /* images of a step */
+    int32_t spans; /* of an update */
+};
+
+/* A stretch: training steps one after another on a data set that is resident. */
+struct nin__stretch {
+    struct nin__resident *resident;
+    struct nin__run
+        run;       /* the first step's, but images.index and count are of all steps. Base and labels
+                            are not looked at, losses and marks are those below */
+    int32_t batch; /* images of a step; the last may have fewer */
+    struct nin__update update;
+    const float *rates; /* [step][span], in place of the spans' own */
+    double *losses;     /* of each image, in the order of index */
+    uint8_t *marks;
+};
+
+static inline int64_t nin__stretch_steps(const struct nin__stretch *stretch)
+{
+    return ((int64_t)stretch->run.images.count - 1) / stretch->batch + 1;
+}
+
 struct nin__backend {
     size_t size;
     uint32_t abi;
     nin_device device;
 
-    nin_status (*open)(struct nin__device **out, int32_t index, nin_instruction_set instructions);
+    /* stream: the caller's, or NULL; a backend that has none refuses it. */
+    nin_status (*open)(struct nin__device **out, int32_t index, nin_instruction_set instructions,
+                       void *stream);
     void (*close)(struct nin__device *device);
 
     /* Memory: aligned to 64 bytes, zeroed. If there is none the sentence says for what. */
@@ -144,6 +176,18 @@ struct nin__backend {
      * not finite, parameters and momentum stay what they are. */
     nin_status (*step)(struct nin__executable *executable, const struct nin__run *run,
                        const struct nin__update *update, size_t *bad);
+
+    /* A stretch of steps without a question in between, for a backend that can do it; else all three are NULL.
+     * *out stays NULL where there is no room for the data set. */
+    nin_status (*load)(struct nin__resident **out, struct nin__device *device,
+                       const struct nin__samples *samples);
+    void (*unload)(struct nin__device *device, struct nin__resident *resident);
+
+    /* Sets *done, also on failure, to the number of steps that have been taken, with losses and marks of their
+     * images. The step behind them is one that `step` refuses, or that could not be started; parameters and
+     * momentum are those before it. */
+    nin_status (*steps)(struct nin__executable *executable, const struct nin__stretch *stretch,
+                        int64_t *done);
 };
 
 extern const struct nin__backend nin__cpu_backend;

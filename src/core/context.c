@@ -13,14 +13,14 @@ enum {
 /* A GPU that describes itself well may still not open: its memory is full, or another program has it alone. */
 static nin_status open_device(nin_context *context, const nin_context_desc *desc)
 {
-    nin_status status =
-        context->backend->open(&context->device, desc->device_index, desc->instructions);
+    nin_status status = context->backend->open(&context->device, desc->device_index,
+                                               desc->instructions, desc->cuda_stream);
 
     if (status == NIN_OK || desc->device != NIN_DEVICE_AUTO || desc->device_index != 0 ||
-        context->backend == &nin__cpu_backend)
+        context->backend == &nin__cpu_backend || desc->cuda_stream != NULL)
         return status;
     context->backend = &nin__cpu_backend;
-    return context->backend->open(&context->device, 0, desc->instructions);
+    return context->backend->open(&context->device, 0, desc->instructions, NULL);
 }
 
 nin_status nin_context_create(nin_context **out, const nin_context_desc *source)

@@ -15,6 +15,9 @@ static nin_status read_desc(nin_fit_desc *desc, const nin_trainer *trainer,
     if (desc->epochs < 0 || desc->stall_epochs < 0)
         return nin__fail(NIN_INVALID_ARGUMENT, "fit: epochs %lld or stall_epochs %d is negative",
                          (long long)desc->epochs, desc->stall_epochs);
+    if (desc->step_interval < 0)
+        return nin__fail(NIN_INVALID_ARGUMENT, "fit: step_interval %lld is negative",
+                         (long long)desc->step_interval);
     if (!(desc->stop_rate >= 0.0 && isfinite(desc->stop_rate)))
         return nin__fail(NIN_INVALID_ARGUMENT, "fit: stop_rate %g is negative or not finite",
                          desc->stop_rate);
@@ -118,13 +121,16 @@ static nin_status run_epoch(struct fit *fit)
 {
     nin_trainer *trainer = fit->trainer;
     const int64_t epoch = trainer->progress.epoch;
+    const int64_t asked = fit->desc.step_interval > 0 ? fit->desc.step_interval : 1;
+    const int64_t interval = fit->desc.on_step != NULL ? asked : INT64_MAX;
     nin_result step;
 
     while (trainer->progress.epoch == epoch && !fit->stopped) {
-        NIN__TRY(nin__trainer_step(&step, trainer));
+        NIN__TRY(nin__trainer_steps(&step, trainer, interval - trainer->progress.batch % interval));
         /* before the callback, which may save a checkpoint */
         trainer->progress.due = trainer->progress.epoch > epoch;
-        NIN__TRY(call_on_step(fit, &step, epoch));
+        if (trainer->progress.batch % interval == 0) /* also at the epoch's end */
+            NIN__TRY(call_on_step(fit, &step, epoch));
     }
     return NIN_OK;
 }

@@ -46,4 +46,11 @@ nin_status nin__plan_step(nin_result *out, nin_plan *plan, nin_optimizer *optimi
                           const struct nin__run *run);
 nin_status nin__plan_evaluate(nin_result *out, nin_plan *plan, const struct nin__run *run);
 
+/* A stretch of steps by a backend that has them, whose `update` is filled in here. Sets *done as the backend does. */
+nin_status nin__plan_steps(int64_t *done, nin_plan *plan, nin_optimizer *optimizer,
+                           struct nin__stretch *stretch);
+
+/* The result of a batch, added up in the order of the images, so that no number of threads changes it. */
+void nin__sum_up(nin_result *result, const double *losses, const uint8_t *marks, int32_t count);
+
 #endif

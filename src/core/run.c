@@ -136,22 +136,25 @@ static nin_status execute(nin_plan *plan, struct nin__run *run)
     return NIN_OK;
 }
 
-/* Sums in the order of the images, so that no number of threads changes them. */
-static void sum_up(nin_result *result, const nin_plan *plan, const struct nin__run *run)
+void nin__sum_up(nin_result *result, const double *losses, const uint8_t *marks, int32_t count)
 {
     double loss = 0.0;
 
     memset(result, 0, sizeof *result);
     result->struct_size = sizeof *result;
-    if (run->labels == NULL)
-        return;
-    for (int32_t n = 0; n < run->images.count; n++) {
-        loss += plan->losses[n];
-        result->correct += (plan->marks[n] & NIN__CORRECT) != 0;
-        result->flat += (plan->marks[n] & NIN__FLAT) != 0;
+    for (int32_t n = 0; n < count; n++) {
+        loss += losses[n];
+        result->correct += (marks[n] & NIN__CORRECT) != 0;
+        result->flat += (marks[n] & NIN__FLAT) != 0;
     }
-    result->count = run->images.count;
-    result->loss = loss / run->images.count;
+    result->count = count;
+    if (count > 0)
+        result->loss = loss / count;
+}
+
+static void sum_up(nin_result *result, const nin_plan *plan, const struct nin__run *run)
+{
+    nin__sum_up(result, plan->losses, plan->marks, run->labels == NULL ? 0 : run->images.count);
 }
 
 static nin_status check_loss(const nin_result *result, int64_t step)
@@ -316,6 +319,47 @@ nin_status nin__plan_step(nin_result *out, nin_plan *plan, nin_optimizer *optimi
         plan->run = run;
         plan->run.images.base = NULL; /* no forward that a backward could go on from */
         status = step_holding(out, plan, optimizer, &run);
+        nin__network_unhold(plan->network);
+    }
+    nin__plan_leave(plan);
+    return status;
+}
+
+static int32_t last_of(const struct nin__stretch *stretch)
+{
+    return (stretch->run.images.count - 1) % stretch->batch + 1;
+}
+
+static nin_status steps_holding(int64_t *done, nin_plan *plan, nin_optimizer *optimizer,
+                                struct nin__stretch *stretch)
+{
+    const struct nin__backend *backend = plan->network->context->backend;
+    struct nin__run last = stretch->run;
+    nin_status status;
+
+    NIN__TRY(begin(plan, &stretch->run));
+    NIN__TRY(nin__optimizer_describe(&stretch->update, optimizer, plan));
+    status = backend->steps(plan->executable, stretch, done);
+    last.images.count = last_of(stretch);
+    if (*done == nin__stretch_steps(stretch))
+        end(plan, &last);
+    nin__network_changed(plan->network); /* it may fail when some steps are done */
+    return status;
+}
+
+nin_status nin__plan_steps(int64_t *done, nin_plan *plan, nin_optimizer *optimizer,
+                           struct nin__stretch *stretch)
+{
+    nin_status status;
+
+    *done = 0;
+    stretch->run.backward = true;
+    NIN__TRY(nin__plan_enter(plan));
+    status = nin__network_hold(plan->network);
+    if (status == NIN_OK) {
+        plan->run = stretch->run;
+        plan->run.images.base = NULL;
+        status = steps_holding(done, plan, optimizer, stretch);
         nin__network_unhold(plan->network);
     }
     nin__plan_leave(plan);

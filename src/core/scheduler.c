@@ -86,7 +86,7 @@ static void advance_plateau(nin_scheduler *scheduler, double metric)
         reduce(scheduler);
 }
 
-static const struct nin__scheduler_class plateau_class = {"plateau", advance_plateau};
+static const struct nin__scheduler_class plateau_class = {"plateau", advance_plateau, false};
 
 static nin_status read_plateau(nin_plateau_desc *desc, const nin_plateau_desc *source)
 {
@@ -144,7 +144,7 @@ static void advance_steps(nin_scheduler *scheduler, double metric)
             scheduler->optimizer->rate = rate;
 }
 
-static const struct nin__scheduler_class steps_class = {"steps", advance_steps};
+static const struct nin__scheduler_class steps_class = {"steps", advance_steps, true};
 
 static nin_status read_steps(nin_steps_desc *desc, const nin_steps_desc *source)
 {
@@ -212,7 +212,7 @@ static void advance_cosine(nin_scheduler *scheduler, double metric)
     scheduler->optimizer->rate = cosine_rate(scheduler);
 }
 
-static const struct nin__scheduler_class cosine_class = {"cosine", advance_cosine};
+static const struct nin__scheduler_class cosine_class = {"cosine", advance_cosine, true};
 
 nin_status nin_scheduler_create_cosine(nin_scheduler **out, nin_optimizer *optimizer,
                                        const nin_cosine_desc *desc)

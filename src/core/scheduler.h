@@ -4,6 +4,8 @@
 
 #include <nin/scheduler.h>
 
+#include <stdbool.h>
+
 /* What an advance changes; a checkpoint holds all of it, whatever the kind. */
 struct nin__scheduler_state {
     int64_t units; /* advances so far */
@@ -15,6 +17,7 @@ struct nin__scheduler_state {
 struct nin__scheduler_class {
     const char *name; /* "plateau", "steps", "cosine": for files */
     void (*advance)(nin_scheduler *scheduler, double metric);
+    bool blind; /* advance does not look at the metric */
 };
 
 struct nin_scheduler {

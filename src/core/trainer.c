@@ -133,6 +133,7 @@ void nin_trainer_destroy(nin_trainer *trainer)
 {
     if (trainer == NULL)
         return;
+    nin__ahead_free(&trainer->ahead);
     free(trainer->order);
     free(trainer->labels);
     free(trainer->staging);
@@ -202,7 +203,7 @@ nin_status nin__trainer_reserve(nin_trainer *trainer, int64_t epochs)
 /* ---- the next batch ----------------------------------------------------------------------- */
 
 /* The running epoch's order of images follows from seed and epoch alone. */
-static void put_in_order(nin_trainer *trainer)
+void nin__trainer_order(nin_trainer *trainer)
 {
     const struct nin__progress *progress = &trainer->progress;
     int32_t count = (int32_t)trainer->dataset->info.count;
@@ -223,7 +224,7 @@ static nin_status next_batch(struct nin__run *run, nin_trainer *trainer)
     int64_t first;
     int32_t count;
 
-    put_in_order(trainer);
+    nin__trainer_order(trainer);
     nin__batch_range(trainer->batches, trainer->dataset->info.count, progress->batch, &first,
                      &count);
     index = trainer->order + first;
@@ -308,20 +309,26 @@ static void close_epoch(nin_trainer *trainer)
 
 /* ---- public calls ------------------------------------------------------------------------- */
 
-nin_status nin__trainer_step(nin_result *result, nin_trainer *trainer)
+void nin__trainer_count(nin_trainer *trainer, const nin_result *result, double rate, double seconds)
 {
     struct nin__progress *progress = &trainer->progress;
-    double rate = trainer->optimizer->rate, start = nin__seconds();
-    struct nin__run run;
 
-    NIN__TRY(nin__trainer_reserve(trainer, progress->epoch + 1));
-    NIN__TRY(next_batch(&run, trainer));
-    NIN__TRY(nin__plan_step(result, trainer->plan, trainer->optimizer, &run));
     add_batch(progress, result, rate);
-    progress->sums.seconds += nin__seconds() - start;
+    progress->sums.seconds += seconds;
     advance(trainer->scheduler, NIN_PER_STEP, batch_accuracy(result));
     if (progress->batch == trainer->batches.pieces)
         close_epoch(trainer);
+}
+
+nin_status nin__trainer_step(nin_result *result, nin_trainer *trainer)
+{
+    double rate = trainer->optimizer->rate, start = nin__seconds();
+    struct nin__run run;
+
+    NIN__TRY(nin__trainer_reserve(trainer, trainer->progress.epoch + 1));
+    NIN__TRY(next_batch(&run, trainer));
+    NIN__TRY(nin__plan_step(result, trainer->plan, trainer->optimizer, &run));
+    nin__trainer_count(trainer, result, rate, nin__seconds() - start);
     return NIN_OK;
 }
 
@@ -346,7 +353,7 @@ static nin_status step_to_the_end(nin_result *epoch, nin_trainer *trainer)
     nin_result step;
 
     do {
-        NIN__TRY(nin__trainer_step(&step, trainer));
+        NIN__TRY(nin__trainer_steps(&step, trainer, INT64_MAX));
     } while (trainer->progress.epoch == running);
     epoch->loss = trainer->curve[running].loss;
     epoch->correct = trainer->curve[running].correct;

@@ -30,6 +30,16 @@ struct nin__progress {
     struct nin__epoch_sums sums;
 };
 
+/* What a trainer has for stretches of steps, see stretch.c. */
+struct nin__ahead {
+    bool tried;                     /* to have the rest; it is tried once */
+    struct nin__resident *resident; /* NULL: steps are taken one by one */
+    nin_context *context;           /* retained: whose memory that is */
+    double *losses;                 /* dataset count */
+    uint8_t *marks;
+    float *rates; /* [step][span] */
+};
+
 struct nin_trainer {
     nin_plan *plan;
     nin_optimizer *optimizer;
@@ -47,6 +57,7 @@ struct nin_trainer {
     int64_t curve_room;
     int64_t stall_epochs; /* epochs at ln(classes) before the curve says NIN_STALLED */
     int64_t flat;         /* images of the epoch closed last whose scores were all equal */
+    struct nin__ahead ahead;
     atomic_flag busy;
 };
 
@@ -72,6 +83,19 @@ nin_status nin__gather(struct nin__images *images, const nin_dataset *dataset, c
 
 /* nin_trainer_step and nin_evaluate after their arguments are checked. */
 nin_status nin__trainer_step(nin_result *result, nin_trainer *trainer);
+
+/* At least one step of the running epoch and `most` at most, a stretch of them where that can be had; `result` is
+ * the last one's. Fails as that many calls of nin__trainer_step, one after another, at the step that fails. */
+nin_status nin__trainer_steps(nin_result *result, nin_trainer *trainer, int64_t most);
+
+/* For stretches: puts the images of the running epoch in order; counts a step that is over, which took so many
+ * seconds and was taken at that rate. */
+void nin__trainer_order(nin_trainer *trainer);
+void nin__trainer_count(nin_trainer *trainer, const nin_result *result, double rate,
+                        double seconds);
+
+/* Frees what stretches have needed. */
+void nin__ahead_free(struct nin__ahead *ahead);
 nin_status nin__evaluate(nin_result *result, nin_plan *plan, const nin_dataset *dataset);
 
 /* Seconds of a clock that never goes back. */

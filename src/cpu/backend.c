@@ -11,11 +11,14 @@
 #include <sys/mman.h>
 
 static nin_status open_device(struct nin__device **out, int32_t index,
-                              nin_instruction_set instructions)
+                              nin_instruction_set instructions, void *stream)
 {
     struct nin__device chosen, *device;
 
     (void)index;
+    if (stream != NULL)
+        return nin__fail(NIN_INVALID_ARGUMENT,
+                         "context: there is a cuda_stream, and the device is the CPU");
     NIN__TRY(nin__cpu_choose_instructions(&chosen, instructions));
     device = malloc(sizeof *device);
     if (device == NULL)

@@ -109,6 +109,9 @@ const struct nin__backend backend = {
     nin__cuda_check_finite,
     nin__cuda_update,
     nin__cuda_step,
+    nin__cuda_load,
+    nin__cuda_unload,
+    nin__cuda_steps,
 };
 
 } // namespace

@@ -29,19 +29,22 @@ enum {
 /* A device as a context has it: a stream, cuBLAS on it, and the first error after which CUDA does nothing. */
 struct nin__device {
     int32_t index;
-    int capability; /* 90: sm_90 */
-    int process;    /* CUDA cannot be used after a fork */
-    void *primary;  /* the device's primary context */
-    cudaStream_t stream;
+    int capability;                /* 90: sm_90 */
+    int process;                   /* CUDA cannot be used after a fork */
+    void *primary;                 /* the device's primary context ... */
+    unsigned long long primary_id; /* ... which is another one after a reset */
+    cudaStream_t stream;           /* the caller's, or `own`; while a graph is captured `own` */
+    cudaStream_t own;
     cublasHandle_t blas;
     struct cuda_matmul matmuls[CUDA_MATMULS];
     uint32_t matmul_count; /* of all that have been found */
     bool epilogues;        /* cublasLt may be used */
+    void *workspace;       /* of cuBLAS */
     size_t workspace_bytes;
-    void *workspace;      /* of cuBLAS */
     pthread_mutex_t lock; /* recursive: whoever works on the device has it */
+    uint64_t residents;   /* data sets that have been loaded so far */
     bool capturing;       /* what goes to the stream becomes part of a graph */
-    bool dead;
+    bool dead, reset;     /* reset: by the application, so that nothing of ours is left */
     char cause[160];
 };
 
@@ -59,6 +62,12 @@ struct cuda_bad {
     unsigned long long gradient, loss;
 };
 
+/* Where a batch lies: image n is image index[n], or n itself. All of the device's. */
+struct cuda_source {
+    const void *images;
+    const int32_t *index;
+};
+
 /* Pinned memory of the host, from which and to which copies go while the host does something else. */
 struct cuda_staging {
     char *images;
@@ -72,6 +81,7 @@ struct cuda_staging {
 
 /* A step as a CUDA graph. It holds addresses and counts, so it serves steps that have the same. */
 struct cuda_graph {
+    uint64_t resident; /* the data set's number, 0 for batches of the host's */
     const void *parameters, *momentum;
     int32_t images, spans;
     nin_dtype dtype;
@@ -80,7 +90,7 @@ struct cuda_graph {
 };
 
 enum {
-    CUDA_GRAPHS = 2 /* of a plan: a full batch, and the smaller last one of an epoch */
+    CUDA_GRAPHS = 4 /* of a plan: a full batch and the smaller last one, alone and in a stretch */
 };
 
 /* How an op is done. `forward` reads call->x and writes call->y; `backward` turns call->dy, which it may
@@ -91,6 +101,7 @@ struct cuda_call {
     const struct cuda_op *cuda;
     const struct nin__op *op;
     const struct nin__run *run;
+    struct cuda_source source; /* of the first op */
     const float *x;
     float *y, *dy, *dx;   /* [image][row][column][channel] */
     const float *weights; /* conv: OHWI, [out.c][patch], or at points: [point][out.c][in.c] */
@@ -179,11 +190,12 @@ struct cuda_scope {
 
   private:
     struct nin__device *device;
+    cudaStreamCaptureMode mode; /* the application's */
     bool locked, pushed;
 };
 
-nin_status nin__cuda_open(struct nin__device **out, int32_t index,
-                          nin_instruction_set instructions);
+nin_status nin__cuda_open(struct nin__device **out, int32_t index, nin_instruction_set instructions,
+                          void *stream);
 void nin__cuda_close(struct nin__device *device);
 int32_t nin__cuda_count(void);
 void nin__cuda_describe_device(nin_device_info *info, int32_t index);
@@ -196,10 +208,17 @@ nin_status nin__cuda_alive(struct nin__device *device);
 nin_status nin__cuda_check(struct nin__device *device, cudaError_t error, const char *what);
 nin_status nin__cuda_check_blas(struct nin__device *device, cublasStatus_t error, const char *what);
 
+/* The device can no longer be used, for that reason. */
+nin_status nin__cuda_kill(struct nin__device *device, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/* What is started from now on goes to that stream. */
+nin_status nin__cuda_use_stream(struct nin__device *device, cudaStream_t stream);
+
 /* Waits for all that has been started. */
 nin_status nin__cuda_wait(struct nin__device *device);
 
-/* ---- compile.cu, run.cu, update.cu, describe.cu --------------------------------------------- */
+/* ---- compile.cu, run.cu, update.cu, step.cu, describe.cu ------------------------------------ */
 
 nin_status nin__cuda_compile(struct nin__executable **out, struct nin__device *device,
                              const struct nin__program *program,
@@ -217,19 +236,58 @@ nin_status nin__cuda_check_finite(struct nin__executable *executable, const floa
 nin_status nin__cuda_update(struct nin__executable *executable, const struct nin__update *update);
 nin_status nin__cuda_step(struct nin__executable *executable, const struct nin__run *run,
                           const struct nin__update *update, size_t *bad);
+nin_status nin__cuda_steps(struct nin__executable *executable, const struct nin__stretch *stretch,
+                           int64_t *done);
 
 /* run.cu, for step.cu: a run in three parts. What the host has goes into the staging, before anything is started;
- * the device does it; what came down is handed out, after a wait. */
+ * the device does it; what came down is handed out, after a wait. And what is in the middle of the second, for a
+ * batch that is on the device. */
 void nin__cuda_stage(struct nin__executable *executable, const struct nin__run *run);
+void nin__cuda_stage_numbers(struct nin__executable *executable, const struct nin__run *run);
 nin_status nin__cuda_start(struct nin__executable *executable, const struct nin__run *run);
 void nin__cuda_unstage(const struct nin__executable *executable, const struct nin__run *run);
+nin_status nin__cuda_start_ops(struct nin__executable *executable, const struct nin__run *run,
+                               struct cuda_source source);
+nin_status nin__cuda_upload(struct nin__device *device, void *target, const void *source,
+                            size_t bytes, const char *what);
+nin_status nin__cuda_download(struct nin__device *device, void *target, const void *source,
+                              size_t bytes, const char *what);
 
-/* update.cu, likewise: the check of losses and gradient, and an update that heeds it. */
+/* update.cu, likewise: the rates go up; the check of losses and gradient is cleared, done and comes down; and an
+ * update, which may heed it. */
 void nin__cuda_stage_update(struct nin__executable *executable, const struct nin__update *update);
+nin_status nin__cuda_upload_spans(struct nin__executable *executable,
+                                  const struct nin__update *update);
+nin_status nin__cuda_clear_check(struct nin__executable *executable);
 nin_status nin__cuda_start_check(struct nin__executable *executable, const float *gradient,
                                  size_t count, int32_t losses);
+nin_status nin__cuda_download_check(struct nin__executable *executable);
 nin_status nin__cuda_start_update(struct nin__executable *executable,
                                   const struct nin__update *update, bool heed);
+
+/* ---- resident.cu: data sets in the device's memory ------------------------------------------ */
+
+nin_status nin__cuda_load(struct nin__resident **out, struct nin__device *device,
+                          const struct nin__samples *samples);
+void nin__cuda_unload(struct nin__device *device, struct nin__resident *resident);
+
+/* No two of a device have had the same. */
+uint64_t nin__cuda_resident_number(const struct nin__resident *resident);
+
+/* A stretch's order of images and rates go up, and its place is the first step; at its end its losses and marks come
+ * down, of so many images, and `steps` are told, those that nothing was wrong with. Neither waits. */
+nin_status nin__cuda_begin_stretch(const struct nin__stretch *stretch, struct nin__device *device);
+nin_status nin__cuda_end_stretch(const struct nin__stretch *stretch, struct nin__device *device,
+                                 size_t images, uint32_t *steps);
+
+/* The batch of the stretch's next step, and at its end the step is over, unless something is wrong with it: then the
+ * stretch stays where it is. */
+nin_status nin__cuda_take_batch(struct nin__executable *executable,
+                                const struct nin__resident *resident, int32_t images,
+                                int32_t spans);
+struct cuda_source nin__cuda_source_of(const struct nin__resident *resident);
+nin_status nin__cuda_close_step(struct nin__executable *executable,
+                                const struct nin__resident *resident, int32_t images);
 size_t nin__cuda_describe(struct nin__executable *executable, bool measure, char *text,
                           size_t size);
 size_t nin__cuda_order_of_sums(const struct nin__executable *executable, int32_t batch, char *text,

@@ -27,8 +27,9 @@ static struct {
     int (*release)(int device);
     int (*push)(void *context);
     int (*pop)(void **context);
+    int (*id)(void *context, unsigned long long *id);
     bool found;
-} driver = {PTHREAD_ONCE_INIT, NULL, NULL, NULL, NULL, false};
+} driver = {PTHREAD_ONCE_INIT, NULL, NULL, NULL, NULL, NULL, false};
 
 static bool find(const char *name, unsigned version, void *function)
 {
@@ -48,7 +49,8 @@ static void find_driver(void)
     driver.found = find("cuDevicePrimaryCtxRetain", 7000, &driver.retain) &&
                    find("cuDevicePrimaryCtxRelease", 11000, &driver.release) &&
                    find("cuCtxPushCurrent", 4000, &driver.push) &&
-                   find("cuCtxPopCurrent", 4000, &driver.pop);
+                   find("cuCtxPopCurrent", 4000, &driver.pop) &&
+                   find("cuCtxGetId", 12000, &driver.id);
 }
 
 /* ---- which there are ------------------------------------------------------------------------ */
@@ -117,9 +119,36 @@ void nin__cuda_describe_device(nin_device_info *info, int32_t index)
 
 /* ---- entering and leaving ------------------------------------------------------------------- */
 
+/* What cudaDeviceReset has destroyed is not to be touched, nor freed, nor the context given back: one of the same
+ * address may be another's. The driver numbers contexts. */
+static nin_status check_reset(struct nin__device *device)
+{
+    unsigned long long id = 0;
+
+    if (!device->reset && (driver.id(device->primary, &id) != 0 || id != device->primary_id))
+        device->reset = true;
+    return !device->reset
+               ? NIN_OK
+               : nin__cuda_kill(device, "cuda: the application has reset the device; the "
+                                        "context can no longer be used");
+}
+
+/* The device's context becomes current. The application may capture a stream in a mode that forbids its threads to
+ * allocate: not us, who work on other streams. */
+static nin_status push(struct nin__device *device, cudaStreamCaptureMode *mode)
+{
+    NIN__TRY(check_reset(device));
+    if (driver.push(device->primary) != 0)
+        return nin__fail(NIN_BACKEND_FAILED, "cuda: the device's context is not there");
+    *mode = cudaStreamCaptureModeRelaxed;
+    (void)cudaThreadExchangeStreamCaptureMode(mode);
+    return NIN_OK;
+}
+
 /* A child has the lock as somebody else may have left it, so it does not even ask for it. */
 cuda_scope::cuda_scope(struct nin__device *entered, bool clean_up)
-    : status(NIN_OK), device(entered), locked(false), pushed(false)
+    : status(NIN_OK), device(entered), mode(cudaStreamCaptureModeGlobal), locked(false),
+      pushed(false)
 {
     if (device->process != (int)getpid()) {
         status = nin__fail(NIN_INVALID_STATE, "cuda: a context cannot be used after a fork");
@@ -129,8 +158,8 @@ cuda_scope::cuda_scope(struct nin__device *entered, bool clean_up)
     locked = true;
     if (!clean_up)
         status = nin__cuda_alive(device);
-    if (status == NIN_OK && driver.push(device->primary) != 0)
-        status = nin__fail(NIN_BACKEND_FAILED, "cuda: the device's context is not there");
+    if (status == NIN_OK)
+        status = push(device, &mode);
     pushed = status == NIN_OK;
 }
 
@@ -138,8 +167,10 @@ cuda_scope::~cuda_scope()
 {
     void *popped;
 
-    if (pushed)
+    if (pushed) {
+        (void)cudaThreadExchangeStreamCaptureMode(&mode);
         (void)driver.pop(&popped);
+    }
     if (locked)
         pthread_mutex_unlock(&device->lock);
 }
@@ -167,32 +198,60 @@ static nin_status find_capability(struct nin__device *device)
     return NIN_OK;
 }
 
-static nin_status make_workspace(struct nin__device *device)
+/* Setting the stream takes the workspace away, so it comes first. */
+nin_status nin__cuda_use_stream(struct nin__device *device, cudaStream_t stream)
 {
-    device->workspace_bytes = device->capability >= LARGE_FROM ? LARGE_WORKSPACE : WORKSPACE;
-    NIN__TRY(nin__cuda_check(device, cudaMalloc(&device->workspace, device->workspace_bytes),
-                             "memory for cuBLAS"));
+    device->stream = stream;
+    NIN__TRY(
+        nin__cuda_check_blas(device, cublasSetStream(device->blas, stream), "cuBLAS's stream"));
     return nin__cuda_check_blas(
         device, cublasSetWorkspace(device->blas, device->workspace, device->workspace_bytes),
         "cuBLAS's workspace");
 }
 
-/* Setting the stream takes a workspace away, so it comes first. */
-static nin_status make_parts(struct nin__device *device)
+static nin_status make_workspace(struct nin__device *device)
+{
+    device->workspace_bytes = device->capability >= LARGE_FROM ? LARGE_WORKSPACE : WORKSPACE;
+    return nin__cuda_check(device, cudaMalloc(&device->workspace, device->workspace_bytes),
+                           "memory for cuBLAS");
+}
+
+/* The default streams are other ones in each thread, or wait for all others. */
+static nin_status check_stream(const struct nin__device *device, cudaStream_t stream)
+{
+    int index = -1;
+
+    if (stream == cudaStreamLegacy || stream == cudaStreamPerThread)
+        return nin__fail(NIN_INVALID_ARGUMENT, "context: cuda_stream is a default stream");
+    if (cudaStreamGetDevice(stream, &index) != cudaSuccess) {
+        (void)cudaGetLastError();
+        return nin__fail(NIN_INVALID_ARGUMENT, "context: cuda_stream is no stream");
+    }
+    if (index != device->index)
+        return nin__fail(NIN_INVALID_ARGUMENT,
+                         "context: cuda_stream is of device %d, the context of device %d", index,
+                         device->index);
+    return NIN_OK;
+}
+
+/* There is a stream of our own even so: graphs are captured on it, where the application's work on its default stream
+ * does not come in between. */
+static nin_status make_parts(struct nin__device *device, cudaStream_t stream)
 {
     struct cuda_scope scope(device);
 
     NIN__TRY(scope.status);
+    if (stream != NULL)
+        NIN__TRY(check_stream(device, stream));
     NIN__TRY(find_capability(device));
-    NIN__TRY(nin__cuda_check(
-        device, cudaStreamCreateWithFlags(&device->stream, cudaStreamNonBlocking), "a stream"));
+    NIN__TRY(nin__cuda_check(device, cudaStreamCreateWithFlags(&device->own, cudaStreamNonBlocking),
+                             "a stream"));
     NIN__TRY(nin__cuda_check_blas(device, cublasCreate(&device->blas), "cuBLAS"));
-    NIN__TRY(nin__cuda_check_blas(device, cublasSetStream(device->blas, device->stream),
-                                  "cuBLAS's stream"));
     NIN__TRY(nin__cuda_check_blas(device,
                                   cublasSetAtomicsMode(device->blas, CUBLAS_ATOMICS_NOT_ALLOWED),
                                   "cuBLAS without atomics"));
-    return make_workspace(device);
+    NIN__TRY(make_workspace(device));
+    return nin__cuda_use_stream(device, stream != NULL ? stream : device->own);
 }
 
 static void free_parts(struct nin__device *device)
@@ -207,8 +266,8 @@ static void free_parts(struct nin__device *device)
         (void)cublasDestroy(device->blas);
     if (device->workspace != NULL)
         (void)cudaFree(device->workspace);
-    if (device->stream != NULL)
-        (void)cudaStreamDestroy(device->stream);
+    if (device->own != NULL)
+        (void)cudaStreamDestroy(device->own);
 }
 
 static void make_lock(pthread_mutex_t *lock)
@@ -229,7 +288,20 @@ static bool wants_epilogues(void)
     return text == NULL || strcmp(text, "0") != 0;
 }
 
-nin_status nin__cuda_open(struct nin__device **out, int32_t index, nin_instruction_set instructions)
+/* The device's context, with its number. */
+static nin_status retain(struct nin__device *device)
+{
+    if (driver.retain(&device->primary, device->index) != 0)
+        return nin__fail(NIN_BACKEND_FAILED, "cuda: device %d gives no context", device->index);
+    if (driver.id(device->primary, &device->primary_id) == 0)
+        return NIN_OK;
+    (void)driver.release(device->index);
+    return nin__fail(NIN_BACKEND_FAILED, "cuda: the context of device %d has no number",
+                     device->index);
+}
+
+nin_status nin__cuda_open(struct nin__device **out, int32_t index, nin_instruction_set instructions,
+                          void *stream)
 {
     struct nin__device *device;
     nin_status status;
@@ -245,12 +317,13 @@ nin_status nin__cuda_open(struct nin__device **out, int32_t index, nin_instructi
     device->process = (int)getpid();
     device->epilogues = wants_epilogues();
     make_lock(&device->lock);
-    if (driver.retain(&device->primary, index) != 0) {
+    status = retain(device);
+    if (status != NIN_OK) {
         pthread_mutex_destroy(&device->lock);
         free(device);
-        return nin__fail(NIN_BACKEND_FAILED, "cuda: device %d gives no context", index);
+        return status;
     }
-    status = make_parts(device);
+    status = make_parts(device, (cudaStream_t)stream);
     if (status != NIN_OK) {
         nin__cuda_close(device);
         return status;
@@ -265,7 +338,8 @@ void nin__cuda_close(struct nin__device *device)
         return;
     free_parts(device);
     if (device->process == (int)getpid()) {
-        (void)driver.release(device->index);
+        if (!device->reset)
+            (void)driver.release(device->index);
         pthread_mutex_destroy(&device->lock);
     }
     free(device);

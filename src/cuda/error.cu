@@ -54,15 +54,24 @@ static bool is_sticky(cudaError_t error)
     }
 }
 
-static nin_status die(struct nin__device *device, const char *what, const char *reason)
+nin_status nin__cuda_kill(struct nin__device *device, const char *format, ...)
 {
+    va_list arguments;
+
     pthread_mutex_lock(&device->lock);
+    va_start(arguments, format);
     if (!device->dead)
-        snprintf(device->cause, sizeof device->cause,
-                 "cuda: %s, detected at %s; the device can no longer be used", reason, what);
+        vsnprintf(device->cause, sizeof device->cause, format, arguments);
+    va_end(arguments);
     device->dead = true;
     pthread_mutex_unlock(&device->lock);
     return nin__cuda_alive(device);
+}
+
+static nin_status die(struct nin__device *device, const char *what, const char *reason)
+{
+    return nin__cuda_kill(device, "cuda: %s, detected at %s; the device can no longer be used",
+                          reason, what);
 }
 
 nin_status nin__cuda_alive(struct nin__device *device)

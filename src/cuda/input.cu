@@ -22,23 +22,31 @@ __device__ uint32_t in_planes(uint32_t e, struct planes p)
     return e % p.channels * p.pixels + e / p.channels;
 }
 
-__global__ void __launch_bounds__(BLOCK)
-    spread_bytes(float *y, const unsigned char *x, struct planes p, float scale, float shift)
+/* Where the image lies that is to be image n, see struct cuda_source. */
+__device__ size_t first_of(uint32_t n, const int32_t *index, struct planes p)
 {
-    struct image_element at = nin__cuda_element(size_of(p));
-    size_t first = (size_t)at.image * size_of(p);
-
-    if (at.element < size_of(p))
-        y[first + at.element] = (float)x[first + in_planes(at.element, p)] * scale + shift;
+    return (size_t)(index != NULL ? (uint32_t)index[n] : n) * size_of(p);
 }
 
-__global__ void __launch_bounds__(BLOCK) spread_floats(float *y, const float *x, struct planes p)
+__global__ void __launch_bounds__(BLOCK)
+    spread_bytes(float *y, const unsigned char *x, const int32_t *index, struct planes p,
+                 float scale, float shift)
 {
     struct image_element at = nin__cuda_element(size_of(p));
-    size_t first = (size_t)at.image * size_of(p);
+    size_t first = (size_t)at.image * size_of(p), from = first_of(at.image, index, p);
 
     if (at.element < size_of(p))
-        y[first + at.element] = x[first + in_planes(at.element, p)];
+        y[first + at.element] = (float)x[from + in_planes(at.element, p)] * scale + shift;
+}
+
+__global__ void __launch_bounds__(BLOCK)
+    spread_floats(float *y, const float *x, const int32_t *index, struct planes p)
+{
+    struct image_element at = nin__cuda_element(size_of(p));
+    size_t first = (size_t)at.image * size_of(p), from = first_of(at.image, index, p);
+
+    if (at.element < size_of(p))
+        y[first + at.element] = x[from + in_planes(at.element, p)];
 }
 
 /* The other way. */
@@ -63,21 +71,22 @@ struct planes planes_of(struct nin__shape shape)
 nin_status nin__cuda_input(const struct cuda_call *call)
 {
     const struct nin__op *op = call->op;
-    const void *images = call->executable->images;
+    const struct cuda_source *source = &call->source;
 
     if (call->run->images.dtype == NIN_F32)
-        return nin__cuda_to_nhwc(call->device, op->out, call->images, (const float *)images,
-                                 call->y);
+        return nin__cuda_launch_images(call->device, call->images, nin__shape_size(op->out),
+                                       spread_floats, call->y, (const float *)source->images,
+                                       source->index, planes_of(op->out));
     return nin__cuda_launch_images(call->device, call->images, nin__shape_size(op->out),
-                                   spread_bytes, call->y, (const unsigned char *)images,
-                                   planes_of(op->out), op->scale, op->shift);
+                                   spread_bytes, call->y, (const unsigned char *)source->images,
+                                   source->index, planes_of(op->out), op->scale, op->shift);
 }
 
 nin_status nin__cuda_to_nhwc(struct nin__device *device, struct nin__shape shape, int32_t images,
                              const float *source, float *target)
 {
     return nin__cuda_launch_images(device, images, nin__shape_size(shape), spread_floats, target,
-                                   source, planes_of(shape));
+                                   source, (const int32_t *)NULL, planes_of(shape));
 }
 
 nin_status nin__cuda_to_nchw(struct nin__device *device, struct nin__shape shape, int32_t images,

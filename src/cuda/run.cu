@@ -10,22 +10,6 @@ namespace
 
 /* ---- up and down ---------------------------------------------------------------------------- */
 
-nin_status upload(struct nin__device *device, void *target, const void *source, size_t bytes,
-                  const char *what)
-{
-    return nin__cuda_check(
-        device, cudaMemcpyAsync(target, source, bytes, cudaMemcpyHostToDevice, device->stream),
-        what);
-}
-
-nin_status download(struct nin__device *device, void *target, const void *source, size_t bytes,
-                    const char *what)
-{
-    return nin__cuda_check(
-        device, cudaMemcpyAsync(target, source, bytes, cudaMemcpyDeviceToHost, device->stream),
-        what);
-}
-
 /* The images of a batch come one behind the other. */
 void stage_images(struct nin__executable *executable, const struct nin__images *images)
 {
@@ -48,17 +32,17 @@ nin_status upload_batch(struct nin__executable *executable, const struct nin__ru
 
     image = nin__shape_size(executable->program.ops[0].out);
     scores = nin__shape_size(executable->program.ops[executable->program.scores].out);
-    NIN__TRY(upload(device, executable->images, staging->images,
-                    images * image * (run->images.dtype == NIN_U8 ? 1 : sizeof(float)),
-                    "images to the device"));
-    NIN__TRY(upload(device, executable->numbers, staging->numbers, sizeof *staging->numbers,
-                    "a step's numbers to the device"));
+    NIN__TRY(nin__cuda_upload(device, executable->images, staging->images,
+                              images * image * (run->images.dtype == NIN_U8 ? 1 : sizeof(float)),
+                              "images to the device"));
+    NIN__TRY(nin__cuda_upload(device, executable->numbers, staging->numbers,
+                              sizeof *staging->numbers, "a step's numbers to the device"));
     if (run->labels != NULL)
-        NIN__TRY(upload(device, executable->labels, staging->labels,
-                        images * sizeof *staging->labels, "labels to the device"));
+        NIN__TRY(nin__cuda_upload(device, executable->labels, staging->labels,
+                                  images * sizeof *staging->labels, "labels to the device"));
     if (run->score_gradient != NULL)
-        NIN__TRY(upload(device, executable->score_gradient, run->score_gradient,
-                        images * scores * sizeof(float), "a gradient to the device"));
+        NIN__TRY(nin__cuda_upload(device, executable->score_gradient, run->score_gradient,
+                                  images * scores * sizeof(float), "a gradient to the device"));
     return NIN_OK;
 }
 
@@ -74,10 +58,10 @@ nin_status download_losses(struct nin__executable *executable, const struct nin_
 
     if (!has_losses(executable, run))
         return NIN_OK;
-    NIN__TRY(download(executable->device, staging->losses, executable->losses,
-                      images * sizeof *staging->losses, "losses from the device"));
-    return download(executable->device, staging->marks, executable->marks, images,
-                    "marks from the device");
+    NIN__TRY(nin__cuda_download(executable->device, staging->losses, executable->losses,
+                                images * sizeof *staging->losses, "losses from the device"));
+    return nin__cuda_download(executable->device, staging->marks, executable->marks, images,
+                              "marks from the device");
 }
 
 /* ---- the ops -------------------------------------------------------------------------------- */
@@ -88,7 +72,7 @@ float *floats_at(const struct nin__executable *executable, size_t place)
 }
 
 struct cuda_call describe(const struct nin__executable *executable, const struct nin__run *run,
-                          int32_t i)
+                          struct cuda_source source, int32_t i)
 {
     const struct cuda_op *cuda = &executable->ops[i];
     struct cuda_call call = {};
@@ -98,6 +82,7 @@ struct cuda_call describe(const struct nin__executable *executable, const struct
     call.cuda = cuda;
     call.op = cuda->op;
     call.run = run;
+    call.source = source;
     call.images = run->images.count;
     call.y = floats_at(executable, cuda->y);
     if (i > 0)
@@ -110,10 +95,11 @@ struct cuda_call describe(const struct nin__executable *executable, const struct
     return call;
 }
 
-nin_status go_forward(const struct nin__executable *executable, const struct nin__run *run)
+nin_status go_forward(const struct nin__executable *executable, const struct nin__run *run,
+                      struct cuda_source source)
 {
     for (int32_t i = 0; i < executable->program.count; i++) {
-        struct cuda_call call = describe(executable, run, i);
+        struct cuda_call call = describe(executable, run, source, i);
 
         NIN__TRY(call.cuda->forward(&call));
     }
@@ -150,13 +136,14 @@ bool wants_gate(const struct cuda_op *cuda)
     return cuda->op->kind == NIN__OP_CONV && cuda->op->relu;
 }
 
-nin_status go_backward(const struct nin__executable *executable, const struct nin__run *run)
+nin_status go_backward(const struct nin__executable *executable, const struct nin__run *run,
+                       struct cuda_source source)
 {
     int32_t first = first_with_gradient(&executable->program), last;
 
     NIN__TRY(begin_backward(executable, run, &last));
     for (int32_t i = last; i > 0 && i >= first; i--) {
-        struct cuda_call call = describe(executable, run, i);
+        struct cuda_call call = describe(executable, run, source, i);
 
         call.dy = floats_at(executable, call.cuda->dy);
         call.gated = i < last && wants_gate(call.cuda) && call.cuda[1].gates;
@@ -177,9 +164,9 @@ nin_status fetch(struct nin__executable *executable, size_t place, struct nin__s
     NIN__TRY(scope.status);
     NIN__TRY(nin__cuda_to_nchw(executable->device, shape, images, floats_at(executable, place),
                                executable->transposed));
-    NIN__TRY(download(executable->device, target, executable->transposed,
-                      (size_t)images * nin__shape_size(shape) * sizeof *target,
-                      "an output from the device"));
+    NIN__TRY(nin__cuda_download(executable->device, target, executable->transposed,
+                                (size_t)images * nin__shape_size(shape) * sizeof *target,
+                                "an output from the device"));
     return nin__cuda_wait(executable->device);
 }
 
@@ -197,27 +184,55 @@ nin_status prepare(const struct nin__executable *executable, const struct cuda_o
 
 } // namespace
 
+nin_status nin__cuda_upload(struct nin__device *device, void *target, const void *source,
+                            size_t bytes, const char *what)
+{
+    return nin__cuda_check(
+        device, cudaMemcpyAsync(target, source, bytes, cudaMemcpyHostToDevice, device->stream),
+        what);
+}
+
+nin_status nin__cuda_download(struct nin__device *device, void *target, const void *source,
+                              size_t bytes, const char *what)
+{
+    return nin__cuda_check(
+        device, cudaMemcpyAsync(target, source, bytes, cudaMemcpyDeviceToHost, device->stream),
+        what);
+}
+
 /* The last run has waited, so nobody reads the staging. */
 void nin__cuda_stage(struct nin__executable *executable, const struct nin__run *run)
 {
-    struct cuda_numbers *numbers = executable->staging.numbers;
-
     stage_images(executable, &run->images);
     if (run->labels != NULL)
         memcpy(executable->staging.labels, run->labels,
                (size_t)run->images.count * sizeof *run->labels);
+    nin__cuda_stage_numbers(executable, run);
+}
+
+void nin__cuda_stage_numbers(struct nin__executable *executable, const struct nin__run *run)
+{
+    struct cuda_numbers *numbers = executable->staging.numbers;
+
     numbers->seed = run->seed;
     numbers->first_position = run->first_position;
     numbers->step[0] = (uint32_t)run->step;
     numbers->step[1] = (uint32_t)((uint64_t)run->step >> 32);
 }
 
+nin_status nin__cuda_start_ops(struct nin__executable *executable, const struct nin__run *run,
+                               struct cuda_source source)
+{
+    NIN__TRY(go_forward(executable, run, source));
+    return run->backward ? go_backward(executable, run, source) : NIN_OK;
+}
+
 nin_status nin__cuda_start(struct nin__executable *executable, const struct nin__run *run)
 {
+    struct cuda_source source = {executable->images, NULL};
+
     NIN__TRY(upload_batch(executable, run));
-    NIN__TRY(go_forward(executable, run));
-    if (run->backward)
-        NIN__TRY(go_backward(executable, run));
+    NIN__TRY(nin__cuda_start_ops(executable, run, source));
     return download_losses(executable, run);
 }
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* A training step without a question in between: batch up, forward, backward, check, update, losses down. The
- * first one of a kind runs call by call, which also loads the kernels; the second is captured as a CUDA graph,
- * which from then on is started by one call. NIN_CUDA_GRAPH=0 leaves it at calls. */
+/* Training steps without a question in between. A single one: batch up, forward, backward, check, update, losses
+ * down, and the host waits. A stretch of them: their batches are gathered from a data set that is resident, and the
+ * host waits at the end. The first step of a kind runs call by call, which also loads the kernels; the second is
+ * captured as a CUDA graph, which from then on is started by one call. NIN_CUDA_GRAPH=0 leaves it at calls. */
 #include "cuda/cuda.h"
 
 #include <stdlib.h>
@@ -15,14 +16,50 @@ struct step {
     struct nin__executable *executable;
     const struct nin__run *run;
     const struct nin__update *update;
+    const struct nin__resident *resident; /* NULL: the batch is the host's */
 };
+
+uint64_t resident_number(const struct step *step)
+{
+    return step->resident == NULL ? 0 : nin__cuda_resident_number(step->resident);
+}
+
+nin_status start_check(const struct step *step)
+{
+    return nin__cuda_start_check(step->executable, step->run->gradient,
+                                 step->executable->program.parameters, step->run->images.count);
+}
+
+nin_status start_single(const struct step *step)
+{
+    struct nin__executable *executable = step->executable;
+
+    NIN__TRY(nin__cuda_start(executable, step->run));
+    NIN__TRY(nin__cuda_clear_check(executable));
+    NIN__TRY(start_check(step));
+    NIN__TRY(nin__cuda_download_check(executable));
+    NIN__TRY(nin__cuda_upload_spans(executable, step->update));
+    return nin__cuda_start_update(executable, step->update, true);
+}
+
+/* Weights in other forms are made here, not by the core. What has once been found bad stays, so that no later step
+ * updates. A step is counted before its update, which is the last call: where that fails, the host counts less. */
+nin_status start_resident(const struct step *step)
+{
+    struct nin__executable *executable = step->executable;
+    int32_t images = step->run->images.count;
+
+    NIN__TRY(nin__cuda_prepare(executable, step->run->parameters, step->run->prepared));
+    NIN__TRY(nin__cuda_take_batch(executable, step->resident, images, step->update->span_count));
+    NIN__TRY(nin__cuda_start_ops(executable, step->run, nin__cuda_source_of(step->resident)));
+    NIN__TRY(start_check(step));
+    NIN__TRY(nin__cuda_close_step(executable, step->resident, images));
+    return nin__cuda_start_update(executable, step->update, true);
+}
 
 nin_status start(const struct step *step)
 {
-    NIN__TRY(nin__cuda_start(step->executable, step->run));
-    NIN__TRY(nin__cuda_start_check(step->executable, step->run->gradient,
-                                   step->executable->program.parameters, step->run->images.count));
-    return nin__cuda_start_update(step->executable, step->update, true);
+    return step->resident == NULL ? start_single(step) : start_resident(step);
 }
 
 /* ---- graphs --------------------------------------------------------------------------------- */
@@ -36,7 +73,8 @@ bool is_wanted(void)
 
 bool fits(const struct cuda_graph *graph, const struct step *step)
 {
-    return graph->seen && graph->parameters == step->run->parameters &&
+    return graph->seen && graph->resident == resident_number(step) &&
+           graph->parameters == step->run->parameters &&
            graph->momentum == step->update->momentum && graph->images == step->run->images.count &&
            graph->spans == step->update->span_count && graph->dtype == step->run->images.dtype;
 }
@@ -62,6 +100,7 @@ struct cuda_graph *find(const struct step *step, bool *found)
     forget(&graphs[0]);
     memmove(graphs, graphs + 1, (CUDA_GRAPHS - 1) * sizeof *graphs);
     *last = cuda_graph();
+    last->resident = resident_number(step);
     last->parameters = step->run->parameters;
     last->momentum = step->update->momentum;
     last->images = step->run->images.count;
@@ -71,9 +110,10 @@ struct cuda_graph *find(const struct step *step, bool *found)
 }
 
 /* Also after a failure inside the capture has to be ended; what it gives then is of no use. */
-nin_status capture(struct cuda_graph *graph, const struct step *step)
+nin_status capture_on_own(struct cuda_graph *graph, const struct step *step)
 {
     struct nin__device *device = step->executable->device;
+    cudaStreamCaptureMode mode = cudaStreamCaptureModeThreadLocal;
     cudaGraph_t captured = NULL;
     nin_status status;
     cudaError_t end;
@@ -82,7 +122,10 @@ nin_status capture(struct cuda_graph *graph, const struct step *step)
         device, cudaStreamBeginCapture(device->stream, cudaStreamCaptureModeThreadLocal),
         "the capture of a step"));
     device->capturing = true;
+    (void)cudaThreadExchangeStreamCaptureMode(
+        &mode); /* so that CUDA objects to what may not be in it */
     status = start(step);
+    (void)cudaThreadExchangeStreamCaptureMode(&mode);
     device->capturing = false;
     end = cudaStreamEndCapture(device->stream, &captured);
     if (status == NIN_OK)
@@ -92,6 +135,23 @@ nin_status capture(struct cuda_graph *graph, const struct step *step)
                                  "the graph of a step");
     if (captured != NULL)
         (void)cudaGraphDestroy(captured);
+    return status;
+}
+
+nin_status capture(struct cuda_graph *graph, const struct step *step)
+{
+    struct nin__device *device = step->executable->device;
+    cudaStream_t stream = device->stream;
+    nin_status status;
+
+    if (stream == device->own)
+        return capture_on_own(graph, step);
+    status = nin__cuda_use_stream(device, device->own);
+    if (status == NIN_OK)
+        status = capture_on_own(graph, step);
+    if (nin__cuda_use_stream(device, stream) != NIN_OK)
+        return nin__cuda_kill(device, "cuda: cuBLAS does not go back to the caller's stream; the "
+                                      "context can no longer be used");
     return status;
 }
 
@@ -110,31 +170,135 @@ nin_status launch(struct cuda_graph *graph, const struct step *step)
                            "the start of a step");
 }
 
-/* Waits also after a failure: what has been started still reads and writes the host's memory. */
-nin_status go(struct cuda_graph *graph, const struct step *step, bool as_graph)
+nin_status go(const struct step *step)
 {
-    nin_status status = as_graph ? launch(graph, step) : start(step);
-    nin_status end = nin__cuda_wait(step->executable->device);
+    bool found;
+    struct cuda_graph *graph = find(step, &found);
 
-    return status == NIN_OK ? end : status;
+    NIN__TRY(found && is_wanted() ? launch(graph, step) : start(step));
+    graph->seen = true; /* its kernels are loaded */
+    return NIN_OK;
+}
+
+/* ---- stretches ------------------------------------------------------------------------------ */
+
+const int64_t LOOK = 64; /* after so many steps what is bad comes down, for a look without a wait */
+
+nin_status begin(struct nin__executable *executable, const struct nin__stretch *stretch)
+{
+    struct cuda_scope scope(executable->device);
+
+    NIN__TRY(scope.status);
+    nin__cuda_stage_numbers(executable, &stretch->run);
+    nin__cuda_stage_update(executable, &stretch->update);
+    *executable->staging.bad = cuda_bad{~0ull, ~0ull};
+    NIN__TRY(nin__cuda_begin_stretch(stretch, executable->device));
+    NIN__TRY(nin__cuda_upload(executable->device, executable->numbers, executable->staging.numbers,
+                              sizeof *executable->numbers, "a step's numbers to the device"));
+    NIN__TRY(nin__cuda_upload_spans(executable, &stretch->update));
+    return nin__cuda_clear_check(executable);
+}
+
+/* Whether something bad has come down. It may still be on its way: then some steps more change nothing. */
+bool looks_bad(const struct nin__executable *executable)
+{
+    const volatile struct cuda_bad *bad = executable->staging.bad;
+
+    return bad->gradient != ~0ull || bad->loss != ~0ull;
+}
+
+/* Enters the device for each step alone: other threads come in between. */
+nin_status take_step(const struct step *step)
+{
+    struct cuda_scope scope(step->executable->device);
+
+    NIN__TRY(scope.status);
+    return go(step);
+}
+
+/* What fails here is found by the next step. */
+void look(struct nin__executable *executable)
+{
+    struct cuda_scope scope(executable->device);
+
+    if (scope.status == NIN_OK)
+        (void)nin__cuda_download_check(executable);
+}
+
+/* Gives how many steps have been started. */
+nin_status take_steps(int64_t *started, struct nin__executable *executable,
+                      const struct nin__stretch *stretch)
+{
+    const int64_t steps = nin__stretch_steps(stretch);
+    struct nin__run run = stretch->run;
+    struct step step = {executable, &run, &stretch->update, stretch->resident};
+
+    *started = 0;
+    while (*started < steps && !looks_bad(executable)) {
+        int64_t left = stretch->run.images.count - *started * stretch->batch;
+
+        run.images.count = left < stretch->batch ? (int32_t)left : stretch->batch;
+        NIN__TRY(take_step(&step));
+        if (++*started % LOOK == 0)
+            look(executable);
+    }
+    return NIN_OK;
+}
+
+/* Waits also after a failure: what has been started still reads and writes the host's memory. Steps whose results do
+ * not come have changed the parameters all the same, and nobody knows how many they are. */
+nin_status end(struct nin__executable *executable, const struct nin__stretch *stretch,
+               int64_t started, int64_t *done)
+{
+    int64_t most = started * stretch->batch, count = stretch->run.images.count;
+    struct cuda_scope scope(executable->device);
+    nin_status status, waited;
+    uint32_t steps = 0;
+
+    NIN__TRY(scope.status);
+    status = nin__cuda_end_stretch(stretch, executable->device,
+                                   (size_t)(most < count ? most : count), &steps);
+    waited = nin__cuda_wait(executable->device);
+    if (started > 0 && (status != NIN_OK || waited != NIN_OK))
+        return nin__cuda_kill(executable->device,
+                              "cuda: the results of %lld steps did not come; the "
+                              "context can no longer be used",
+                              (long long)started);
+    NIN__TRY(status);
+    NIN__TRY(waited);
+    *done = steps < started ? steps : started;
+    return NIN_OK;
 }
 
 } // namespace
 
+nin_status nin__cuda_steps(struct nin__executable *executable, const struct nin__stretch *stretch,
+                           int64_t *done)
+{
+    int64_t started = 0;
+    nin_status status = begin(executable, stretch), ended;
+
+    *done = 0;
+    if (status == NIN_OK)
+        status = take_steps(&started, executable, stretch);
+    ended = end(executable, stretch, started, done);
+    return status == NIN_OK ? ended : status;
+}
+
 nin_status nin__cuda_step(struct nin__executable *executable, const struct nin__run *run,
                           const struct nin__update *update, size_t *bad)
 {
-    struct step step = {executable, run, update};
+    struct step step = {executable, run, update, NULL};
     struct cuda_scope scope(executable->device);
-    struct cuda_graph *graph;
-    bool found;
+    nin_status status, end;
 
     NIN__TRY(scope.status);
     nin__cuda_stage(executable, run);
     nin__cuda_stage_update(executable, update);
-    graph = find(&step, &found);
-    NIN__TRY(go(graph, &step, found && is_wanted()));
-    graph->seen = true; /* its kernels are loaded */
+    status = go(&step);
+    end = nin__cuda_wait(executable->device); /* also then: the staging is being read and written */
+    NIN__TRY(status);
+    NIN__TRY(end);
     nin__cuda_unstage(executable, run);
     *bad = executable->staging.bad->gradient == ~0ull ? executable->program.parameters
                                                       : (size_t)executable->staging.bad->gradient;

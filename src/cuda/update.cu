@@ -78,40 +78,48 @@ void nin__cuda_stage_update(struct nin__executable *executable, const struct nin
     memcpy(staging->spans, update->spans, (size_t)update->span_count * sizeof *update->spans);
 }
 
+nin_status nin__cuda_upload_spans(struct nin__executable *executable,
+                                  const struct nin__update *update)
+{
+    return nin__cuda_upload(executable->device, executable->spans, executable->staging.spans,
+                            (size_t)update->span_count * sizeof *update->spans,
+                            "the rates to the device");
+}
+
+nin_status nin__cuda_clear_check(struct nin__executable *executable)
+{
+    struct nin__device *device = executable->device;
+
+    return nin__cuda_check(
+        device, cudaMemsetAsync(executable->bad, 0xff, sizeof *executable->bad, device->stream),
+        "a check of the gradient");
+}
+
 nin_status nin__cuda_start_check(struct nin__executable *executable, const float *gradient,
                                  size_t count, int32_t losses)
 {
     struct nin__device *device = executable->device;
 
-    NIN__TRY(nin__cuda_check(
-        device, cudaMemsetAsync(executable->bad, 0xff, sizeof *executable->bad, device->stream),
-        "a check of the gradient"));
     NIN__TRY(nin__cuda_launch(device, count, find_bad, executable->bad, gradient, count));
-    NIN__TRY(nin__cuda_launch(device, (size_t)losses, find_bad_losses, executable->bad,
-                              (const double *)executable->losses, (size_t)losses));
-    return nin__cuda_check(device,
-                           cudaMemcpyAsync(executable->staging.bad, executable->bad,
-                                           sizeof *executable->bad, cudaMemcpyDeviceToHost,
-                                           device->stream),
-                           "the gradient's check from the device");
+    return nin__cuda_launch(device, (size_t)losses, find_bad_losses, executable->bad,
+                            (const double *)executable->losses, (size_t)losses);
+}
+
+nin_status nin__cuda_download_check(struct nin__executable *executable)
+{
+    return nin__cuda_download(executable->device, executable->staging.bad, executable->bad,
+                              sizeof *executable->bad, "the gradient's check from the device");
 }
 
 nin_status nin__cuda_start_update(struct nin__executable *executable,
                                   const struct nin__update *update, bool heed)
 {
-    const struct cuda_staging *staging = &executable->staging;
-    struct nin__device *device = executable->device;
     size_t count = end_of(update);
 
-    NIN__TRY(nin__cuda_check(device,
-                             cudaMemcpyAsync(executable->spans, staging->spans,
-                                             (size_t)update->span_count * sizeof *staging->spans,
-                                             cudaMemcpyHostToDevice, device->stream),
-                             "the rates to the device"));
     return nin__cuda_launch(
-        device, count, update_spans, update->parameters, update->momentum, update->gradient, count,
-        (const struct nin__update_span *)executable->spans, update->span_count,
-        (const struct cuda_numbers *)executable->numbers,
+        executable->device, count, update_spans, update->parameters, update->momentum,
+        update->gradient, count, (const struct nin__update_span *)executable->spans,
+        update->span_count, (const struct cuda_numbers *)executable->numbers,
         heed ? (const struct cuda_bad *)executable->bad : (const struct cuda_bad *)NULL);
 }
 
@@ -121,7 +129,9 @@ nin_status nin__cuda_check_finite(struct nin__executable *executable, const floa
     struct cuda_scope scope(executable->device);
 
     NIN__TRY(scope.status);
+    NIN__TRY(nin__cuda_clear_check(executable));
     NIN__TRY(nin__cuda_start_check(executable, values, count, 0));
+    NIN__TRY(nin__cuda_download_check(executable));
     NIN__TRY(nin__cuda_wait(executable->device));
     *bad = executable->staging.bad->gradient == NONE ? count
                                                      : (size_t)executable->staging.bad->gradient;
@@ -135,11 +145,9 @@ nin_status nin__cuda_update(struct nin__executable *executable, const struct nin
 
     NIN__TRY(scope.status);
     nin__cuda_stage_update(executable, update);
-    NIN__TRY(nin__cuda_check(device,
-                             cudaMemcpyAsync(executable->numbers, executable->staging.numbers,
-                                             sizeof *executable->numbers, cudaMemcpyHostToDevice,
-                                             device->stream),
-                             "a step's numbers to the device"));
+    NIN__TRY(nin__cuda_upload(device, executable->numbers, executable->staging.numbers,
+                              sizeof *executable->numbers, "a step's numbers to the device"));
+    NIN__TRY(nin__cuda_upload_spans(executable, update));
     NIN__TRY(nin__cuda_start_update(executable, update, false));
     return nin__cuda_wait(device);
 }

@@ -25,15 +25,15 @@ cublasStatus_t cublasCreate(cublasHandle_t *handle)
         return CUBLAS_STATUS_EXECUTION_FAILED;
     if (stand_in_fails())
         return CUBLAS_STATUS_ALLOC_FAILED;
-    *handle = new stand_in_blas{NULL, false, true};
-    stand_in_count(1);
+    stand_in_blas *made = new stand_in_blas{NULL, false, true};
+    stand_in_keep(made, [made]() { delete made; });
+    *handle = made;
     return CUBLAS_STATUS_SUCCESS;
 }
 
 cublasStatus_t cublasDestroy(cublasHandle_t handle)
 {
-    delete handle;
-    stand_in_count(-1);
+    stand_in_destroy(handle);
     return CUBLAS_STATUS_SUCCESS;
 }
 

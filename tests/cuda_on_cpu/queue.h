@@ -17,7 +17,8 @@ bool stand_in_owns(const void *memory, size_t bytes);
 /* The stream is a living one of the current device. */
 bool stand_in_knows(cudaStream_t stream);
 
-/* While a stream is captured much is illegal: then the capture is spoilt, and the answer is true. */
+/* While a stream is captured much is illegal, for its thread and, unless that has another mode, for the others: then
+ * the capture is spoilt, and the answer is true. */
 bool stand_in_spoils(void);
 
 /* Puts work at the end of a stream. */
@@ -47,7 +48,8 @@ bool stand_in_has_matrix(const void *matrix, int64_t rows, int64_t columns, int6
 /* A number in the environment. */
 int stand_in_setting(const char *name, int otherwise);
 
-/* Counts what lives. */
-void stand_in_count(int change);
+/* What lives until it is destroyed, or the device is reset. */
+void stand_in_keep(const void *thing, std::function<void()> destroy);
+void stand_in_destroy(const void *thing);
 
 #endif

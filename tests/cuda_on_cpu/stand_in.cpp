@@ -10,7 +10,8 @@
  * order that the seed picks (block.cpp). Copies from memory that is not pinned read it at the call, as CUDA does; those
  * from pinned memory read it when their turn comes.
  *
- * NIN_CUDA_DEVICES, NIN_CUDA_DRIVER (0: none) and NIN_CUDA_CAPABILITY (75: sm_75) say what machine this is. */
+ * NIN_CUDA_DEVICES, NIN_CUDA_DRIVER (0: none), NIN_CUDA_CAPABILITY (75: sm_75) and NIN_CUDA_MEMORY (in KiB) say what
+ * machine this is. */
 #include "stand_in.h"
 
 #include "block.h"
@@ -23,6 +24,7 @@
 #include <mutex>
 #include <set>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <sys/mman.h>
@@ -56,8 +58,10 @@ struct machine {
     std::map<const char *, size_t> pinned; /* bytes, by where they begin */
     std::set<cudaStream_t> streams;
     std::set<const void *> loaded; /* kernels that have been launched */
+    std::map<const void *, std::function<void()>>
+        things; /* graphs and handles, and what destroys them */
     uint64_t random = 88172645463325252ull + (uint64_t)stand_in_setting("NIN_CUDA_SEED", 1);
-    int calls = 0, fail_at = 0, alive = 0, graphs = 0, contexts[16] = {};
+    int calls = 0, fail_at = 0, graphs = 0, waits = 0, resets = 0, contexts[16] = {};
     bool broken = false;
     cudaError_t last = cudaSuccess;
 };
@@ -89,6 +93,7 @@ cudaError_t remember(cudaError_t error)
 /* ---- contexts ------------------------------------------------------------------------------- */
 
 thread_local std::vector<void *> current;
+thread_local cudaStreamCaptureMode thread_mode = cudaStreamCaptureModeGlobal;
 
 /* Contexts are numbers that look like pointers. */
 void *context_of(int device)
@@ -113,6 +118,18 @@ int retain(void **context, int device)
         return cudaErrorInvalidDevice;
     the_machine().contexts[device]++;
     *context = context_of(device);
+    return 0;
+}
+
+/* No two contexts have the same. */
+int get_id(void *context, unsigned long long *id)
+{
+    int device = (int)((uintptr_t)context - 0x1000);
+    std::lock_guard<std::recursive_mutex> held(the_machine().lock);
+
+    if (the_machine().contexts[device] == 0)
+        return 709; /* CUDA_ERROR_CONTEXT_IS_DESTROYED */
+    *id = 1 + (unsigned long long)device + 16ull * (unsigned)the_machine().resets;
     return 0;
 }
 
@@ -188,6 +205,9 @@ struct stand_in_stream {
     std::deque<piece_of_work> work;
     bool capturing, spoilt;
     std::vector<piece_of_work> captured;
+    cudaStreamCaptureMode mode;
+    std::thread::id thread; /* that captures it */
+    int calls;              /* that have put work into it */
 };
 
 struct stand_in_graph {
@@ -254,8 +274,14 @@ bool stand_in_spoils(void)
     bool any = false;
 
     for (cudaStream_t stream : the_machine().streams) {
-        stream->spoilt = stream->spoilt || stream->capturing;
-        any = any || stream->capturing;
+        bool mine = stream->thread == std::this_thread::get_id();
+        bool everybodys = thread_mode == cudaStreamCaptureModeGlobal &&
+                          stream->mode == cudaStreamCaptureModeGlobal;
+        bool spoils = stream->capturing && thread_mode != cudaStreamCaptureModeRelaxed &&
+                      stream->mode != cudaStreamCaptureModeRelaxed && (mine || everybodys);
+
+        stream->spoilt = stream->spoilt || spoils;
+        any = any || spoils;
     }
     return any;
 }
@@ -291,6 +317,7 @@ void stand_in_enqueue(cudaStream_t stream, std::function<void()> work)
             stream->captured.push_back(work);
             return;
         }
+        stream->calls++;
         stream->work.push_back(work);
         some = random_number() % 8 == 0 ? random_number() % (stream->work.size() + 1) : 0;
     }
@@ -309,11 +336,19 @@ int stand_in_capability(void)
     return stand_in_setting("NIN_CUDA_CAPABILITY", 90);
 }
 
-void stand_in_count(int change)
+void stand_in_keep(const void *thing, std::function<void()> destroy)
 {
     std::lock_guard<std::recursive_mutex> held(the_machine().lock);
 
-    the_machine().alive += change;
+    the_machine().things[thing] = destroy;
+}
+
+void stand_in_destroy(const void *thing)
+{
+    std::lock_guard<std::recursive_mutex> held(the_machine().lock);
+
+    the_machine().things.at(thing)();
+    the_machine().things.erase(thing);
 }
 
 extern "C" __attribute__((visibility("default"))) int stand_in_fail(int n)
@@ -335,13 +370,68 @@ extern "C" __attribute__((visibility("default"))) int stand_in_alive(void)
 {
     std::lock_guard<std::recursive_mutex> held(the_machine().lock);
 
-    return the_machine().alive + (int)the_machine().pieces.size() +
+    return (int)the_machine().things.size() + (int)the_machine().pieces.size() +
            (int)the_machine().pinned.size() + (int)the_machine().streams.size();
 }
 
 extern "C" __attribute__((visibility("default"))) int stand_in_graphs(void)
 {
     return the_machine().graphs;
+}
+
+extern "C" __attribute__((visibility("default"))) int stand_in_waits(void)
+{
+    return the_machine().waits;
+}
+
+/* Memory stays where it is, and can no longer be touched. */
+extern "C" __attribute__((visibility("default"))) void stand_in_reset(void)
+{
+    machine &m = the_machine();
+    std::lock_guard<std::recursive_mutex> held(m.lock);
+
+    for (const auto &thing : m.things)
+        thing.second();
+    for (cudaStream_t stream : m.streams)
+        delete stream;
+    for (const auto &memory : m.pinned)
+        free((void *)memory.first);
+    m.things.clear();
+    m.streams.clear();
+    m.pinned.clear();
+    m.pieces.clear();
+    m.contexts[0] = 1; /* of the application's, which goes on */
+    m.resets++;
+}
+
+extern "C" __attribute__((visibility("default"))) void *stand_in_stream_create(void)
+{
+    cudaStream_t stream = NULL;
+
+    return cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking) == cudaSuccess ? stream : NULL;
+}
+
+extern "C" __attribute__((visibility("default"))) void stand_in_stream_destroy(void *stream)
+{
+    (void)cudaStreamDestroy((cudaStream_t)stream);
+}
+
+extern "C" __attribute__((visibility("default"))) int stand_in_stream_calls(void *stream)
+{
+    return ((cudaStream_t)stream)->calls;
+}
+
+extern "C" __attribute__((visibility("default"))) void stand_in_stream_capture(void *stream)
+{
+    (void)cudaStreamBeginCapture((cudaStream_t)stream, cudaStreamCaptureModeGlobal);
+}
+
+extern "C" __attribute__((visibility("default"))) int stand_in_stream_captured(void *stream)
+{
+    cudaGraph_t graph = NULL;
+    cudaError_t error = cudaStreamEndCapture((cudaStream_t)stream, &graph);
+
+    return error == cudaSuccess && cudaGraphDestroy(graph) == cudaSuccess;
 }
 
 extern "C" __attribute__((visibility("default"))) void *stand_in_current(void)
@@ -462,6 +552,7 @@ cudaError_t cudaGetDriverEntryPointByVersion(const char *symbol, void **function
         {"cuDevicePrimaryCtxRelease", 11000, (void *)release},
         {"cuCtxPushCurrent", 4000, (void *)push},
         {"cuCtxPopCurrent", 4000, (void *)pop},
+        {"cuCtxGetId", 12000, (void *)get_id},
     };
 
     *result = cudaDriverEntryPointSymbolNotFound;
@@ -485,7 +576,8 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags)
         return remember(cudaErrorMemoryAllocation);
     if (flags != cudaStreamNonBlocking)
         return remember(cudaErrorInvalidValue);
-    *stream = new stand_in_stream{current_device(), {}, false, false, {}};
+    *stream = new stand_in_stream{
+        current_device(), {}, false, false, {}, cudaStreamCaptureModeGlobal, {}, 0};
     the_machine().streams.insert(*stream);
     return cudaSuccess;
 }
@@ -509,9 +601,30 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream)
         return remember(cudaErrorInvalidResourceHandle);
     if (the_machine().broken)
         return remember(cudaErrorIllegalAddress);
-    if (stand_in_spoils())
+    if (stream->capturing)
+        stream->spoilt = true;
+    if (stand_in_spoils() || stream->capturing)
         return remember(cudaErrorStreamCaptureUnsupported);
+    the_machine().waits++;
     work_off(stream, SIZE_MAX);
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamGetDevice(cudaStream_t stream, int *device)
+{
+    std::lock_guard<std::recursive_mutex> held(the_machine().lock);
+
+    if (stand_in_fails())
+        return remember(cudaErrorUnknown);
+    if (the_machine().streams.count(stream) == 0)
+        return remember(cudaErrorInvalidResourceHandle);
+    *device = stream->device;
+    return cudaSuccess;
+}
+
+cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode *mode)
+{
+    std::swap(*mode, thread_mode);
     return cudaSuccess;
 }
 
@@ -519,9 +632,11 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mo
 {
     if (stand_in_fails())
         return remember(cudaErrorUnknown);
-    if (!stand_in_knows(stream) || mode != cudaStreamCaptureModeThreadLocal || stream->capturing)
+    if (!stand_in_knows(stream) || stream->capturing)
         return remember(cudaErrorInvalidValue);
     stream->capturing = true;
+    stream->mode = mode;
+    stream->thread = std::this_thread::get_id();
     stream->spoilt = false;
     stream->captured.clear();
     return cudaSuccess;
@@ -532,13 +647,15 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
     bool fails = stand_in_fails();
 
     *graph = NULL;
-    if (!stand_in_knows(stream) || !stream->capturing)
+    if (!stand_in_knows(stream) || !stream->capturing ||
+        stream->thread != std::this_thread::get_id())
         return remember(cudaErrorInvalidValue);
     stream->capturing = false;
     if (stream->spoilt || fails)
         return remember(cudaErrorStreamCaptureInvalidated);
-    *graph = new stand_in_graph{stream->captured};
-    stand_in_count(1);
+    stand_in_graph *made = new stand_in_graph{stream->captured};
+    stand_in_keep(made, [made]() { delete made; });
+    *graph = made;
     return cudaSuccess;
 }
 
@@ -548,8 +665,9 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsig
         return remember(cudaErrorMemoryAllocation);
     if (graph == NULL || flags != 0)
         return remember(cudaErrorInvalidValue);
-    *exec = new stand_in_graph_exec{graph->work};
-    stand_in_count(1);
+    stand_in_graph_exec *made = new stand_in_graph_exec{graph->work};
+    stand_in_keep(made, [made]() { delete made; });
+    *exec = made;
     return cudaSuccess;
 }
 
@@ -567,15 +685,27 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream)
 
 cudaError_t cudaGraphDestroy(cudaGraph_t graph)
 {
-    delete graph;
-    stand_in_count(-1);
+    stand_in_destroy(graph);
     return cudaSuccess;
 }
 
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec)
 {
-    delete exec;
-    stand_in_count(-1);
+    stand_in_destroy(exec);
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemGetInfo(size_t *left, size_t *total)
+{
+    std::lock_guard<std::recursive_mutex> held(the_machine().lock);
+    size_t taken = 0;
+
+    if (stand_in_fails())
+        return remember(cudaErrorUnknown);
+    for (const auto &entry : the_machine().pieces)
+        taken += entry.second.device == current_device() ? entry.second.bytes : 0;
+    *total = (size_t)stand_in_setting("NIN_CUDA_MEMORY", 8 << 20) << 10;
+    *left = *total > taken ? *total - taken : 0;
     return cudaSuccess;
 }
 

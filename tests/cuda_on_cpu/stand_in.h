@@ -15,6 +15,20 @@ int stand_in_fail(int n);
 /* Every later run of the queue ends with an error that CUDA does not recover from. */
 void stand_in_break(void);
 
+/* Calls that have waited for a stream. */
+int stand_in_waits(void);
+
+/* The application resets device 0, which must not be used just then. */
+void stand_in_reset(void);
+
+/* A stream of the application's: of the device whose context is current; captured in the mode that forbids most;
+ * whether that has come to a good end. */
+void *stand_in_stream_create(void);
+void stand_in_stream_destroy(void *stream);
+int stand_in_stream_calls(void *stream); /* that have put work into it */
+void stand_in_stream_capture(void *stream);
+int stand_in_stream_captured(void *stream);
+
 /* Pieces of memory of devices and of pinned memory, streams and handles that there are. */
 int stand_in_alive(void);
 

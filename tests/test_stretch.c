@@ -1,0 +1,655 @@
+/* SPDX-License-Identifier: MIT */
+/* Stretches: steps that a device takes by itself give what single steps give, to the bit, whether all is well or
+ * not, and the host waits once. On the stand-in; the case `training` with NIN_TEST_DEVICE=cuda on what the machine
+ * has. */
+#include "cuda_on_cpu/stand_in.h"
+#include "device.h"
+#include "rig.h"
+#include "suites.h"
+#include "test.h"
+
+#include "core/trainer.h"
+
+#include <math.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum {
+    SAMPLES = 50,
+    PIXELS = 2 * 16 * 16,
+    ALONE = 1 /* a wait, and no more, for a whole stretch */
+};
+
+/* ---- a run ----------------------------------------------------------------------------------- */
+
+enum pace {
+    STEADY,
+    COSINE_PER_STEP,
+    DROPS_PER_STEP,
+    PLATEAU_PER_STEP, /* which sees each result: there are no stretches */
+    PLATEAU_PER_EPOCH,
+    PACES
+};
+
+struct run {
+    struct rig rig;
+    nin_dataset *dataset;
+    nin_scheduler *scheduler;
+    nin_trainer *trainer;
+};
+
+struct run_desc {
+    enum pace pace;
+    nin_dtype dtype;
+    int32_t batch, samples;
+    void *stream; /* the caller's */
+};
+
+static float pixels[SAMPLES * PIXELS];
+static uint8_t bytes[SAMPLES * PIXELS];
+static int32_t labels[SAMPLES];
+
+static void setup(void)
+{
+    for (size_t i = 0; i < SAMPLES * PIXELS; i++) {
+        pixels[i] = (float)(i * 37 % 101) / 101.0f - 0.5f;
+        bytes[i] = (uint8_t)(i * 29 % 251);
+    }
+    for (int32_t i = 0; i < SAMPLES; i++)
+        labels[i] = i * 3 % 5;
+    use_a_device_module();
+}
+
+static void setup_stand_in(void)
+{
+    setup();
+    use_module("stand_in");
+}
+
+static void make_scheduler(struct run *run, enum pace pace)
+{
+    nin_optimizer *optimizer = run->rig.optimizer;
+
+    if (pace == COSINE_PER_STEP)
+        ASSERT_OK(nin_scheduler_create_cosine(
+            &run->scheduler, optimizer,
+            NIN_DESC(nin_cosine_desc, .unit = NIN_PER_STEP, .total = 30, .warm_up = 4)));
+    if (pace == DROPS_PER_STEP)
+        ASSERT_OK(nin_scheduler_create_steps(
+            &run->scheduler, optimizer,
+            NIN_DESC(nin_steps_desc, .unit = NIN_PER_STEP, .factor = 0.5,
+                     .milestones = (const int64_t[]){2, 9, 16}, .count = 3)));
+    if (pace == PLATEAU_PER_STEP || pace == PLATEAU_PER_EPOCH)
+        ASSERT_OK(nin_scheduler_create_plateau(
+            &run->scheduler, optimizer,
+            NIN_DESC(nin_plateau_desc,
+                     .unit = pace == PLATEAU_PER_STEP ? NIN_PER_STEP : NIN_PER_EPOCH, .factor = 0.5,
+                     .no_patience = 1)));
+}
+
+static void make_run(struct run *run, const struct run_desc *desc)
+{
+    const struct rig_desc rig = {.net = RIG_SMALL,
+                                 .mode = NIN_TRAIN,
+                                 .device = NIN_DEVICE_CUDA,
+                                 .cuda_stream = desc->stream,
+                                 .threads = 1,
+                                 .batch = desc->batch};
+
+    memset(run, 0, sizeof *run);
+    rig_make(&run->rig, &rig);
+    make_scheduler(run, desc->pace);
+    ASSERT_OK(nin_dataset_create_arrays(
+        &run->dataset,
+        NIN_DESC(nin_arrays_desc, .channels = 2, .height = 16, .width = 16, .dtype = desc->dtype,
+                 .images = desc->dtype == NIN_U8 ? (const void *)bytes : pixels, .labels = labels,
+                 .count = desc->samples > 0 ? desc->samples : SAMPLES)));
+    ASSERT_OK(nin_trainer_create(&run->trainer, run->rig.plan, run->rig.optimizer, run->scheduler,
+                                 run->dataset, NULL));
+}
+
+static void free_run(struct run *run)
+{
+    nin_trainer_destroy(run->trainer);
+    nin_dataset_destroy(run->dataset);
+    nin_scheduler_destroy(run->scheduler);
+    rig_free(&run->rig);
+}
+
+/* ---- what it has come to --------------------------------------------------------------------- */
+
+static uint64_t hash_tensor(uint64_t hash, const nin_tensor *tensor, size_t count)
+{
+    float *values = malloc(count * sizeof *values);
+
+    ck_assert_ptr_nonnull(values);
+    ASSERT_OK(nin_tensor_read(tensor, values, count * sizeof *values));
+    hash = rig_hash(hash, values, count * sizeof *values);
+    free(values);
+    return hash;
+}
+
+/* Parameters, momentum, rate, and the curve but for its seconds. */
+static uint64_t bits_of(const struct run *run)
+{
+    const size_t count = nin_network_parameter_count(run->rig.network);
+    float *parameters = rig_parameters(run->rig.network);
+    uint64_t hash = rig_hash(RIG_HASH, parameters, count * sizeof *parameters);
+    nin_tensor *momentum = NULL;
+    const double rate = nin_optimizer_rate(run->rig.optimizer);
+
+    free(parameters);
+    ASSERT_OK(nin_optimizer_momentum(&momentum, run->rig.optimizer, NULL, NIN_WEIGHT));
+    hash = rig_hash(hash_tensor(hash, momentum, count), &rate, sizeof rate);
+    for (int64_t i = 0; i < nin_trainer_epochs(run->trainer); i++) {
+        nin_epoch_info info = {.struct_size = sizeof info};
+
+        ASSERT_OK(nin_trainer_curve(&info, run->trainer, i));
+        info.seconds = 0.0;
+        hash = rig_hash(hash, &info.epoch, sizeof info - sizeof info.struct_size);
+    }
+    return hash;
+}
+
+/* And what can be read of the last step. */
+static void assert_same(const struct run *got, const struct run *wanted)
+{
+    size_t values;
+    float *a, *b;
+
+    ck_assert_int_eq(nin_trainer_steps(got->trainer), nin_trainer_steps(wanted->trainer));
+    ck_assert_int_eq(nin_trainer_epochs(got->trainer), nin_trainer_epochs(wanted->trainer));
+    ck_assert_int_eq(nin_trainer_batch(got->trainer), nin_trainer_batch(wanted->trainer));
+    ck_assert_uint_eq(bits_of(got), bits_of(wanted));
+    ck_assert_int_eq(got->rig.plan->images, wanted->rig.plan->images);
+    a = rig_scores(got->rig.plan, got->rig.plan->images, &values);
+    b = rig_scores(wanted->rig.plan, wanted->rig.plan->images, &values);
+    ck_assert_mem_eq(a, b, values * sizeof *a);
+    free(a);
+    free(b);
+    a = rig_gradient(&got->rig);
+    b = rig_gradient(&wanted->rig);
+    ck_assert_mem_eq(a, b, nin_network_parameter_count(got->rig.network) * sizeof *a);
+    free(a);
+    free(b);
+}
+
+static int waits(void)
+{
+    int (*function)(void);
+
+    find_function(&function, "stand_in_waits");
+    return function();
+}
+
+static int launched_graphs(void)
+{
+    int (*function)(void);
+
+    find_function(&function, "stand_in_graphs");
+    return function();
+}
+
+/* ---- the same bits --------------------------------------------------------------------------- */
+
+static void take_steps(const struct run *run, int64_t steps)
+{
+    for (int64_t i = 0; i < steps; i++)
+        ASSERT_OK(nin_trainer_step(NULL, run->trainer));
+}
+
+/* Thirteen batches an epoch, the last of which is smaller; the first epoch goes on from its third. */
+START_TEST(epochs_have_the_bits_of_single_steps)
+{
+    const struct run_desc desc = {
+        .pace = (enum pace)(_i % PACES), .dtype = _i / PACES == 0 ? NIN_F32 : NIN_U8, .batch = 4};
+    struct run single, epochs;
+
+    make_run(&single, &desc);
+    make_run(&epochs, &desc);
+    take_steps(&epochs, 2);
+    take_steps(&single, 13);
+    ASSERT_OK(nin_trainer_epoch(NULL, epochs.trainer));
+    assert_same(&epochs, &single);
+    for (int i = 0; i < 2; i++) {
+        take_steps(&single, 13);
+        ASSERT_OK(nin_trainer_epoch(NULL, epochs.trainer));
+        assert_same(&epochs, &single);
+    }
+    free_run(&single);
+    free_run(&epochs);
+}
+END_TEST
+
+/* A step after an epoch, an epoch after a step, and all of it call by call. */
+START_TEST(neither_a_graph_nor_a_change_of_pace_is_part_of_the_bits)
+{
+    const struct run_desc desc = {.batch = 7};
+    struct run single, mixed;
+
+    make_run(&single, &desc);
+    take_steps(&single, 4 * 8 + 3);
+    setenv("NIN_CUDA_GRAPH", _i == 0 ? "1" : "0", 1);
+    make_run(&mixed, &desc);
+    for (int i = 0; i < 4; i++) {
+        take_steps(&mixed, i);
+        ASSERT_OK(nin_trainer_epoch(NULL, mixed.trainer));
+    }
+    take_steps(&mixed, 3);
+    unsetenv("NIN_CUDA_GRAPH");
+    assert_same(&mixed, &single);
+    free_run(&single);
+    free_run(&mixed);
+}
+END_TEST
+
+/* Without a callback for each step. */
+static nin_status note_step(const nin_step_info *info, void *user)
+{
+    int64_t *last = user;
+
+    ck_assert(info->batch % 5 == 0 || info->batch == info->batches);
+    *last = info->step;
+    return NIN_OK;
+}
+
+START_TEST(a_fit_has_them_too)
+{
+    const struct run_desc desc = {.pace = COSINE_PER_STEP, .batch = 4};
+    struct run single, fit;
+    int64_t last = 0;
+
+    make_run(&single, &desc);
+    make_run(&fit, &desc);
+    take_steps(&single, 39);
+    ASSERT_OK(nin_trainer_fit(NULL, fit.trainer, NIN_DESC(nin_fit_desc, .epochs = 2)));
+    ASSERT_OK(nin_trainer_fit(NULL, fit.trainer,
+                              NIN_DESC(nin_fit_desc, .epochs = 3, .on_step = note_step,
+                                       .step_interval = 5, .user = &last)));
+    ck_assert_int_eq(last, 39);
+    assert_same(&fit, &single);
+    free_run(&single);
+    free_run(&fit);
+}
+END_TEST
+
+/* ---- waits ----------------------------------------------------------------------------------- */
+
+static int waits_of_an_epoch(struct run *run)
+{
+    int before = waits();
+
+    ASSERT_OK(nin_trainer_epoch(NULL, run->trainer));
+    return waits() - before;
+}
+
+START_TEST(the_host_waits_once_an_epoch)
+{
+    static const int32_t batches[] = {1, 2, 7, 25};
+
+    for (size_t i = 0; i < sizeof batches / sizeof batches[0]; i++) {
+        struct run run;
+
+        make_run(&run, &(struct run_desc){.pace = COSINE_PER_STEP, .batch = batches[i]});
+        (void)waits_of_an_epoch(&run); /* the data set goes up */
+        ck_assert_int_eq(waits_of_an_epoch(&run), ALONE);
+        ck_assert_int_eq(waits_of_an_epoch(&run), ALONE);
+        free_run(&run);
+    }
+    ck_assert_int_eq(alive(), 0);
+}
+END_TEST
+
+/* Of the plan, by the caller: the stretch after it has nothing to do with it. */
+START_TEST(a_bad_step_before_is_forgotten)
+{
+    nin_batch_desc batch;
+    struct run run;
+
+    make_run(&run, &(struct run_desc){.batch = 4});
+    (void)waits_of_an_epoch(&run);
+    batch = rig_batch(&run.rig, 0, 4);
+    run.rig.images[0] = NAN;
+    ck_assert_int_eq(nin_plan_step(NULL, run.rig.plan, run.rig.optimizer, &batch, run.rig.labels),
+                     NIN_NOT_FINITE);
+    ck_assert_int_eq(waits_of_an_epoch(&run), ALONE);
+    free_run(&run);
+}
+END_TEST
+
+/* With a callback after every five of thirteen: three stretches. */
+START_TEST(the_host_waits_once_an_interval)
+{
+    struct run run;
+    int64_t last = 0;
+    int before;
+
+    make_run(&run, &(struct run_desc){.batch = 4});
+    (void)waits_of_an_epoch(&run);
+    before = waits();
+    ASSERT_OK(nin_trainer_fit(NULL, run.trainer,
+                              NIN_DESC(nin_fit_desc, .epochs = 2, .on_step = note_step,
+                                       .step_interval = 5, .user = &last)));
+    ck_assert_int_eq(waits() - before, 3 * ALONE);
+    free_run(&run);
+}
+END_TEST
+
+/* A data set may have half of what the device has left: here nothing. */
+START_TEST(a_data_set_that_does_not_fit_is_fed_step_by_step)
+{
+    const struct run_desc desc = {.batch = 4};
+    struct run single, epochs;
+
+    make_run(&single, &desc);
+    take_steps(&single, 2 * 13);
+    make_run(&epochs, &desc);
+    setenv("NIN_CUDA_MEMORY", "64", 1);
+    (void)waits_of_an_epoch(&epochs);
+    ck_assert_int_ge(waits_of_an_epoch(&epochs), 13);
+    assert_same(&epochs, &single);
+    free_run(&single);
+    free_run(&epochs);
+    ck_assert_int_eq(alive(), 0);
+}
+END_TEST
+
+/* A callback's images may be other ones each time. */
+static nin_status give(void *image, int32_t *label, int64_t index, void *user)
+{
+    int *calls = user;
+
+    memcpy(image, pixels + (size_t)index * PIXELS, PIXELS * sizeof *pixels);
+    *label = labels[index];
+    ++*calls;
+    return NIN_OK;
+}
+
+START_TEST(a_callback_is_asked_in_each_epoch)
+{
+    const struct run_desc desc = {.batch = 4};
+    struct run single, epochs;
+    int calls = 0;
+
+    make_run(&single, &desc);
+    take_steps(&single, 2 * 13);
+    make_run(&epochs, &desc);
+    nin_trainer_destroy(epochs.trainer);
+    nin_dataset_destroy(epochs.dataset);
+    ASSERT_OK(nin_dataset_create_callback(
+        &epochs.dataset, NIN_DESC(nin_callback_desc, .sample = give, .user = &calls, .channels = 2,
+                                  .height = 16, .width = 16, .count = SAMPLES)));
+    ASSERT_OK(nin_trainer_create(&epochs.trainer, epochs.rig.plan, epochs.rig.optimizer, NULL,
+                                 epochs.dataset, NULL));
+    for (int i = 0; i < 2; i++)
+        ASSERT_OK(nin_trainer_epoch(NULL, epochs.trainer));
+    ck_assert_int_eq(calls, 2 * SAMPLES);
+    assert_same(&epochs, &single);
+    free_run(&single);
+    free_run(&epochs);
+}
+END_TEST
+
+/* ---- a bad step ------------------------------------------------------------------------------ */
+
+/* Steps until one fails: so many have been taken. */
+static int64_t steps_until_failure(const struct run *run, char sentence[512])
+{
+    while (nin_trainer_step(NULL, run->trainer) == NIN_OK)
+        ck_assert_int_lt(nin_trainer_steps(run->trainer), 1000);
+    snprintf(sentence, 512, "%s", nin_last_error());
+    return nin_trainer_steps(run->trainer);
+}
+
+/* One image is bad, wherever the shuffle puts it, also in the smaller last batch. The second try fails as the first
+ * one. */
+START_TEST(an_epoch_fails_at_the_step_that_fails)
+{
+    const struct run_desc desc = {.pace = COSINE_PER_STEP, .batch = 4};
+    struct run single, epochs;
+    char sentence[512];
+    int64_t steps;
+
+    for (size_t i = 0; i < PIXELS; i++)
+        pixels[(size_t)_i * PIXELS + i] = 3e38f;
+    make_run(&single, &desc);
+    make_run(&epochs, &desc);
+    steps = steps_until_failure(&single, sentence);
+    ck_assert_msg(strstr(sentence, "the loss of step") != NULL, "%s", sentence);
+    for (int i = 0; i < 2; i++) {
+        ck_assert_int_eq(nin_trainer_epoch(NULL, epochs.trainer), NIN_NOT_FINITE);
+        ck_assert_str_eq(nin_last_error(), sentence);
+        ck_assert_int_eq(nin_trainer_steps(epochs.trainer), steps);
+        ck_assert_uint_eq(bits_of(&epochs), bits_of(&single));
+    }
+    free_run(&single);
+    free_run(&epochs);
+}
+END_TEST
+
+/* A network whose loss is finite on images of 1e38, but not the gradient of its weights. */
+static void make_steep(struct run *run)
+{
+    static const float weights[] = {1e-36f, 1e-36f, 1e-36f, 1e-36f};
+    static const float classes[] = {1e4f, 0.0f, -1e4f, 0.0f};
+    struct rig *rig = &run->rig;
+    nin_builder *builder = NULL;
+
+    memset(run, 0, sizeof *run);
+    ASSERT_OK(nin_context_create(&rig->context,
+                                 NIN_DESC(nin_context_desc, .seed = 3, .device = NIN_DEVICE_CUDA)));
+    ASSERT_OK(
+        nin_builder_create(&builder, rig->context,
+                           NIN_DESC(nin_input_desc, .channels = 2, .height = 16, .width = 16)));
+    nin_builder_conv2d(builder, "steep", NIN_DESC(nin_conv2d_desc, .filters = 2, .kernel = 1));
+    nin_builder_conv2d(builder, "class", NIN_DESC(nin_conv2d_desc, .filters = 2, .kernel = 1));
+    nin_builder_global_average_pool(builder, "average");
+    nin_builder_softmax_loss(builder, "loss");
+    ASSERT_OK(nin_builder_finish(&rig->network, builder));
+    nin_builder_destroy(builder);
+    ASSERT_OK(nin_layer_write(nin_network_find(rig->network, "steep"), NIN_WEIGHT, weights, 4));
+    ASSERT_OK(nin_layer_write(nin_network_find(rig->network, "class"), NIN_WEIGHT, classes, 4));
+    ASSERT_OK(nin_plan_create(&rig->plan, rig->network,
+                              NIN_DESC(nin_plan_desc, .mode = NIN_TRAIN, .max_batch = 4)));
+    ASSERT_OK(nin_optimizer_create_sgd(&rig->optimizer, rig->network,
+                                       NIN_DESC(nin_sgd_desc, .rate = 1e-9)));
+    ASSERT_OK(nin_dataset_create_arrays(
+        &run->dataset, NIN_DESC(nin_arrays_desc, .channels = 2, .height = 16, .width = 16,
+                                .images = pixels, .labels = labels, .count = SAMPLES)));
+    ASSERT_OK(nin_trainer_create(&run->trainer, rig->plan, rig->optimizer, NULL, run->dataset,
+                                 NIN_DESC(nin_trainer_desc, .no_shuffle = 1)));
+}
+
+START_TEST(a_gradient_is_as_bad_as_a_loss)
+{
+    struct run single, epochs;
+    char sentence[512];
+    int64_t steps;
+
+    memset(pixels, 0, sizeof pixels);
+    for (size_t i = 0; i < PIXELS; i++)
+        pixels[23 * PIXELS + i] = 1e38f;
+    for (int32_t i = 0; i < SAMPLES; i++)
+        labels[i] = i % 2;
+    make_steep(&single);
+    make_steep(&epochs);
+    steps = steps_until_failure(&single, sentence);
+    ck_assert_msg(strstr(sentence, "the gradient of layer 'steep'") != NULL, "%s", sentence);
+    ck_assert_int_eq(steps, 23 / 4);
+    ck_assert_int_eq(nin_trainer_epoch(NULL, epochs.trainer), NIN_NOT_FINITE);
+    ck_assert_str_eq(nin_last_error(), sentence);
+    ck_assert_int_eq(nin_trainer_steps(epochs.trainer), steps);
+    ck_assert_uint_eq(bits_of(&epochs), bits_of(&single));
+    free_run(&single);
+    free_run(&epochs);
+}
+END_TEST
+
+/* The host looks now and then, without a wait, and starts no more steps that would change nothing. */
+START_TEST(a_bad_step_is_noticed_on_the_way)
+{
+    static float many[400 * PIXELS];
+    static int32_t classes[400];
+    struct run run;
+    int before;
+
+    make_run(&run, &(struct run_desc){.batch = 1});
+    nin_trainer_destroy(run.trainer);
+    nin_dataset_destroy(run.dataset);
+    many[30 * PIXELS] = NAN;
+    ASSERT_OK(nin_dataset_create_arrays(
+        &run.dataset, NIN_DESC(nin_arrays_desc, .channels = 2, .height = 16, .width = 16,
+                               .images = many, .labels = classes, .count = 400)));
+    ASSERT_OK(nin_trainer_create(&run.trainer, run.rig.plan, run.rig.optimizer, NULL, run.dataset,
+                                 NIN_DESC(nin_trainer_desc, .no_shuffle = 1)));
+    before = launched_graphs();
+    ASSERT_FAILS(NIN_NOT_FINITE, "the loss of step 30 is", nin_trainer_epoch(NULL, run.trainer));
+    ck_assert_int_lt(launched_graphs() - before, 200);
+    free_run(&run);
+}
+END_TEST
+
+/* Arrays that have been changed although they must not be: no label is used as a place that is none. */
+START_TEST(a_label_that_has_become_wrong_fails_its_step)
+{
+    struct run run;
+
+    make_run(&run, &(struct run_desc){.batch = 4});
+    labels[17] = 5;
+    ASSERT_FAILS(NIN_INVALID_ARGUMENT, "label 5 of image", nin_trainer_epoch(NULL, run.trainer));
+    labels[17] = 0;
+    ASSERT_OK(nin_trainer_epoch(NULL, run.trainer));
+    free_run(&run);
+}
+END_TEST
+
+/* ---- failures -------------------------------------------------------------------------------- */
+
+/* Two epochs, each tried again; false if the device cannot be used any more. */
+static bool train_in_spite(const struct run *run, int *failures)
+{
+    for (int tries = 0; nin_trainer_epochs(run->trainer) < 2; tries++) {
+        ck_assert_int_lt(tries, 4);
+        if (nin_trainer_epoch(NULL, run->trainer) == NIN_OK)
+            continue;
+        ++*failures;
+        ck_assert_str_ne(nin_last_error(), "");
+        if (strstr(nin_last_error(), "can no longer be used") != NULL)
+            return false;
+    }
+    return true;
+}
+
+/* Of a device with a context, so that its module is open. */
+static void *make_stream(void)
+{
+    void *(*create)(void);
+    struct run run;
+
+    make_run(&run, &(struct run_desc){.batch = 2});
+    find_function(&create, "stand_in_stream_create");
+    free_run(&run);
+    return create();
+}
+
+/* Each call of CUDA fails once: then the trainer is where it was, and what is left to do leads to the same bits. Or
+ * the results of steps do not come, or cuBLAS does not come back from a capture: then nothing goes on. */
+START_TEST(every_failure_is_survived)
+{
+    const int streams = _i;
+    const struct run_desc desc = {.pace = COSINE_PER_STEP,
+                                  .batch = 2,
+                                  .samples = 5,
+                                  .stream = streams == 0 ? NULL : make_stream()};
+    int calls = 1, lost = 0, failures = 0;
+    uint64_t wanted = 0;
+    int (*fail_at)(int);
+
+    for (int n = 0; n <= calls; n++) {
+        struct run run;
+
+        make_run(&run, &desc);
+        find_function(&fail_at, "stand_in_fail");
+        fail_at(n);
+        if (!train_in_spite(&run, &failures))
+            lost++;
+        else if (n > 0)
+            ck_assert_msg(bits_of(&run) == wanted, "failure %d has left other bits", n);
+        if (n == 0) {
+            calls = fail_at(0);
+            wanted = bits_of(&run);
+        }
+        fail_at(0);
+        free_run(&run);
+        ck_assert_msg(alive() == streams, "failure %d leaves %d things behind", n,
+                      alive() - streams);
+    }
+    ck_assert_int_gt(calls, 100);
+    ck_assert_int_gt(failures, calls / 4);
+    /* two epochs with three copies and a wait each; two captures with a stream and a workspace each */
+    ck_assert_int_eq(lost, 2 * 4 + streams * 2 * 2);
+}
+END_TEST
+
+/* ---- two at once ----------------------------------------------------------------------------- */
+
+static void *train_three_epochs(void *user)
+{
+    const struct run *run = user;
+
+    for (int i = 0; i < 3; i++)
+        if (nin_trainer_epoch(NULL, run->trainer) != NIN_OK)
+            return user;
+    return NULL;
+}
+
+/* Two trainers of a context: what one starts comes between the other's steps. */
+START_TEST(two_of_a_context_do_not_disturb_each_other)
+{
+    const struct run_desc desc = {.batch = 4};
+    struct run single, first, second;
+    void *failed = NULL;
+    pthread_t thread;
+
+    make_run(&single, &desc);
+    take_steps(&single, 3 * 13);
+    make_run(&first, &desc);
+    make_run(&second, &desc);
+    ck_assert_int_eq(pthread_create(&thread, NULL, train_three_epochs, &second), 0);
+    ck_assert_ptr_null(train_three_epochs(&first));
+    ck_assert_int_eq(pthread_join(thread, &failed), 0);
+    ck_assert_ptr_null(failed);
+    assert_same(&first, &single);
+    assert_same(&second, &single);
+    free_run(&single);
+    free_run(&first);
+    free_run(&second);
+}
+END_TEST
+
+Suite *stretch_suite(void)
+{
+    Suite *suite = suite_create("stretch");
+    TCase *training = tcase_create("training"), *stand_in = tcase_create("stand-in");
+
+    tcase_add_checked_fixture(training, setup, NULL);
+    tcase_add_loop_test(training, epochs_have_the_bits_of_single_steps, 0, 2 * PACES);
+    tcase_add_loop_test(training, neither_a_graph_nor_a_change_of_pace_is_part_of_the_bits, 0, 2);
+    tcase_add_test(training, a_fit_has_them_too);
+    tcase_add_test(training, a_callback_is_asked_in_each_epoch);
+    tcase_add_loop_test(training, an_epoch_fails_at_the_step_that_fails, 0, 16);
+    tcase_add_test(training, a_gradient_is_as_bad_as_a_loss);
+    tcase_add_test(training, a_label_that_has_become_wrong_fails_its_step);
+    tcase_add_test(training, two_of_a_context_do_not_disturb_each_other);
+    tcase_add_checked_fixture(stand_in, setup_stand_in, NULL);
+    tcase_add_test(stand_in, the_host_waits_once_an_epoch);
+    tcase_add_test(stand_in, a_bad_step_before_is_forgotten);
+    tcase_add_test(stand_in, the_host_waits_once_an_interval);
+    tcase_add_test(stand_in, a_data_set_that_does_not_fit_is_fed_step_by_step);
+    tcase_add_test(stand_in, a_bad_step_is_noticed_on_the_way);
+    tcase_add_loop_test(stand_in, every_failure_is_survived, 0, 2);
+    suite_add_tcase(suite, training);
+    suite_add_tcase(suite, stand_in);
+    return suite;
+}
