@@ -96,10 +96,14 @@ extern thread_local dim3 gridDim;
 /* block.cpp */
 void __syncthreads(void);
 
-/* Rounded once, but for a few that lie between two floats by a hair. */
+/* Rounded once, without the processor's help all but some that lie between two floats by a hair. */
 static inline float __fmaf_rn(float a, float b, float c)
 {
+#if defined(__FMA__)
+    return __builtin_fmaf(a, b, c);
+#else
     return (float)((double)a * (double)b + (double)c);
+#endif
 }
 
 typedef struct stand_in_stream *cudaStream_t;
