@@ -23,7 +23,7 @@ typedef vector pairs;
 /* The first `count` floats, zeros behind them; what is behind them is not touched. */
 INLINE __mmask16 first_of_line(int32_t count)
 {
-    return count >= LINE ? (__mmask16)0xffff : count <= 0 ? (__mmask16)0 : first_lanes(count);
+    return (__mmask16)(count >= LINE ? 0xffff : count <= 0 ? 0 : first_lanes(count));
 }
 
 INLINE line load_line(const float *from, int32_t count)
