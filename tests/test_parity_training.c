@@ -207,7 +207,7 @@ struct training {
     nin_network *network;
     nin_plan *plan;
     nin_optimizer *optimizer;
-    double bound; /* of deviations */
+    const double *bounds; /* of parameters and of momentum */
     double losses[STEPS];
 };
 
@@ -215,9 +215,12 @@ struct training {
  * processor: losses 1e-7, parameters 1.3e-7, momentum 5e-7. Mistakes are far outside (tests/mutants). */
 static const double CURVE_BOUND = 1e-4;
 
-/* Minimal filtering in CUDA has errors as large as the distance of the nearest tie, and a maximum or ReLU that decides
- * otherwise moves a gradient by up to 6e-3. */
-static const double CURVE_BOUND_WITH_TIES = 1e-2;
+static const double bounds[] = {1e-4, 1e-4};
+
+/* Minimal filtering in CUDA has errors as large as the distance of the nearest tie. A maximum or ReLU that decides
+ * otherwise moves a gradient by up to 6e-3, and parameters and momentum by what comes of ten such steps: on an H200
+ * 1.8e-2 of what is remembered of conv1's bias. Losses stay within CURVE_BOUND. */
+static const double bounds_with_ties[] = {2e-3, 0.1};
 
 static void make_optimizer(struct training *training, const double *config)
 {
@@ -240,10 +243,10 @@ static void start_training(struct training *training, const golden *file, int wa
     const double *config = parity_find(file, GOLDEN_F64, "config")->data;
     nin_context *context = NULL;
 
-    *training = (struct training){.file = file, .bound = CURVE_BOUND};
+    *training = (struct training){.file = file, .bounds = bounds};
     if (device_is_cuda() && ways[way].algorithm != NIN_ALGORITHM_GEMM &&
         ways[way].algorithm != NIN_ALGORITHM_DIRECT)
-        training->bound = CURVE_BOUND_WITH_TIES;
+        training->bounds = bounds_with_ties;
     training->images = parity_find(file, GOLDEN_F32, "images")->data;
     training->labels = parity_find(file, GOLDEN_I32, "labels")->data;
     training->count = (int32_t)parity_find(file, GOLDEN_I32, "labels")->count;
@@ -298,7 +301,7 @@ static void take_steps(struct training *training)
                                 NIN_DESC(nin_batch_desc, .images = training->images,
                                          .count = training->count, .step = step),
                                 training->labels));
-        parity_check(fabs(result.loss / parity_value(want, (size_t)step) - 1.0), training->bound,
+        parity_check(fabs(result.loss / parity_value(want, (size_t)step) - 1.0), CURVE_BOUND,
                      "loss of step %d", step);
         training->losses[step] = result.loss;
     }
@@ -307,15 +310,16 @@ static void take_steps(struct training *training)
 static void compare_arena(struct training *training, bool momentum)
 {
     const char *kind = momentum ? "momentum" : "param";
+    const double bound = training->bounds[momentum];
     struct parity_sums all = {0.0, 0.0};
 
     for (int t = 0; t < TENSORS; t++) {
         float *got = read_tensor(training, t, wanted(training->file, kind, t)->count, momentum);
 
-        compare(got, training->file, kind, t, training->bound, &all);
+        compare(got, training->file, kind, t, bound, &all);
         free(got);
     }
-    parity_check(parity_deviation(all), training->bound, "%s", kind);
+    parity_check(parity_deviation(all), bound, "%s", kind);
 }
 
 static void compare_training(struct training *training)
