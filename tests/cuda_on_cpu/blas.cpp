@@ -4,6 +4,7 @@
 #include "cublas_v2.h"
 
 #include "queue.h"
+#include "watcher.h"
 
 #include <cblas.h>
 #include <cstring>
@@ -116,6 +117,7 @@ void stand_in_multiply(const struct stand_in_product &p)
     std::vector<float> a = operand(p.a, a_rows, p.a_turned ? p.m : p.k, p.lda, p.rounded);
     std::vector<float> b = operand(p.b, b_rows, p.b_turned ? p.k : p.n, p.ldb, p.rounded);
 
+    stand_in_watched_by->multiplies(p);
     cblas_sgemm(CblasColMajor, p.a_turned ? CblasTrans : CblasNoTrans,
                 p.b_turned ? CblasTrans : CblasNoTrans, p.m, p.n, p.k, 1.0f, a.data(), p.lda,
                 b.data(), p.ldb, p.add, (float *)p.c, p.ldc);
@@ -171,7 +173,7 @@ cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t handle, cublasOperation
                                           cublasComputeType_t compute, cublasGemmAlgo_t algorithm)
 {
     bool a_turned = transa == CUBLAS_OP_T, b_turned = transb == CUBLAS_OP_T;
-    float one = *(const float *)alpha, add = *(const float *)beta;
+    float add = *(const float *)beta;
 
     if (stand_in_fails())
         return CUBLAS_STATUS_EXECUTION_FAILED;
@@ -180,17 +182,16 @@ cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t handle, cublasOperation
     if (a_type != CUDA_R_32F || b_type != CUDA_R_32F || c_type != CUDA_R_32F ||
         compute != CUBLAS_COMPUTE_32F_PEDANTIC || algorithm != CUBLAS_GEMM_DEFAULT)
         return CUBLAS_STATUS_NOT_SUPPORTED;
-    if (m < 1 || n < 1 || k < 1 || count < 1 ||
+    if (*(const float *)alpha != 1.0f || m < 1 || n < 1 || k < 1 || count < 1 ||
         !batch_lies_well(a, a_turned ? k : m, a_turned ? m : k, lda, a_stride, count) ||
         !batch_lies_well(b, b_turned ? n : k, b_turned ? k : n, ldb, b_stride, count) ||
         !batch_lies_well(c, m, n, ldc, c_stride, count) || c_stride < (long long)ldc * (n - 1) + m)
         return CUBLAS_STATUS_INVALID_VALUE;
     stand_in_enqueue(handle->stream, [=]() {
         for (long long i = 0; i < count; i++)
-            cblas_sgemm(CblasColMajor, a_turned ? CblasTrans : CblasNoTrans,
-                        b_turned ? CblasTrans : CblasNoTrans, m, n, k, one,
-                        (const float *)a + i * a_stride, lda, (const float *)b + i * b_stride, ldb,
-                        add, (float *)c + i * c_stride, ldc);
+            stand_in_multiply({a_turned, b_turned, m, n, k, (const float *)a + i * a_stride,
+                               (const float *)b + i * b_stride, lda, ldb, add,
+                               (float *)c + i * c_stride, ldc, false});
     });
     return CUBLAS_STATUS_SUCCESS;
 }
