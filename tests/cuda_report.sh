@@ -9,7 +9,9 @@
 set -eu
 cd "$(dirname "$0")/.."
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+running= # beside this
+trap 'kill $running 2> /dev/null || :; rm -rf "$work"' EXIT
+trap 'exit 1' INT TERM
 
 BATCH=128
 CUOBJDUMP=${CUOBJDUMP:-cuobjdump}
@@ -109,7 +111,7 @@ report_kernels() {
 
 # The second step of an epoch is the first that is a graph.
 count() { # preset precision
-    NIN_MODULE_DIR=$NIN_COUNTED OPENBLAS_NUM_THREADS=1 "$NIN_EPOCH" --device cuda --preset "$1" --precision "$2" \
+    NIN_MODULE_DIR=$NIN_COUNTED OPENBLAS_NUM_THREADS=1 exec "$NIN_EPOCH" --device cuda --preset "$1" --precision "$2" \
         --batch $BATCH --steps 2 > "$work/$1.$2"
 }
 
@@ -149,14 +151,15 @@ report_step() { # preset precision target
         }' "$work/names" "$nodes"
 }
 
-count cifar10 fp32 &
-cifar10=$!
+(count cifar10 fp32) &
+running=$!
 report_kernels
-count mnist fp32
-count mnist tf32
+(count mnist fp32)
+(count mnist tf32)
 report_step mnist fp32 0.95
 report_step mnist tf32 0.80
-wait $cifar10
+wait $running
+running=
 report_step cifar10 fp32 ''
 echo
 echo "mnist in bf16 (at most 0.45 ms is wanted): not there yet"

@@ -16,6 +16,7 @@
  * Errors grow with the length of a sum, and at the points more than over windows: tiles are added up in groups,
  * each a product of its own, and then the groups. So that they are of one length, a few tiles of zeros follow. */
 #include "cuda/conv.h"
+#include "cuda/product.h"
 #include "cuda/tiles.h"
 #include "cuda/winograd.h"
 
@@ -24,6 +25,9 @@
 
 namespace
 {
+
+/* Errors at points grow with the length of a sum: 4e-6 of a convolution's result for so many terms. */
+const uint32_t POINT_DEPTH = 128;
 
 /* ---- maps ----------------------------------------------------------------------------------- */
 
@@ -297,30 +301,66 @@ nin_status launch_tiles(const struct pass *pass, const struct tiled &m,
                                    arguments..., m);
 }
 
-struct cuda_product product_of(const struct pass *pass, int64_t tiles)
+/* Terms of a sum that are added up at once, of `count`: errors grow with them. Parts of nearly one length, which
+ * begin where vectors do. */
+uint32_t depth_of(uint32_t count)
 {
-    const struct cuda_tiling &tiling = pass->call->cuda->tiling;
-    struct cuda_product product = {};
+    uint32_t parts = (count + POINT_DEPTH - 1) / POINT_DEPTH;
 
-    product.p = tiles;
-    product.n = pass->call->op->out.c;
-    product.k = pass->call->op->in.c;
-    product.points = tiling.side * tiling.side;
-    return product;
+    return ((count + parts - 1) / parts + 3) / 4 * 4;
+}
+
+uint32_t points_of(const struct pass *pass)
+{
+    return (uint32_t)pass->call->cuda->tiling.side * (uint32_t)pass->call->cuda->tiling.side;
+}
+
+/* values: [point][row][depth] */
+struct cuda_rows values_of(const float *values, size_t rows, int32_t depth)
+{
+    struct cuda_rows r = {};
+
+    r.data = values;
+    r.point = rows * (size_t)depth;
+    r.count = (uint32_t)rows;
+    r.depth = r.row = (uint32_t)depth;
+    r.flat = true;
+    r.fours = depth % 4 == 0;
+    return r;
+}
+
+/* p->c = p->a p->b at each point, [point][row][column], added up in parts of the depth. */
+nin_status multiply(const struct pass *pass, struct cuda_rows_product *p)
+{
+    uint32_t depth = depth_of(p->a.depth), left = p->a.depth;
+
+    p->points = points_of(pass);
+    p->b_point = (size_t)p->a.depth * p->columns;
+    p->c_point = (size_t)p->a.count * p->columns;
+    for (; left > 0; left -= p->a.depth) {
+        p->a.depth = left < depth ? left : depth;
+        NIN__TRY(nin__cuda_multiply_rows(pass->call->device, p));
+        p->a.data += p->a.depth;
+        p->b += (size_t)p->a.depth * p->b_depth;
+        p->add = true;
+    }
+    return NIN_OK;
 }
 
 template <int side, int size> nin_status go_forward(const struct pass *pass)
 {
     const struct cuda_call *call = pass->call;
-    struct cuda_product product =
-        product_of(pass, (int64_t)(pass->groups.count * pass->groups.tiles));
+    struct cuda_rows_product product = {};
 
-    product.x = pass->v;
-    product.w = call->weights;
-    product.y = pass->from;
+    product.a = values_of(pass->v, pass->groups.count * pass->groups.tiles, call->op->in.c);
+    product.b = call->weights;
+    product.b_depth = 1;
+    product.b_column = (uint32_t)call->op->in.c;
+    product.c = pass->from;
+    product.columns = (uint32_t)call->op->out.c;
     NIN__TRY(launch_tiles(pass, tiled_x(pass), map_data<side, size>, pass->v,
                           call->x + first_of(pass, call->op->in)));
-    NIN__TRY(nin__cuda_gemm_forward_points(call->device, &product));
+    NIN__TRY(multiply(pass, &product));
     return launch_tiles(pass, tiled_y(pass), map_output<side, size>,
                         call->y + first_of(pass, call->op->out), (const float *)pass->from,
                         nin__cuda_bias(call), call->op->relu);
@@ -332,7 +372,7 @@ template <int side, int size> nin_status add_weights(const struct pass *pass)
     const struct cuda_call *call = pass->call;
     const struct nin__op *op = call->op;
     const struct nin__executable *executable = call->executable;
-    struct cuda_product product = product_of(pass, (int64_t)pass->groups.tiles);
+    struct cuda_parts_product product = {};
     size_t out = first_of(pass, op->out), count = (size_t)op->out.c * (size_t)op->in.c;
     float *sums =
         op->bias == NIN__NO_PARAMETER
@@ -340,16 +380,18 @@ template <int side, int size> nin_status add_weights(const struct pass *pass)
             : executable->scratch.sums +
                   nin__cuda_all_tiles(call->cuda->tiling.y, pass->part.first) * (size_t)op->out.c;
 
-    product.points *= (int32_t)pass->groups.count;
-    product.x = pass->v;
-    product.dy = pass->from;
-    product.dw = executable->scratch.products;
+    product.points = points_of(pass) * (uint32_t)pass->groups.count; /* a group is one, too */
+    product.parts = 1;
+    product.part_rows = (uint32_t)pass->groups.tiles;
+    product.x = values_of(pass->v, pass->groups.tiles, op->in.c);
+    product.dy = values_of(pass->from, pass->groups.tiles, op->out.c);
+    product.sums = executable->scratch.products;
     NIN__TRY(launch_tiles(pass, tiled_y(pass), map_gradient<side, size>, pass->from, sums,
                           call->dy + out,
                           op->relu && !call->gated ? (const float *)call->y + out : NULL));
-    NIN__TRY(nin__cuda_gemm_weights_points(call->device, &product));
+    NIN__TRY(nin__cuda_multiply_parts(call->device, &product));
     if (pass->groups.count > 1)
-        NIN__TRY(nin__cuda_launch(call->device, side * side * count, add_groups, product.dw,
+        NIN__TRY(nin__cuda_launch(call->device, side * side * count, add_groups, product.sums,
                                   (uint32_t)(side * side), (uint32_t)pass->groups.count,
                                   (uint32_t)count));
     return nin__cuda_launch_images(call->device, 1, count, finish_weights<side, side + 1 - size>,
@@ -363,15 +405,18 @@ template <int side, int size> nin_status add_weights(const struct pass *pass)
 template <int side, int size> nin_status go_down(const struct pass *pass)
 {
     const struct cuda_call *call = pass->call;
-    struct cuda_product product =
-        product_of(pass, (int64_t)nin__cuda_all_tiles(call->cuda->tiling.dx, pass->part.images));
+    struct cuda_rows_product product = {};
 
-    product.dy = pass->from;
-    product.w = call->turned;
-    product.dx = pass->to;
+    product.a = values_of(pass->from, nin__cuda_all_tiles(call->cuda->tiling.dx, pass->part.images),
+                          call->op->out.c);
+    product.b = call->turned;
+    product.b_depth = (uint32_t)call->op->in.c;
+    product.b_column = 1;
+    product.c = pass->to;
+    product.columns = (uint32_t)call->op->in.c;
     NIN__TRY(launch_tiles(pass, tiled_dy(pass), map_data<side, size>, pass->from,
                           (const float *)call->dy + first_of(pass, call->op->out)));
-    NIN__TRY(nin__cuda_gemm_data_points(call->device, &product));
+    NIN__TRY(multiply(pass, &product));
     return launch_tiles(pass, tiled_dx(pass), map_output<side, size>,
                         call->dx + first_of(pass, call->op->in), (const float *)pass->to,
                         (const float *)NULL, false);

@@ -310,11 +310,9 @@ nin_status nin__cuda_loss(const struct cuda_call *call);
 nin_status nin__cuda_loss_backward(const struct cuda_call *call);
 
 /* The products of convolutions, row-major and dense: y (p x n) = x (p x k) * w (n x k)' + bias; dx (p x k) = dy (p x n) *
- * w (n x k); dw (n x k) = dy (p x n)' * x (p x k), added to what is there or not. At points there are as many
- * of them, the matrices of each kind one behind the other, and nothing is added to. */
+ * w (n x k); dw (n x k) = dy (p x n)' * x (p x k), added to what is there or not. */
 struct cuda_product {
     int64_t p, n, k;
-    int32_t points;
     const float *x, *w, *dy;
     float *y, *dx, *dw;
     const float *bias; /* that is added to y, or NULL */
@@ -326,12 +324,6 @@ cublasComputeType_t nin__cuda_compute_type(nin_precision precision);
 nin_status nin__cuda_gemm_forward(struct nin__device *device, const struct cuda_product *product);
 nin_status nin__cuda_gemm_data(struct nin__device *device, const struct cuda_product *product);
 nin_status nin__cuda_gemm_weights(struct nin__device *device, const struct cuda_product *product);
-nin_status nin__cuda_gemm_forward_points(struct nin__device *device,
-                                         const struct cuda_product *product);
-nin_status nin__cuda_gemm_data_points(struct nin__device *device,
-                                      const struct cuda_product *product);
-nin_status nin__cuda_gemm_weights_points(struct nin__device *device,
-                                         const struct cuda_product *product);
 
 /* conv*.cu and tiles.cu, for compile.cu, run.cu and describe.cu */
 size_t nin__cuda_patch(const struct nin__op *op);     /* floats of a window */

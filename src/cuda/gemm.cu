@@ -10,9 +10,6 @@ namespace
 /* cuBLAS counts in int. */
 const int64_t MOST = INT32_MAX;
 
-/* Errors at points grow with the length of a sum: 4e-6 of a convolution's result for so many terms. */
-const int64_t POINT_DEPTH = 128;
-
 struct matrix {
     cublasOperation_t operation;
     const float *data;
@@ -36,40 +33,6 @@ nin_status multiply(struct nin__device *device, nin_precision precision, int64_t
                      add ? &one : &zero, c, CUDA_R_32F, (int)c_leading,
                      nin__cuda_compute_type(precision), CUBLAS_GEMM_DEFAULT),
         "a product");
-}
-
-/* Of a matrix that lies somewhere for each point, floats from one to the next. */
-struct matrices {
-    struct matrix first;
-    int64_t stride;
-};
-
-/* The product at each point; results lie one behind the other. */
-nin_status multiply_points(struct nin__device *device, int32_t points, int64_t m, int64_t n,
-                           int64_t k, struct matrices a, struct matrices b, float *c, bool add)
-{
-    const float one = 1.0f, zero = 0.0f;
-
-    if (m > MOST || n > MOST || k > MOST)
-        return nin__fail(NIN_UNSUPPORTED, "cuda: %d products of %lld x %lld x %lld are too large",
-                         points, (long long)m, (long long)n, (long long)k);
-    return nin__cuda_check_blas(
-        device,
-        cublasGemmStridedBatchedEx(
-            device->blas, a.first.operation, b.first.operation, (int)m, (int)n, (int)k, &one,
-            a.first.data, CUDA_R_32F, (int)a.first.leading, a.stride, b.first.data, CUDA_R_32F,
-            (int)b.first.leading, b.stride, add ? &one : &zero, c, CUDA_R_32F, (int)m, m * n,
-            points, CUBLAS_COMPUTE_32F_PEDANTIC, CUBLAS_GEMM_DEFAULT),
-        "products at points");
-}
-
-/* Terms of a sum that are added up at once, of `count`: parts of nearly one length, which begin where a product
- * likes it. */
-int64_t depth_of(int64_t count)
-{
-    int64_t parts = (count + POINT_DEPTH - 1) / POINT_DEPTH;
-
-    return ((count + parts - 1) / parts + 3) / 4 * 4;
 }
 
 struct matrix plain(const float *data, int64_t leading)
@@ -122,43 +85,4 @@ nin_status nin__cuda_gemm_weights(struct nin__device *device, const struct cuda_
 {
     return multiply(device, g->precision, g->k, g->n, g->p, plain(g->x, g->k),
                     transposed(g->dy, g->n), g->dw, g->k, g->add);
-}
-
-/* The same for matrices at points. */
-nin_status nin__cuda_gemm_forward_points(struct nin__device *device, const struct cuda_product *g)
-{
-    int64_t depth = depth_of(g->k);
-
-    for (int64_t first = 0; first < g->k; first += depth) {
-        struct matrices w = {transposed(g->w + first, g->k), g->n * g->k};
-        struct matrices x = {plain(g->x + first, g->k), g->p * g->k};
-
-        NIN__TRY(multiply_points(device, g->points, g->n, g->p,
-                                 g->k - first < depth ? g->k - first : depth, w, x, g->y,
-                                 first > 0));
-    }
-    return NIN_OK;
-}
-
-nin_status nin__cuda_gemm_data_points(struct nin__device *device, const struct cuda_product *g)
-{
-    int64_t depth = depth_of(g->n);
-
-    for (int64_t first = 0; first < g->n; first += depth) {
-        struct matrices w = {plain(g->w + first * g->k, g->k), g->n * g->k};
-        struct matrices dy = {plain(g->dy + first, g->n), g->p * g->n};
-
-        NIN__TRY(multiply_points(device, g->points, g->k, g->p,
-                                 g->n - first < depth ? g->n - first : depth, w, dy, g->dx,
-                                 first > 0));
-    }
-    return NIN_OK;
-}
-
-nin_status nin__cuda_gemm_weights_points(struct nin__device *device, const struct cuda_product *g)
-{
-    struct matrices x = {plain(g->x, g->k), g->p * g->k};
-    struct matrices dy = {transposed(g->dy, g->n), g->p * g->n};
-
-    return multiply_points(device, g->points, g->k, g->n, g->p, x, dy, g->dw, false);
 }

@@ -38,8 +38,7 @@ struct piece {
 struct node {
     const void *kernel;
     unsigned blocks, threads;
-    struct stand_in_product product; /* the last one */
-    int products;
+    struct stand_in_product product; /* k = 0: it is none */
 };
 
 class traffic : public stand_in_watcher
@@ -87,7 +86,6 @@ class traffic : public stand_in_watcher
     void multiplies(const stand_in_product &p) override
     {
         now.product = p;
-        now.products++;
         stand_in_fmas += (uint64_t)p.m * (uint64_t)p.n * (uint64_t)p.k;
         moves_matrix(p.a, p.a_turned ? p.k : p.m, p.a_turned ? p.m : p.k, p.lda, READ);
         moves_matrix(p.b, p.b_turned ? p.n : p.k, p.b_turned ? p.k : p.n, p.ldb, READ);
@@ -157,9 +155,9 @@ class traffic : public stand_in_watcher
 
         if (now.kernel != NULL && dladdr(now.kernel, &module) != 0)
             printf("kernel\t0x%zx", (size_t)((const char *)now.kernel - (char *)module.dli_fbase));
-        else if (now.products > 0)
-            printf("%s\t%d %c%c %d x %d x %d", p.rounded ? "tf32" : "fp32", now.products,
-                   p.a_turned ? 'T' : 'N', p.b_turned ? 'T' : 'N', p.m, p.n, p.k);
+        else if (p.k > 0)
+            printf("%s\t%c%c %d x %d x %d", p.rounded ? "tf32" : "fp32", p.a_turned ? 'T' : 'N',
+                   p.b_turned ? 'T' : 'N', p.m, p.n, p.k);
         else
             printf("copy\t-");
         printf("\t%u\t%u\t%llu\t%llu\t%llu\n", now.blocks, now.threads,

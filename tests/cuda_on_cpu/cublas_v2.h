@@ -57,14 +57,6 @@ cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t transa,
                             cudaDataType b_type, int ldb, const void *beta, void *c,
                             cudaDataType c_type, int ldc, cublasComputeType_t compute,
                             cublasGemmAlgo_t algorithm);
-cublasStatus_t cublasGemmStridedBatchedEx(cublasHandle_t handle, cublasOperation_t transa,
-                                          cublasOperation_t transb, int m, int n, int k,
-                                          const void *alpha, const void *a, cudaDataType a_type,
-                                          int lda, long long a_stride, const void *b,
-                                          cudaDataType b_type, int ldb, long long b_stride,
-                                          const void *beta, void *c, cudaDataType c_type, int ldc,
-                                          long long c_stride, int count,
-                                          cublasComputeType_t compute, cublasGemmAlgo_t algorithm);
 }
 
 #endif

@@ -25,7 +25,7 @@ struct stand_in_watcher {
     {
     }
 
-    /* What is being done: a kernel by so many blocks of so many threads, one of a batch of products, or neither. */
+    /* What the node is: a kernel, run by so many blocks of so many threads, a product of cuBLAS, or neither. */
     virtual void runs(const void *, unsigned, unsigned)
     {
     }
