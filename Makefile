@@ -375,8 +375,8 @@ check-cuda-lt: $(OUT)/tests/cuda/descriptors $(OUT)/tests/cuda/numbers $(OUT)/te
 	@$(OUT)/tests/cuda/numbers > $(OUT)/tests/cuda/numbers.txt
 	@$(OUT)/tests/cuda/numbers_of_stand_in | diff $(OUT)/tests/cuda/numbers.txt -
 
-# What a GPU should need, on paper: the compiler says what kernels take of a GPU, and a stand-in whose kernels tell of
-# each load and store what a training step moves. No check: it takes minutes.
+# What a GPU should need, on paper: the compiler says what kernels take of one, and the stand-in, with kernels that tell
+# of each load and store, what a training step moves. No check: it takes minutes.
 COUNTED_O     := $(CUDA_CU:src/cuda/%.cu=$(OUT)/tests/counted/%.o) $(OUT)/tests/counted/traffic.o
 COUNTED       := $(OUT)/tests/modules/counted/libnin_cuda.so
 BUILD_COUNTED  = $(BUILD_STAND_IN) -DSTAND_IN_COUNTS -fsanitize=thread \
@@ -396,8 +396,8 @@ $(COUNTED): $(COUNTED_O) $(filter-out $(CUDA_CU:src/cuda/%.cu=$(OUT)/tests/stand
 
 .PHONY: cuda-report
 cuda-report: $(OUT)/bench/epoch $(COUNTED)
-	@NIN_PTX='$(if $(filter 1,$(CUDA)),$(BUILD_CUDA) -Iinclude -Isrc -arch=compute_90 -ptx)' \
-	  NIN_PTXAS=$(CUDA_HOME)/bin/ptxas NIN_EPOCH=$(OUT)/bench/epoch NIN_COUNTED=$(abspath $(dir $(COUNTED))) \
+	@NIN_PTX=$(call quote,$(if $(filter 1,$(CUDA)),$(BUILD_CUDA) -Iinclude -Isrc -arch=compute_90 -ptx)) \
+	  NIN_PTXAS=$(CUDA_HOME)/bin/ptxas NIN_EPOCH=$(OUT)/bench/epoch NIN_COUNTED=$(call quote,$(abspath $(dir $(COUNTED)))) \
 	  sh tests/cuda_report.sh
 
 # the numbers of each instruction set that this machine has
