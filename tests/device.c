@@ -45,8 +45,7 @@ bool device_choose(void)
 
 bool device_has(nin_algorithm algorithm)
 {
-    return !device_is_cuda() ||
-           (algorithm != NIN_ALGORITHM_DIRECT && algorithm != NIN_ALGORITHM_FFT);
+    return !device_is_cuda() || algorithm != NIN_ALGORITHM_FFT;
 }
 
 /* ---- modules -------------------------------------------------------------------------------- */

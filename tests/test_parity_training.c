@@ -207,8 +207,17 @@ struct training {
     nin_network *network;
     nin_plan *plan;
     nin_optimizer *optimizer;
+    double bound; /* of deviations */
     double losses[STEPS];
 };
+
+/* The images keep away from ties (make.py). What libnin was off by with OpenBLAS's kernels of this
+ * processor: losses 1e-7, parameters 1.3e-7, momentum 5e-7. Mistakes are far outside (tests/mutants). */
+static const double CURVE_BOUND = 1e-4;
+
+/* Minimal filtering in CUDA has errors as large as the distance of the nearest tie, and a maximum or ReLU that decides
+ * otherwise moves a gradient by up to 6e-3. */
+static const double CURVE_BOUND_WITH_TIES = 2e-3;
 
 static void make_optimizer(struct training *training, const double *config)
 {
@@ -231,7 +240,10 @@ static void start_training(struct training *training, const golden *file, int wa
     const double *config = parity_find(file, GOLDEN_F64, "config")->data;
     nin_context *context = NULL;
 
-    *training = (struct training){.file = file};
+    *training = (struct training){.file = file, .bound = CURVE_BOUND};
+    if (device_is_cuda() && ways[way].algorithm != NIN_ALGORITHM_GEMM &&
+        ways[way].algorithm != NIN_ALGORITHM_DIRECT)
+        training->bound = CURVE_BOUND_WITH_TIES;
     training->images = parity_find(file, GOLDEN_F32, "images")->data;
     training->labels = parity_find(file, GOLDEN_I32, "labels")->data;
     training->count = (int32_t)parity_find(file, GOLDEN_I32, "labels")->count;
@@ -274,10 +286,6 @@ static float *read_tensor(struct training *training, int t, size_t count, bool m
 
 /* ---- curve.gold: against PyTorch ----------------------------------------------------------- */
 
-/* The images keep away from ties (make.py). What libnin was off by with OpenBLAS's kernels of this
- * processor: losses 1e-7, parameters 1.3e-7, momentum 5e-7. Mistakes are far outside (tests/mutants). */
-static const double CURVE_BOUND = 1e-4;
-
 static void take_steps(struct training *training)
 {
     const golden_array *want = parity_find(training->file, GOLDEN_F64, "losses");
@@ -290,7 +298,7 @@ static void take_steps(struct training *training)
                                 NIN_DESC(nin_batch_desc, .images = training->images,
                                          .count = training->count, .step = step),
                                 training->labels));
-        parity_check(fabs(result.loss / parity_value(want, (size_t)step) - 1.0), CURVE_BOUND,
+        parity_check(fabs(result.loss / parity_value(want, (size_t)step) - 1.0), training->bound,
                      "loss of step %d", step);
         training->losses[step] = result.loss;
     }
@@ -304,10 +312,10 @@ static void compare_arena(struct training *training, bool momentum)
     for (int t = 0; t < TENSORS; t++) {
         float *got = read_tensor(training, t, wanted(training->file, kind, t)->count, momentum);
 
-        compare(got, training->file, kind, t, CURVE_BOUND, &all);
+        compare(got, training->file, kind, t, training->bound, &all);
         free(got);
     }
-    parity_check(parity_deviation(all), CURVE_BOUND, "%s", kind);
+    parity_check(parity_deviation(all), training->bound, "%s", kind);
 }
 
 static void compare_training(struct training *training)

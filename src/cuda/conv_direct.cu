@@ -13,7 +13,8 @@ namespace
 {
 
 enum {
-    FINISH_LANES = 16, /* threads that add up the parts of one element */
+    FINISH_LANES = 32, /* threads that add up the parts of one element, */
+    UNDER_WAY = 8,     /* which each asks for so many before it waits for the first */
     FINISH_ELEMENTS = BLOCK / FINISH_LANES,
     MOST_TAPS = 512,  /* of a window that is not in memory, */
     MOST_CHANNELS = 4 /* where channels are so few that none is read in vectors anyway */
@@ -45,10 +46,17 @@ __global__ void __launch_bounds__(BLOCK)
     uint32_t count = g.filters * (g.taps * g.channels + 1), e = blockIdx.x * FINISH_ELEMENTS + in;
     float sum = 0.0f;
 
-    if (e < count)
-#pragma unroll 8
-        for (uint32_t part = lane; part < parts; part += FINISH_LANES)
-            sum += sums[(size_t)part * count + e];
+    for (uint32_t first = lane; e < count && first < parts; first += UNDER_WAY * FINISH_LANES) {
+        float part[UNDER_WAY] = {};
+
+#pragma unroll
+        for (uint32_t i = 0; i < UNDER_WAY; i++)
+            if (first + i * FINISH_LANES < parts)
+                part[i] = sums[(size_t)(first + i * FINISH_LANES) * count + e];
+#pragma unroll
+        for (uint32_t i = 0; i < UNDER_WAY; i++)
+            sum += part[i];
+    }
     lanes[lane][in] = sum;
     __syncthreads();
     if (lane == 0 && e < count) {

@@ -444,8 +444,8 @@ struct outer_tile {
 
 struct outer_tile choose_tile(uint32_t filters, uint32_t patch, bool flat)
 {
-    const struct outer_tile tiles[] = {{64, 96}, {64, 32}, {64, 64}, {96, 128}};
-    int count = flat ? 4 : 2; /* the others are for maps only */
+    const struct outer_tile tiles[] = {{64, 96}, {64, 32}, {64, 64}, {96, 128}, {128, 48}};
+    int count = flat ? 5 : 2; /* the others are for maps only */
     struct outer_tile best = tiles[0];
     double least = INFINITY;
 
@@ -492,6 +492,8 @@ nin_status nin__cuda_multiply_parts(struct nin__device *device, const struct cud
                          : start_tile<false, 4, 12, 8>(device, o);
     case 64:
         return start_tile<true, 4, 8, 8>(device, o);
+    case 48:
+        return start_tile<true, 4, 12, 4>(device, o);
     default:
         return o->x.flat ? start_tile<true, 4, 4, 8>(device, o)
                          : start_tile<false, 4, 4, 8>(device, o);
