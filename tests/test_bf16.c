@@ -18,16 +18,27 @@ struct table {
     int parts;
 };
 
-/* tiles_bf16.c, tiles_bf16x3.c */
+/* tiles_*.c */
 extern const struct cpu_bf16_kernels nin__test_bf16_amx, nin__test_bf16x3_amx;
+extern const struct cpu_bf16_kernels nin__test_bf16_amx_avx512, nin__test_bf16x3_amx_avx512;
+
+enum {
+    TABLES = 6
+};
 
 /* Those of AMX on a stand-in, and what this processor has. */
-static int32_t list_tables(struct table tables[4])
+static int32_t list_tables(struct table tables[TABLES])
 {
     int32_t count = 0;
 
     tables[count++] = (struct table){&nin__test_bf16_amx, 1};
     tables[count++] = (struct table){&nin__test_bf16x3_amx, 2};
+#if defined(__x86_64__)
+    if (rig_bf16(NIN_BF16) != NULL) {
+        tables[count++] = (struct table){&nin__test_bf16_amx_avx512, 1};
+        tables[count++] = (struct table){&nin__test_bf16x3_amx_avx512, 2};
+    }
+#endif
     if (rig_bf16(NIN_BF16) != NULL)
         tables[count++] = (struct table){rig_bf16(NIN_BF16), 1};
     if (rig_bf16(NIN_BF16X3) != NULL)
@@ -366,7 +377,7 @@ enum {
 
 START_TEST(products_of_rounded_operands)
 {
-    struct table tables[4];
+    struct table tables[TABLES];
     int32_t count = list_tables(tables);
 
     for (int32_t t = 0; t < count; t++)
@@ -382,7 +393,7 @@ START_TEST(operands_are_rounded_to_nearest)
                                    0x1p-126f,      0x1.fffffep-127f, -0x1p-149f,  0.0f,
                                    -0x1.81p90f,    0x1.feffp127f,    0x1.ffp127f, -3.0f};
     struct shape shape = {.width = sizeof values / sizeof values[0], 1, 1, 1};
-    struct table tables[4];
+    struct table tables[TABLES];
     int32_t count = list_tables(tables);
 
     for (int32_t t = 0; t < count; t++) {
@@ -415,7 +426,7 @@ static const float not_numbers[] = {NAN, INFINITY};
 START_TEST(what_is_not_finite_stays_so)
 {
     struct shape shape = {5, 3, 7, 18};
-    struct table tables[4];
+    struct table tables[TABLES];
     int32_t count = list_tables(tables);
 
     for (int32_t t = 0; t < count; t++) {
@@ -581,7 +592,7 @@ static const int32_t sizes[] = {1, 3, 17, 96, 33}, batches[] = {1, 2, 5};
 
 START_TEST(a_layer_of_rounded_operands)
 {
-    struct table tables[4];
+    struct table tables[TABLES];
     int32_t count = list_tables(tables);
 
     for (int32_t t = 0; t < count; t++)

@@ -52,6 +52,15 @@ static void *new_bytes(size_t bytes)
     return memory;
 }
 
+/* As the backend places scratch and what is prepared. */
+static void *new_aligned(size_t bytes)
+{
+    void *memory = aligned_alloc(NIN__ALIGNMENT, nin__align(bytes + 1));
+
+    ck_assert_ptr_nonnull(memory);
+    return memory;
+}
+
 static float *new_floats(size_t count, uint64_t seed)
 {
     float *x = new_bytes(count * sizeof *x);
@@ -91,7 +100,7 @@ static struct bench *make_bench_with(const struct cpu_algorithm *algorithm,
     b->dy = new_floats(b->out * IMAGES, 0);
     b->dx = new_floats(b->in * IMAGES, 0);
     b->lane = new_floats(b->lane_floats, 0);
-    b->scratch = new_bytes(need.scratch);
+    b->scratch = new_aligned(need.scratch);
     b->saved = new_bytes(need.saved_per_image * IMAGES);
     b->source = new_floats(b->in * BATCH, 4);
     b->parameters = new_floats(op->kind == NIN__OP_CONV ? weights : 0, 3);
@@ -104,7 +113,7 @@ static struct bench *make_bench_with(const struct cpu_algorithm *algorithm,
                                .losses = b->losses,
                                .marks = b->marks};
     for (int32_t pass = 0; pass < CPU_PASSES; pass++) {
-        b->prepared[pass] = new_bytes(need.prepared[pass]);
+        b->prepared[pass] = new_aligned(need.prepared[pass]);
         for (int32_t part = 0; need.prepared[pass] > 0 && part < 3; part++)
             algorithm->prepare(&b->cpu, (enum cpu_pass)pass, b->parameters, b->prepared[pass],
                                (struct cpu_share){part, 3});
@@ -419,7 +428,7 @@ START_TEST(convolutions_are_shared_by_vectors_of_filters)
 }
 END_TEST
 
-/* Of eight workers more than the preset's ops have blocks of weights have a part in them. */
+/* More than twice as many workers have a part in the preset's ops as these have blocks of weights. */
 START_TEST(eight_workers_share_the_preset)
 {
     struct rig rig;

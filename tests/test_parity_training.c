@@ -217,7 +217,7 @@ static const double CURVE_BOUND = 1e-4;
 
 /* Minimal filtering in CUDA has errors as large as the distance of the nearest tie, and a maximum or ReLU that decides
  * otherwise moves a gradient by up to 6e-3. */
-static const double CURVE_BOUND_WITH_TIES = 2e-3;
+static const double CURVE_BOUND_WITH_TIES = 1e-2;
 
 static void make_optimizer(struct training *training, const double *config)
 {

@@ -244,13 +244,20 @@ START_TEST(neither_a_graph_nor_a_change_of_pace_is_part_of_the_bits)
 }
 END_TEST
 
-/* Without a callback for each step. */
+/* Batches after which on_step was called. */
+struct noted {
+    int64_t last; /* step */
+    int count;
+    int64_t batches[16];
+};
+
 static nin_status note_step(const nin_step_info *info, void *user)
 {
-    int64_t *last = user;
+    struct noted *noted = user;
 
-    ck_assert(info->batch % 5 == 0 || info->batch == info->batches);
-    *last = info->step;
+    ck_assert_int_lt(noted->count, 16);
+    noted->batches[noted->count++] = info->batch;
+    noted->last = info->step;
     return NIN_OK;
 }
 
@@ -258,16 +265,19 @@ START_TEST(a_fit_has_them_too)
 {
     const struct run_desc desc = {.pace = COSINE_PER_STEP, .batch = 4};
     struct run single, fit;
-    int64_t last = 0;
+    struct noted noted = {0};
 
     make_run(&single, &desc);
     make_run(&fit, &desc);
     take_steps(&single, 39);
     ASSERT_OK(nin_trainer_fit(NULL, fit.trainer, NIN_DESC(nin_fit_desc, .epochs = 2)));
+    take_steps(&fit, 2); /* the first interval is a shorter one */
     ASSERT_OK(nin_trainer_fit(NULL, fit.trainer,
                               NIN_DESC(nin_fit_desc, .epochs = 3, .on_step = note_step,
-                                       .step_interval = 5, .user = &last)));
-    ck_assert_int_eq(last, 39);
+                                       .step_interval = 5, .user = &noted)));
+    ck_assert_int_eq(noted.last, 39);
+    ck_assert_int_eq(noted.count, 3);
+    ck_assert(noted.batches[0] == 5 && noted.batches[1] == 10 && noted.batches[2] == 13);
     assert_same(&fit, &single);
     free_run(&single);
     free_run(&fit);
@@ -322,7 +332,7 @@ END_TEST
 START_TEST(the_host_waits_once_an_interval)
 {
     struct run run;
-    int64_t last = 0;
+    struct noted noted = {0};
     int before;
 
     make_run(&run, &(struct run_desc){.batch = 4});
@@ -330,7 +340,7 @@ START_TEST(the_host_waits_once_an_interval)
     before = waits();
     ASSERT_OK(nin_trainer_fit(NULL, run.trainer,
                               NIN_DESC(nin_fit_desc, .epochs = 2, .on_step = note_step,
-                                       .step_interval = 5, .user = &last)));
+                                       .step_interval = 5, .user = &noted)));
     ck_assert_int_eq(waits() - before, 3 * ALONE);
     free_run(&run);
 }
@@ -632,24 +642,32 @@ Suite *stretch_suite(void)
 {
     Suite *suite = suite_create("stretch");
     TCase *training = tcase_create("training"), *stand_in = tcase_create("stand-in");
+    TCase *failures = tcase_create("failures"), *bad_steps = tcase_create("bad-steps");
 
     tcase_add_checked_fixture(training, setup, NULL);
     tcase_add_loop_test(training, epochs_have_the_bits_of_single_steps, 0, 2 * PACES);
     tcase_add_loop_test(training, neither_a_graph_nor_a_change_of_pace_is_part_of_the_bits, 0, 2);
     tcase_add_test(training, a_fit_has_them_too);
     tcase_add_test(training, a_callback_is_asked_in_each_epoch);
-    tcase_add_loop_test(training, an_epoch_fails_at_the_step_that_fails, 0, 16);
     tcase_add_test(training, a_gradient_is_as_bad_as_a_loss);
     tcase_add_test(training, a_label_that_has_become_wrong_fails_its_step);
     tcase_add_test(training, two_of_a_context_do_not_disturb_each_other);
+    tcase_add_checked_fixture(bad_steps, setup, NULL);
+    tcase_set_tags(bad_steps, "long");
+    tcase_add_loop_test(bad_steps, an_epoch_fails_at_the_step_that_fails, 0, 16);
     tcase_add_checked_fixture(stand_in, setup_stand_in, NULL);
     tcase_add_test(stand_in, the_host_waits_once_an_epoch);
     tcase_add_test(stand_in, a_bad_step_before_is_forgotten);
     tcase_add_test(stand_in, the_host_waits_once_an_interval);
     tcase_add_test(stand_in, a_data_set_that_does_not_fit_is_fed_step_by_step);
     tcase_add_test(stand_in, a_bad_step_is_noticed_on_the_way);
-    tcase_add_loop_test(stand_in, every_failure_is_survived, 0, 2);
+    tcase_add_checked_fixture(failures, setup_stand_in, NULL);
+    tcase_set_timeout(failures, 600);
+    tcase_set_tags(failures, "long");
+    tcase_add_loop_test(failures, every_failure_is_survived, 0, 2);
     suite_add_tcase(suite, training);
+    suite_add_tcase(suite, bad_steps);
     suite_add_tcase(suite, stand_in);
+    suite_add_tcase(suite, failures);
     return suite;
 }

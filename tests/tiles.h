@@ -5,7 +5,8 @@
 /* A stand-in for the tile intrinsics of AMX, in plain C, so that src/cpu/kernels/amx.h runs on any processor and
  * under any sanitizer. What the processor would fault on, a test fails on. */
 
-#define NIN__TILES_STAND_IN
+#include "cpu/kernels.h"
+#include "cpu/kernels/lines.h" /* which may declare the real ones */
 
 #include <check.h>
 #include <stdbool.h>
@@ -20,7 +21,7 @@ static struct {
     } tiles[8];
 } unit;
 
-static inline void _tile_loadconfig(const void *config)
+static inline void stand_in_loadconfig(const void *config)
 {
     const unsigned char *bytes = config; /* palette, start, 14 of 0, 16 widths, 16 heights */
 
@@ -36,18 +37,18 @@ static inline void _tile_loadconfig(const void *config)
     }
 }
 
-static inline void _tile_release(void)
+static inline void stand_in_release(void)
 {
     memset(&unit, 0, sizeof unit);
 }
 
-static inline void _tile_zero(int tile)
+static inline void stand_in_zero(int tile)
 {
     ck_assert(unit.configured);
     memset(unit.tiles[tile].data, 0, sizeof unit.tiles[tile].data);
 }
 
-static inline void _tile_loadd(int tile, const void *from, long stride)
+static inline void stand_in_loadd(int tile, const void *from, long stride)
 {
     ck_assert(unit.configured);
     for (int r = 0; r < unit.tiles[tile].rows; r++)
@@ -55,7 +56,7 @@ static inline void _tile_loadd(int tile, const void *from, long stride)
                (size_t)unit.tiles[tile].bytes);
 }
 
-static inline void _tile_stored(int tile, void *to, long stride)
+static inline void stand_in_stored(int tile, void *to, long stride)
 {
     ck_assert(unit.configured);
     for (int r = 0; r < unit.tiles[tile].rows; r++)
@@ -76,7 +77,7 @@ static inline float tile_number(int tile, int row, int i)
 }
 
 /* As Intel's manual has it: first numbers of pairs and second ones are added up apart. */
-static inline void _tile_dpbf16ps(int c, int a, int b)
+static inline void stand_in_dpbf16ps(int c, int a, int b)
 {
     ck_assert(unit.configured && unit.tiles[a].bytes == 4 * unit.tiles[b].rows);
     for (int m = 0; m < unit.tiles[c].rows; m++)
@@ -90,5 +91,19 @@ static inline void _tile_dpbf16ps(int c, int a, int b)
             memcpy(unit.tiles[c].data[m] + 4 * n, &sum, sizeof sum);
         }
 }
+
+/* Not the real ones, whatever they are here. */
+#undef _tile_loadconfig
+#define _tile_loadconfig stand_in_loadconfig
+#undef _tile_release
+#define _tile_release stand_in_release
+#undef _tile_zero
+#define _tile_zero stand_in_zero
+#undef _tile_loadd
+#define _tile_loadd stand_in_loadd
+#undef _tile_stored
+#define _tile_stored stand_in_stored
+#undef _tile_dpbf16ps
+#define _tile_dpbf16ps stand_in_dpbf16ps
 
 #endif

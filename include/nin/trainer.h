@@ -100,7 +100,7 @@ typedef struct {
     const nin_dataset *test_set; /* ... this set; both or none */
     int32_t stall_epochs;        /* after how many epochs with a loss within 0.02 of ln(classes) the
                                    curve says NIN_STALLED; 0 means 10 */
-    nin_step_callback on_step;   /* after each step; may be NULL */
+    nin_step_callback on_step;   /* after each step, or each step_interval of them; may be NULL */
     nin_epoch_callback on_epoch; /* after each epoch and its evaluation; may be NULL */
     void *user;                  /* handed to both */
     int64_t step_interval; /* on_step is called after every so many steps of an epoch, and after its

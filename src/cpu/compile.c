@@ -371,11 +371,12 @@ static nin_status build(struct nin__executable *executable, const struct nin__pr
     const struct cpu_kernels *kernels;
     const struct cpu_bf16_kernels *bf16;
 
-    if (executable->options.precision != NIN_FP32 &&
-        executable->options.algorithm == NIN_ALGORITHM_GEMM)
-        return nin__fail(NIN_UNSUPPORTED, "plan: NIN_ALGORITHM_GEMM is there in NIN_FP32 only");
     NIN__TRY(nin__cpu_choose_kernels(&kernels, device->instructions));
     NIN__TRY(nin__cpu_choose_bf16(&bf16, device, executable->options.precision));
+    if (executable->options.precision != NIN_FP32 &&
+        executable->options.algorithm == NIN_ALGORITHM_GEMM)
+        return nin__fail(NIN_UNSUPPORTED,
+                         "plan: on a CPU NIN_ALGORITHM_GEMM is there in NIN_FP32 only");
     NIN__TRY(copy_program(executable, program));
     choose_algorithms(executable, kernels, bf16);
     nin__cpu_cut_segments(executable);

@@ -23,8 +23,8 @@
  * Then, each if it is asked for: c += bias, c = max(c, 0) (NaN stays), c = 0 where gate is not
  * positive.
  *
- * b may be packed with more columns than the product takes, which are those from `b_first` on: a multiple of
- * CPU_SHARE, and so many, or all the rest. (Not in bf16.) */
+ * b may be packed with more columns than the product takes, which are those from `b_first` on. That is a multiple of
+ * CPU_SHARE, and so is `columns`, unless they reach b's end: vectors are stored whole. (Not in bf16.) */
 struct cpu_product {
     const float *a;
     const float *b; /* runs * depth rows, packed */
@@ -275,7 +275,8 @@ struct cpu_bf16_kernels {
     size_t (*packed_bytes)(int32_t depth, int32_t columns);
     void (*pack)(const struct cpu_packing *packing);
 
-    size_t (*scratch_bytes)(int32_t depth, int32_t columns);            /* for either of these */
+    /* For either of these; it and a packed b begin at a multiple of NIN__ALIGNMENT. */
+    size_t (*scratch_bytes)(int32_t depth, int32_t columns);
     void (*multiply)(const struct cpu_product *product, void *scratch); /* of one run */
     void (*add_outer)(const struct cpu_outer *outer, void *scratch);
 };

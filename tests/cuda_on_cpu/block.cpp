@@ -10,7 +10,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <deque>
 #include <vector>
 
 #include <sys/mman.h>
@@ -43,8 +42,12 @@ struct copy {
     size_t size, zeros;
 };
 
-/* Of a thread of a block: groups, of which the last is not closed. */
-typedef std::deque<std::vector<copy>> copies;
+/* Of a thread of a block: all that it has asked for, where groups of them end, and how many have been made. */
+struct copies {
+    std::vector<copy> all;
+    std::vector<size_t> ends;
+    size_t made = 0;
+};
 
 /* Of a thread of the host. */
 struct scheduler {
@@ -196,26 +199,37 @@ void __pipeline_memcpy_async(void *target, const void *source, size_t size, size
     if ((size != 4 && size != 8 && size != 16) || zeros > size || (uintptr_t)target % size != 0 ||
         (uintptr_t)source % size != 0)
         fail("a copy into shared memory that is not of 4, 8 or 16 aligned bytes");
-    here.under_way[threadIdx.x].back().push_back(
-        {(char *)target, (const char *)source, size, zeros});
+    here.under_way[threadIdx.x].all.push_back({(char *)target, (const char *)source, size, zeros});
 }
 
 void __pipeline_commit(void)
 {
-    here.under_way[threadIdx.x].emplace_back();
+    here.under_way[threadIdx.x].ends.push_back(here.under_way[threadIdx.x].all.size());
 }
 
 /* The group that is not closed is none of those that are counted. */
 void __pipeline_wait_prior(size_t groups)
 {
     copies &mine = here.under_way[threadIdx.x];
+    size_t end = mine.ends.size() > groups ? mine.ends[mine.ends.size() - 1 - groups] : 0;
 
-    for (; mine.size() > groups + 1; mine.pop_front())
-        for (const copy &c : mine.front()) {
-            stand_in_watched_by->moves(c.source, c.size - c.zeros, false);
-            memcpy(c.target, c.source, c.size - c.zeros);
-            memset(c.target + c.size - c.zeros, 0, c.zeros);
-        }
+    for (; mine.made < end; mine.made++) {
+        const copy &c = mine.all[mine.made];
+
+        stand_in_watched_by->moves(c.source, c.size - c.zeros, false);
+        memcpy(c.target, c.source, c.size - c.zeros);
+        memset(c.target + c.size - c.zeros, 0, c.zeros);
+    }
+}
+
+static void forget_copies(size_t threads)
+{
+    here.under_way.resize(threads);
+    for (copies &mine : here.under_way) {
+        mine.all.clear();
+        mine.ends.clear();
+        mine.made = 0;
+    }
 }
 
 void stand_in_run_block(unsigned threads, const std::function<void()> &thread, uint32_t seed)
@@ -223,7 +237,7 @@ void stand_in_run_block(unsigned threads, const std::function<void()> &thread, u
     unsigned first = thread_at(0, threads, seed);
 
     make_fibers(threads);
-    here.under_way.assign(threads, copies(1));
+    forget_copies(threads);
     for (fiber *f : here.fibers)
         f->over = false;
     here.thread = &thread;

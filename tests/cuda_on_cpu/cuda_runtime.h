@@ -100,13 +100,17 @@ void __syncthreads(void);
 extern uint64_t stand_in_fmas; /* tests/cuda/traffic.cpp */
 #endif
 
-/* Rounded once, but for a few that lie between two floats by a hair. */
+/* Rounded once, without the processor's help all but some that lie between two floats by a hair. */
 static inline float __fmaf_rn(float a, float b, float c)
 {
 #if defined(STAND_IN_COUNTS)
     stand_in_fmas++;
 #endif
+#if defined(__FMA__)
+    return __builtin_fmaf(a, b, c);
+#else
     return (float)((double)a * (double)b + (double)c);
+#endif
 }
 
 typedef struct stand_in_stream *cudaStream_t;

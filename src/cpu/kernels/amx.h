@@ -9,8 +9,8 @@
  * With PARTS 2 an operand is high + low, each a bf16, and sums are of high * high + high * low + low * high:
  * what is left out is 2^-16 of a product or less.
  *
- * But for the tile intrinsics this is plain C, so that tests can run it anywhere on a stand-in for them
- * (NIN__TILES_STAND_IN: it is there already). */
+ * Tests run this anywhere, with a stand-in for the tile intrinsics and, where there is no AVX-512 either, lines.h in
+ * plain C. */
 
 #include "cpu/kernels.h"
 #include "cpu/kernels/lines.h"
@@ -204,9 +204,9 @@ static void finish_columns(const struct cpu_product *p, const float *sums, int32
         line values = add_lines(load_line(sums + i * SPAN, LINE), bias);
 
         if (p->relu)
-            values = rectify_line(values);
+            values = rectify(values);
         if (p->gate != NULL)
-            values = pass_line(load_line(p->gate + place, columns), values);
+            values = pass(load_line(p->gate + place, columns), values);
         store_line(p->c + place, values, columns);
     }
 }

@@ -3,79 +3,63 @@
 #define NIN__CPU_KERNELS_LINES_H
 
 /* Sixteen floats, and sixteen pairs of bf16, which both fill a row of a tile of AMX: a processor that has tiles
- * has AVX-512 with bf16 too. In plain C the same, for tests on a stand-in for tiles. */
+ * has AVX-512 with bf16 too. In plain C the same, for tests on processors that have neither. */
 
 #include "cpu/kernels/bf16.h"
 
+#include <assert.h>
 #include <stddef.h>
 
 enum {
     LINE = 16
 };
 
-#if !defined(NIN__TILES_STAND_IN)
-#include <immintrin.h>
+#if defined(__AVX512BF16__)
+#include "cpu/kernels/vector.h"
 
-typedef __m512 line;
-typedef __m512i pairs;
+typedef vector line;
+typedef vector pairs;
 
 /* The first `count` floats, zeros behind them; what is behind them is not touched. */
-static inline __mmask16 first_of_line(int32_t count)
+INLINE __mmask16 first_of_line(int32_t count)
 {
-    return count >= LINE ? (__mmask16)0xffff
-           : count <= 0  ? (__mmask16)0
-                         : (__mmask16)((1u << count) - 1u);
+    return (__mmask16)(count >= LINE ? 0xffff : count <= 0 ? 0 : first_lanes(count));
 }
 
-static inline line load_line(const float *from, int32_t count)
+INLINE line load_line(const float *from, int32_t count)
 {
-    return _mm512_maskz_loadu_ps(first_of_line(count), from);
+    return (line)_mm512_maskz_loadu_ps(first_of_line(count), from);
 }
 
-static inline void store_line(float *to, line values, int32_t count)
+INLINE void store_line(float *to, line values, int32_t count)
 {
-    _mm512_mask_storeu_ps(to, first_of_line(count), values);
+    _mm512_mask_storeu_ps(to, first_of_line(count), (__m512)values);
 }
 
-static inline void store_pairs(uint32_t *to, pairs values)
+/* to: a row of a tile, which begins at a multiple of its size */
+INLINE void store_pairs(uint32_t *to, pairs values)
 {
-    _mm512_store_si512(to, values);
-}
-
-/* Floats rounded to pairs of bf16: of neighbours, the first eight pairs from `low`. */
-static inline pairs pair_neighbours(line low, line high)
-{
-    return (pairs)_mm512_cvtne2ps_pbh(high, low);
-}
-
-/* Of elements of two lines, those of `even` lower. */
-static inline pairs pair_elements(line even, line odd)
-{
-    const __m512i order =
-        _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6,
-                         21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
-
-    return _mm512_permutexvar_epi16(order, (pairs)_mm512_cvtne2ps_pbh(odd, even));
+    _mm512_store_si512(to, (__m512i)values);
 }
 
 /* What rounding to bf16 leaves of a value. */
-static inline line rest_of(line values)
+INLINE line rest_of(line values)
 {
-    __m512i rounded = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(values));
+    __m512i rounded = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh((__m512)values));
 
     return values - (line)_mm512_slli_epi32(rounded, 16);
 }
 
 /* Rows become columns, to[n * LINE + i] = element n of rows[i]: words of rows that lie 1, 2, 4 and 8 apart change
  * places. */
-static inline void store_turned(uint32_t *to, const pairs rows[LINE])
+INLINE void store_turned(uint32_t *to, const pairs rows[LINE])
 {
     __m512i ones[LINE], twos[LINE], fours[LINE];
 
 #pragma GCC unroll 8
     for (int32_t i = 0; i < LINE; i += 2) {
-        ones[i] = _mm512_unpacklo_epi32(rows[i], rows[i + 1]);
-        ones[i + 1] = _mm512_unpackhi_epi32(rows[i], rows[i + 1]);
+        ones[i] = _mm512_unpacklo_epi32((__m512i)rows[i], (__m512i)rows[i + 1]);
+        ones[i + 1] = _mm512_unpackhi_epi32((__m512i)rows[i], (__m512i)rows[i + 1]);
     }
 #pragma GCC unroll 4
     for (int32_t i = 0; i < LINE; i += 4) {
@@ -84,7 +68,7 @@ static inline void store_turned(uint32_t *to, const pairs rows[LINE])
         twos[i + 2] = _mm512_unpacklo_epi64(ones[i + 1], ones[i + 3]);
         twos[i + 3] = _mm512_unpackhi_epi64(ones[i + 1], ones[i + 3]);
     }
-    /* twos[4 * g + j]: in each quarter q word j of ... of the rows 4 * g ... 4 * g + 3 */
+    /* quarter q of twos[4 * g + j] is word 4 * q + j of the rows 4 * g ... 4 * g + 3 */
 #pragma GCC unroll 4
     for (int32_t j = 0; j < 4; j++) {
         fours[j] = _mm512_shuffle_i32x4(twos[j], twos[4 + j], 0x88);
@@ -94,28 +78,18 @@ static inline void store_turned(uint32_t *to, const pairs rows[LINE])
     }
 #pragma GCC unroll 4
     for (int32_t j = 0; j < 4; j++) {
-        store_pairs(to + j * LINE, _mm512_shuffle_i32x4(fours[j], fours[8 + j], 0x88));
-        store_pairs(to + (8 + j) * LINE, _mm512_shuffle_i32x4(fours[j], fours[8 + j], 0xdd));
-        store_pairs(to + (4 + j) * LINE, _mm512_shuffle_i32x4(fours[4 + j], fours[12 + j], 0x88));
-        store_pairs(to + (12 + j) * LINE, _mm512_shuffle_i32x4(fours[4 + j], fours[12 + j], 0xdd));
+        __m512i *column = (__m512i *)(void *)to + j;
+
+        column[0] = _mm512_shuffle_i32x4(fours[j], fours[8 + j], 0x88);
+        column[4] = _mm512_shuffle_i32x4(fours[4 + j], fours[12 + j], 0x88);
+        column[8] = _mm512_shuffle_i32x4(fours[j], fours[8 + j], 0xdd);
+        column[12] = _mm512_shuffle_i32x4(fours[4 + j], fours[12 + j], 0xdd);
     }
 }
 
-static inline line add_lines(line a, line b)
+INLINE line add_lines(line a, line b)
 {
     return a + b;
-}
-
-/* max(v, 0); NaN stays: the instruction gives its second operand if one is not a number */
-static inline line rectify_line(line values)
-{
-    return _mm512_max_ps(_mm512_setzero_ps(), values);
-}
-
-/* values where gate is positive, else 0 */
-static inline line pass_line(line gate, line values)
-{
-    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(gate, _mm512_setzero_ps(), _CMP_GT_OQ), values);
 }
 #else
 typedef struct {
@@ -143,6 +117,7 @@ static inline void store_line(float *to, line values, int32_t count)
 
 static inline void store_pairs(uint32_t *to, pairs values)
 {
+    assert((uintptr_t)to % sizeof values.at == 0);
     memcpy(to, values.at, sizeof values.at);
 }
 
@@ -188,14 +163,16 @@ static inline line add_lines(line a, line b)
     return a;
 }
 
-static inline line rectify_line(line values)
+/* max(v, 0); NaN stays */
+static inline line rectify(line values)
 {
     for (int32_t i = 0; i < LINE; i++)
         values.at[i] = values.at[i] < 0.0f ? 0.0f : values.at[i];
     return values;
 }
 
-static inline line pass_line(line gate, line values)
+/* values where gate is positive, else 0 */
+static inline line pass(line gate, line values)
 {
     for (int32_t i = 0; i < LINE; i++)
         values.at[i] = gate.at[i] > 0.0f ? values.at[i] : 0.0f;

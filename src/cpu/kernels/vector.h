@@ -3,7 +3,7 @@
 #define NIN__CPU_KERNELS_VECTOR_H
 
 /* A vector of floats as wide as the instruction set that this file is compiled for, in the compiler's
- * vector extension: + - * work on it. Intrinsics stand in this file only. */
+ * vector extension: + - * work on it. Intrinsics stand in this file, in lines.h and, those of tiles, in amx.h. */
 
 #include <stdint.h>
 #include <string.h>
@@ -190,7 +190,7 @@ INLINE vector subtract_product(vector a, vector b, vector c)
 #endif
 }
 
-#if defined(NIN__KERNELS_AVX512_BF16)
+#if defined(__AVX512BF16__)
 /* Floats rounded to pairs of bf16: of neighbours, the first eight pairs from `low`. */
 INLINE vector pair_neighbours(vector low, vector high)
 {
