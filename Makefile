@@ -7,6 +7,7 @@
 # make check         tests and checks; CK_RUN_SUITE=name picks a suite
 # make check-long    sanitizers, a second compiler, valgrind, damaged files, format
 # make check-size    table of the lengths of functions and files
+# make cuda-report   what a GPU should need, on paper, minutes
 # make bench         builds the programs of bench/, measures them beside the peers that are installed
 # make format        clang-format 14 over the sources
 # make gpu-bundle    what bench/gpu.sh needs on a bare machine with a GPU, into .gpu/
@@ -382,6 +383,31 @@ check-cuda-lt: $(OUT)/tests/cuda/descriptors $(OUT)/tests/cuda/numbers $(OUT)/te
 	@$(OUT)/tests/cuda/numbers > $(OUT)/tests/cuda/numbers.txt
 	@$(OUT)/tests/cuda/numbers_of_stand_in | diff $(OUT)/tests/cuda/numbers.txt -
 
+# What a GPU should need, on paper: the compiler says what kernels take of one, and the stand-in, with kernels that tell
+# of each load and store, what a training step moves. No check: it takes minutes.
+COUNTED_O     := $(CUDA_CU:src/cuda/%.cu=$(OUT)/tests/counted/%.o) $(OUT)/tests/counted/traffic.o
+COUNTED       := $(OUT)/tests/modules/counted/libnin_cuda.so
+BUILD_COUNTED  = $(BUILD_STAND_IN) -DSTAND_IN_COUNTS -fsanitize=thread \
+                 --param tsan-instrument-func-entry-exit=0
+
+$(OUT)/tests/counted/%.o: src/cuda/%.cu
+	@mkdir -p $(@D) && echo "  CXX $< (counted)"
+	$(Q)$(BUILD_COUNTED) -x c++ -c -o $@ $<
+
+$(OUT)/tests/counted/traffic.o: tests/cuda/traffic.cpp
+	@mkdir -p $(@D) && echo "  CXX $<"
+	$(Q)$(BUILD_STAND_IN) -c -o $@ $<
+
+$(COUNTED): $(COUNTED_O) $(filter-out $(CUDA_CU:src/cuda/%.cu=$(OUT)/tests/stand_in/%.o),$(STAND_IN_O))
+	@mkdir -p $(@D) && echo "  LD $@"
+	$(Q)$(CXX) $(LDFLAGS) -shared -Wl,-z,defs $(DEP_LDFLAGS) -o $@ $^ -lopenblas -lpthread -ldl
+
+.PHONY: cuda-report
+cuda-report: $(OUT)/bench/epoch $(COUNTED)
+	@NIN_PTX=$(call quote,$(if $(filter 1,$(CUDA)),$(BUILD_CUDA) -Iinclude -Isrc -arch=compute_90 -ptx)) \
+	  NIN_PTXAS=$(CUDA_HOME)/bin/ptxas NIN_EPOCH=$(OUT)/bench/epoch NIN_COUNTED=$(call quote,$(abspath $(dir $(COUNTED)))) \
+	  sh tests/cuda_report.sh
+
 # the numbers of each instruction set that this machine has
 check-instructions: $(TEST_PROGRAM)
 	@CK_DEFAULT_TIMEOUT=$${CK_DEFAULT_TIMEOUT:-$(if $(SANITIZE),600,60)} \
@@ -524,6 +550,6 @@ dist:
 clean:
 	rm -rf build lib $(EXAMPLES) $(BENCHES) bench/peers/onednn bench/peers/__pycache__
 
--include $(wildcard $(OUT)/tests/cuda/*.d) $(LIB_O:.o=.d) $(CUDA_O:.o=.d) $(STAND_IN_O:.o=.d) $(TEST_O:.o=.d) $(FUZZ_PROGRAM).d $(EXAMPLES:%=$(OUT)/%.d) $(BENCHES:%=$(OUT)/%.d)
+-include $(wildcard $(OUT)/tests/cuda/*.d) $(LIB_O:.o=.d) $(CUDA_O:.o=.d) $(STAND_IN_O:.o=.d) $(COUNTED_O:.o=.d) $(TEST_O:.o=.d) $(FUZZ_PROGRAM).d $(EXAMPLES:%=$(OUT)/%.d) $(BENCHES:%=$(OUT)/%.d)
 
 endif

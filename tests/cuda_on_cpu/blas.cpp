@@ -4,6 +4,7 @@
 #include "cublas_v2.h"
 
 #include "queue.h"
+#include "watcher.h"
 
 #include <cblas.h>
 #include <cstring>
@@ -116,6 +117,7 @@ void stand_in_multiply(const struct stand_in_product &p)
     std::vector<float> a = operand(p.a, a_rows, p.a_turned ? p.m : p.k, p.lda, p.rounded);
     std::vector<float> b = operand(p.b, b_rows, p.b_turned ? p.k : p.n, p.ldb, p.rounded);
 
+    stand_in_watched_by->multiplies(p);
     cblas_sgemm(CblasColMajor, p.a_turned ? CblasTrans : CblasNoTrans,
                 p.b_turned ? CblasTrans : CblasNoTrans, p.m, p.n, p.k, 1.0f, a.data(), p.lda,
                 b.data(), p.ldb, p.add, (float *)p.c, p.ldc);

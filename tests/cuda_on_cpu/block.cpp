@@ -5,6 +5,7 @@
 #include "block.h"
 
 #include "cuda_pipeline.h"
+#include "watcher.h"
 
 #include <cstdio>
 #include <cstdlib>
@@ -215,6 +216,7 @@ void __pipeline_wait_prior(size_t groups)
     for (; mine.made < end; mine.made++) {
         const copy &c = mine.all[mine.made];
 
+        stand_in_watched_by->moves(c.source, c.size - c.zeros, false);
         memcpy(c.target, c.source, c.size - c.zeros);
         memset(c.target + c.size - c.zeros, 0, c.zeros);
     }

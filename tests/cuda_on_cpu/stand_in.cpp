@@ -16,6 +16,7 @@
 
 #include "block.h"
 #include "queue.h"
+#include "watcher.h"
 
 #include <cstdio>
 #include <cstdlib>
@@ -192,6 +193,7 @@ char *make_piece(size_t bytes, int device)
     mprotect(map, mapped + page, PROT_NONE);
     start = (char *)map + (mapped - (bytes + 255) / 256 * 256);
     the_machine().pieces[start] = {(char *)map, mapped, bytes, device};
+    stand_in_watched_by->has_piece(start, bytes);
     return start;
 }
 
@@ -217,6 +219,9 @@ struct stand_in_graph {
 struct stand_in_graph_exec {
     std::vector<piece_of_work> work;
 };
+
+static stand_in_watcher nobody;
+stand_in_watcher *stand_in_watched_by = &nobody;
 
 namespace
 {
@@ -246,6 +251,16 @@ bool is_pinned(const void *memory)
         return false;
     after--;
     return (const char *)memory < after->first + after->second;
+}
+
+/* The same as a node of a graph. */
+piece_of_work node_of(const piece_of_work &work)
+{
+    return [work]() {
+        stand_in_watched_by->begins_node();
+        work();
+        stand_in_watched_by->ends_node();
+    };
 }
 
 void run_grid(dim3 grid, dim3 block, const std::function<void()> &thread, uint32_t start)
@@ -465,8 +480,10 @@ cudaError_t stand_in_launch(const cudaLaunchConfig_t *config, const void *kernel
         return remember(cudaErrorStreamCaptureUnsupported);
     }
     the_machine().loaded.insert(kernel);
-    stand_in_enqueue(config->stream,
-                     [grid, block, thread, start]() { run_grid(grid, block, thread, start); });
+    stand_in_enqueue(config->stream, [grid, block, kernel, thread, start]() {
+        stand_in_watched_by->runs(kernel, grid.x, block.x);
+        run_grid(grid, block, thread, start);
+    });
     return cudaSuccess;
 }
 
@@ -679,7 +696,9 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream)
         return remember(cudaErrorInvalidResourceHandle);
     the_machine().graphs++;
     for (const piece_of_work &work : exec->work)
-        stand_in_enqueue(stream, work);
+        stand_in_enqueue(stream, node_of(work));
+    if (stand_in_watched_by != &nobody)
+        stand_in_enqueue(stream, []() { stand_in_watched_by->ends_graph(); });
     return cudaSuccess;
 }
 
@@ -806,7 +825,10 @@ cudaError_t cudaMemcpyAsync(void *target, const void *source, size_t bytes, cuda
 
         stand_in_enqueue(stream, [target, copy]() { memcpy(target, copy.data(), copy.size()); });
     } else {
-        stand_in_enqueue(stream, [target, source, bytes]() { memcpy(target, source, bytes); });
+        stand_in_enqueue(stream, [target, source, bytes, up]() {
+            stand_in_watched_by->moves(up ? target : source, bytes, up);
+            memcpy(target, source, bytes);
+        });
     }
     return cudaSuccess;
 }
@@ -819,6 +841,9 @@ cudaError_t cudaMemsetAsync(void *memory, int value, size_t bytes, cudaStream_t 
         return remember(cudaErrorInvalidResourceHandle);
     if (!stand_in_owns(memory, bytes))
         return remember(cudaErrorInvalidValue);
-    stand_in_enqueue(stream, [memory, value, bytes]() { memset(memory, value, bytes); });
+    stand_in_enqueue(stream, [memory, value, bytes]() {
+        stand_in_watched_by->moves(memory, bytes, true);
+        memset(memory, value, bytes);
+    });
     return cudaSuccess;
 }
