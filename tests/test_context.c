@@ -89,6 +89,7 @@ static const struct {
     {{.device = NIN_DEVICE_CPU, .cuda_stream = &no_stream},
      NIN_INVALID_ARGUMENT,
      "there is a cuda_stream, and the device is the CPU"},
+    {{.cuda_stream = &no_stream}, NIN_NO_DEVICE, "cuda: there is no"},
     {{.device = NIN_DEVICE_CPU, .device_index = 1}, NIN_NO_DEVICE, "one CPU device, 0, not 1"},
     {{.device_index = -1}, NIN_NO_DEVICE, "one CPU device, 0, not -1"},
     {{.device = NIN_DEVICE_CUDA}, NIN_NO_DEVICE, "cuda: there is no"},

@@ -48,7 +48,7 @@ typedef struct {
     /* Of a CUDA context: a cudaStream_t of the caller's, on which everything is then done; NULL: a stream of
      * our own. It is borrowed, belongs to the device, and outlives the context and all objects made in it. Every
      * call still waits for what it has started. It is none of the default streams, and no call is made while
-     * the caller captures it. A CPU context refuses it. */
+     * the caller captures it. A CPU context refuses it; with NIN_DEVICE_AUTO it asks for a CUDA device. */
     void *cuda_stream;
 } nin_context_desc;
 

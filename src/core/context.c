@@ -17,7 +17,7 @@ static nin_status open_device(nin_context *context, const nin_context_desc *desc
                                                desc->instructions, desc->cuda_stream);
 
     if (status == NIN_OK || desc->device != NIN_DEVICE_AUTO || desc->device_index != 0 ||
-        context->backend == &nin__cpu_backend || desc->cuda_stream != NULL)
+        context->backend == &nin__cpu_backend)
         return status;
     context->backend = &nin__cpu_backend;
     return context->backend->open(&context->device, 0, desc->instructions, NULL);
@@ -39,6 +39,8 @@ nin_status nin_context_create(nin_context **out, const nin_context_desc *source)
                          (int)desc.instructions);
     if (desc.reserved != 0)
         return nin__fail(NIN_INVALID_ARGUMENT, "context: reserved %d; it must be 0", desc.reserved);
+    if (desc.cuda_stream != NULL && desc.device == NIN_DEVICE_AUTO)
+        desc.device = NIN_DEVICE_CUDA; /* no other has streams */
     context = calloc(1, sizeof *context);
     if (context == NULL)
         return nin__no_memory("a context");
