@@ -852,6 +852,81 @@ START_TEST(gradients_at_a_point)
 }
 END_TEST
 
+/* ---- products that take a part of a packed matrix ------------------------------------------- */
+
+enum {
+    PART_ROWS = 9,
+    PART_DEPTH = 37,
+    PART_COLUMNS = 150 /* panels of several sizes, and a vector in part */
+};
+
+static void pack_columns(const struct cpu_kernels *kernels, float *packed, const float *b)
+{
+    kernels->pack(&(struct cpu_packing){.packed = packed,
+                                        .source = b,
+                                        .depth = PART_DEPTH,
+                                        .count = PART_DEPTH,
+                                        .columns = PART_COLUMNS,
+                                        .inner = PART_COLUMNS,
+                                        .depth_step = PART_COLUMNS,
+                                        .inner_step = 1});
+}
+
+/* With bias, ReLU and gate each part has the bits of the whole, and nothing beside it is written. */
+START_TEST(a_part_of_a_matrix_gives_a_part_of_the_product)
+{
+    const struct cpu_kernels *kernels = NULL;
+    const int32_t first = _i * CPU_SHARE;
+    float *a = new_floats(PART_ROWS * PART_DEPTH, 1), *b = new_floats(PART_DEPTH * PART_COLUMNS, 2);
+    float *bias = new_floats(PART_COLUMNS, 3), *gate = new_floats(PART_ROWS * PART_COLUMNS, 4);
+    float *whole = new_floats(PART_ROWS * PART_COLUMNS, 0), *packed;
+    float *part = new_floats(PART_ROWS * PART_COLUMNS, 0);
+    struct cpu_product product = {.a = a,
+                                  .c = whole,
+                                  .bias = bias,
+                                  .gate = gate,
+                                  .relu = true,
+                                  .rows = PART_ROWS,
+                                  .columns = PART_COLUMNS,
+                                  .depth = PART_DEPTH,
+                                  .runs = 1,
+                                  .a_row = PART_DEPTH,
+                                  .c_row = PART_COLUMNS};
+
+    ASSERT_OK(nin__cpu_choose_kernels(&kernels, NIN_INSTRUCTIONS_AUTO));
+    packed = new_aligned(kernels->packed_size(PART_DEPTH, PART_COLUMNS) * sizeof *packed);
+    pack_columns(kernels, packed, b);
+    product.b = packed;
+    kernels->multiply(&product);
+    for (int32_t columns = CPU_SHARE; first + columns <= PART_COLUMNS + CPU_SHARE;
+         columns += CPU_SHARE) {
+        product.b_first = first;
+        product.b_columns = PART_COLUMNS;
+        product.columns = columns < PART_COLUMNS - first ? columns : PART_COLUMNS - first;
+        product.c = part + first;
+        product.bias = bias + first;
+        product.gate = gate + first;
+        memset(part, 0xff, PART_ROWS * PART_COLUMNS * sizeof *part);
+        kernels->multiply(&product);
+        for (int32_t i = 0; i < PART_ROWS * PART_COLUMNS; i++) {
+            int32_t n = i % PART_COLUMNS - first;
+
+            if (n >= 0 && n < product.columns)
+                ck_assert_mem_eq(&part[i], &whole[i], sizeof part[i]);
+            else
+                ck_assert_msg(part[i] != part[i], "element %d is written", i);
+        }
+    }
+    free(a);
+    free(b);
+    free(bias);
+    free(gate);
+    free(packed);
+    free(whole);
+    free(part);
+}
+END_TEST
+
 /* All that is counted is computed: each sum has come from x / 2 + 1 to 2. */
 START_TEST(multiply_adds_are_counted)
 {
@@ -1266,6 +1341,8 @@ Suite *kernels_suite(void)
     tcase_add_test(kernels, what_is_not_finite_is_found);
     tcase_add_test(kernels, updates);
     tcase_add_test(kernels, gradients_at_a_point);
+    tcase_add_loop_test(kernels, a_part_of_a_matrix_gives_a_part_of_the_product, 0,
+                        (PART_COLUMNS + CPU_SHARE - 1) / CPU_SHARE);
     tcase_add_test(kernels, multiply_adds_are_counted);
     tcase_add_test(kernels, a_peak_is_measured);
     tcase_add_test(memory, blocks_alive_together_lie_apart);
