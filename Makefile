@@ -107,7 +107,7 @@ ifeq ($(NVCC),)
 $(error CUDA=1, but there is no nvcc; NVCC=/path/to/nvcc says where it is)
 endif
 CUDA_HOME    := $(patsubst %/bin/,%,$(dir $(realpath $(shell command -v $(NVCC)))))
-CUDA_CODE    := $(filter 75 80 86 89 90 100 120,$(patsubst sm_%,%,$(shell $(NVCC) --list-gpu-code)))
+CUDA_CODE    := $(filter 75 80 90 100 120,$(patsubst sm_%,%,$(shell $(NVCC) --list-gpu-code)))
 GENERATIONS   = $(foreach sm,$(CUDA_CODE),-gencode=arch=compute_$(sm),code=sm_$(sm)) \
                 -gencode=arch=compute_90,code=compute_90
 CUDA_HOST    := $(shell grep -L __global__ src/cuda/*.cu) # no kernels: nothing of a GPU's in them

@@ -427,6 +427,74 @@ START_TEST(direct_kernels_agree_with_the_cpu)
 }
 END_TEST
 
+/* Convolutions of every algorithm one behind the other, with ReLUs that whoever makes a gradient may leave out: few
+ * channels, whose windows are not in memory, below each other and below pools. */
+static void describe_stack(nin_builder *builder)
+{
+    nin_builder_conv2d(builder, "few",
+                       NIN_DESC(nin_conv2d_desc, .filters = 4, .kernel = 3, .pad = 1));
+    nin_builder_relu(builder, "relu1");
+    nin_builder_conv2d(builder, "seven",
+                       NIN_DESC(nin_conv2d_desc, .filters = 3, .kernel = 7, .pad = 3));
+    nin_builder_relu(builder, "relu2");
+    nin_builder_conv2d(builder, "strided",
+                       NIN_DESC(nin_conv2d_desc, .filters = 20, .kernel = 4, .stride = 2));
+    nin_builder_relu(builder, "relu3");
+    nin_builder_conv2d(builder, "pixel", NIN_DESC(nin_conv2d_desc, .filters = 24, .kernel = 1));
+    nin_builder_relu(builder, "relu4");
+    nin_builder_conv2d(builder, "five",
+                       NIN_DESC(nin_conv2d_desc, .filters = 32, .kernel = 5, .pad = 2));
+    nin_builder_relu(builder, "relu5");
+    nin_builder_conv2d(builder, "pixels", NIN_DESC(nin_conv2d_desc, .filters = 6, .kernel = 1));
+    nin_builder_relu(builder, "relu6");
+    nin_builder_average_pool(builder, "mean",
+                             NIN_DESC(nin_pool_desc, .kernel = 3, .stride = 1, .pad = 1));
+    nin_builder_conv2d(builder, "last", NIN_DESC(nin_conv2d_desc, .filters = 5, .kernel = 3));
+    nin_builder_relu(builder, "relu7");
+}
+
+static void make_stack(struct single *single, nin_device device, nin_algorithm algorithm)
+{
+    nin_builder *builder = NULL;
+
+    ASSERT_OK(nin_context_create(&single->context,
+                                 NIN_DESC(nin_context_desc, .device = device, .threads = 1)));
+    ASSERT_OK(
+        nin_builder_create(&builder, single->context,
+                           NIN_DESC(nin_input_desc, .channels = 2, .height = 20, .width = 18)));
+    describe_stack(builder);
+    ASSERT_OK(nin_builder_finish(&single->network, builder));
+    nin_builder_destroy(builder);
+    ASSERT_OK(nin_network_initialise(single->network,
+                                     NIN_DESC(nin_init_desc, .weights = NIN_INIT_HE), 7));
+    ASSERT_OK(nin_plan_create(&single->plan, single->network,
+                              NIN_DESC(nin_plan_desc, .mode = NIN_TRAIN, .max_batch = 3,
+                                       .algorithm = algorithm, .input_gradient = 1)));
+}
+
+START_TEST(each_relu_is_heeded_once)
+{
+    static const nin_algorithm algorithms[] = {NIN_ALGORITHM_AUTO, NIN_ALGORITHM_DIRECT,
+                                               NIN_ALGORITHM_WINOGRAD, NIN_ALGORITHM_GEMM};
+    const struct convolution c = {.images = 3, .channels = 2, .height = 20, .width = 18};
+    struct single cuda, cpu;
+    struct outcome got, wanted;
+
+    use_a_device_module();
+    make_stack(&cuda, NIN_DEVICE_CUDA, algorithms[_i]);
+    make_stack(&cpu, NIN_DEVICE_CPU, NIN_ALGORITHM_DIRECT);
+    got = run_single(&cuda, &c);
+    wanted = run_single(&cpu, &c);
+    check_near(got.y, wanted.y, got.scores, 1e-5, "scores");
+    check_near(got.dx, wanted.dx, got.inputs, 1e-4, "input gradient");
+    check_near(got.dw, wanted.dw, got.parameters, 1e-4, "gradient");
+    free_outcome(&got);
+    free_outcome(&wanted);
+    free_single(&cuda);
+    free_single(&cpu);
+}
+END_TEST
+
 /* Of the preset's nine convolutions the 5x5 one with 48 channels and the 3x3 one pay, the 5x5 one with one
  * channel does not, and those of 1x1 are none. */
 START_TEST(minimal_filtering_is_used_where_it_pays)
@@ -1090,8 +1158,9 @@ Suite *cuda_suite(void)
 {
     Suite *suite = suite_create("cuda");
     TCase *modules = tcase_create("modules"), *training = tcase_create("training");
-    TCase *stand_in = tcase_create("stand-in");
+    TCase *stand_in = tcase_create("stand-in"), *more = tcase_create("more");
 
+    tcase_set_tags(more, "long");
     tcase_add_loop_test(modules, a_wrong_module_is_refused, 0, sizeof refused / sizeof refused[0]);
     tcase_add_test(modules, a_module_is_not_looked_for_in_the_current_directory);
     tcase_add_loop_test(modules, a_machine_that_cannot_be_used_says_why, 0,
@@ -1106,6 +1175,7 @@ Suite *cuda_suite(void)
                         sizeof convolutions / sizeof convolutions[0]);
     tcase_add_loop_test(training, direct_kernels_agree_with_the_cpu, 0,
                         sizeof direct_convolutions / sizeof direct_convolutions[0]);
+    tcase_add_loop_test(training, each_relu_is_heeded_once, 0, 4);
     tcase_add_test(training, minimal_filtering_is_used_where_it_pays);
     tcase_add_test(training, other_algorithms_are_refused);
     tcase_add_test(stand_in, a_device_that_can_be_used_is_taken);
@@ -1113,7 +1183,8 @@ Suite *cuda_suite(void)
                         sizeof refused_precisions / sizeof refused_precisions[0]);
     tcase_add_test(stand_in, steps_become_graphs);
     tcase_add_loop_test(stand_in, biases_are_added_in_epilogues, 0, 2);
-    tcase_add_loop_test(stand_in, without_an_epilogue_biases_are_added_apart, 0,
+    tcase_add_loop_test(stand_in, without_an_epilogue_biases_are_added_apart, 0, 1);
+    tcase_add_loop_test(more, without_an_epilogue_biases_are_added_apart, 1,
                         sizeof without_epilogues / sizeof without_epilogues[0]);
     tcase_add_test(stand_in, contexts_work_side_by_side);
     tcase_add_test(stand_in, the_current_device_is_left_as_it_is);
@@ -1126,5 +1197,6 @@ Suite *cuda_suite(void)
     suite_add_tcase(suite, modules);
     suite_add_tcase(suite, training);
     suite_add_tcase(suite, stand_in);
+    suite_add_tcase(suite, more);
     return suite;
 }

@@ -83,9 +83,9 @@ typedef enum {
  *   have no more than 16 pixels down and across: 1e-7 to 1.2e-6. */
 typedef enum {
     NIN_ALGORITHM_AUTO = 0,     /* winograd, fft or direct, by a rule of shapes alone */
-    NIN_ALGORITHM_GEMM = 1,     /* im2col and matrix products by OpenBLAS */
+    NIN_ALGORITHM_GEMM = 1,     /* im2col and matrix products by OpenBLAS, on a GPU cuBLAS */
     NIN_ALGORITHM_DIRECT = 2,   /* windows summed as they stand */
-    NIN_ALGORITHM_WINOGRAD = 3, /* minimal filtering wherever it fits, else direct */
+    NIN_ALGORITHM_WINOGRAD = 3, /* minimal filtering wherever it fits, else direct, on a GPU gemm */
     NIN_ALGORITHM_FFT = 4,      /* Fourier transforms wherever they fit, else direct */
     NIN_ALGORITHM_INT32 = 0x7fffffff
 } nin_algorithm;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* A program becomes an executable: what runs each op, and one piece of the device's memory. */
-#include "cuda/cuda.h"
+#include "cuda/conv.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -45,7 +45,8 @@ bool gates(const struct cuda_op *cuda)
     enum nin__op_kind kind = cuda->op->kind;
 
     return kind == NIN__OP_MAX_POOL || kind == NIN__OP_AVERAGE_POOL ||
-           (kind == NIN__OP_CONV && cuda->algorithm == CUDA_DIRECT);
+           (kind == NIN__OP_CONV && cuda->algorithm == CUDA_DIRECT &&
+            nin__cuda_is_pointwise(cuda->op));
 }
 
 nin_status copy_program(struct nin__executable *executable, const struct nin__program *program)
@@ -88,6 +89,16 @@ void leave_relus_to_pools(struct nin__executable *executable)
     }
 }
 
+/* Whether op i's windows are in memory: a direct convolution's for its gradient of the data, if somebody wants that. */
+bool has_patches(const struct nin__executable *executable, int32_t i)
+{
+    const struct cuda_op *cuda = &executable->ops[i];
+    bool wants_dx = executable->program.train && (i > 1 || executable->program.input_gradient);
+
+    return cuda->op->kind == NIN__OP_CONV && !nin__cuda_is_flat(cuda->op) &&
+           (cuda->algorithm == CUDA_GEMM || (cuda->algorithm == CUDA_DIRECT && wants_dx));
+}
+
 /* Kernels count the elements of an image in 32 bits. */
 nin_status check_sizes(const struct nin__executable *executable)
 {
@@ -95,8 +106,7 @@ nin_status check_sizes(const struct nin__executable *executable)
         const struct nin__op *op = &executable->program.ops[i];
         size_t windows = (size_t)op->out.h * (size_t)op->out.w;
 
-        if (op->kind == NIN__OP_CONV && !nin__cuda_is_flat(op) &&
-            executable->ops[i].algorithm == CUDA_GEMM && windows > INT32_MAX / nin__cuda_patch(op))
+        if (has_patches(executable, i) && windows > INT32_MAX / nin__cuda_patch(op))
             return nin__fail(NIN_UNSUPPORTED,
                              "layer '%s': the windows of one image have 2^31 elements or more, too "
                              "many for a CUDA device",
@@ -246,7 +256,7 @@ void need_patches(struct needs *needs, const struct nin__op *op, int32_t batch)
     at_least(&needs->sums, nin__cuda_sum_parts((size_t)batch * pixels) * (size_t)op->out.c);
 }
 
-/* Of a direct convolution, and windows for its gradient of the data, if somebody wants that. */
+/* Of a direct convolution. */
 void need_sums(struct needs *needs, const struct nin__executable *executable, int32_t i)
 {
     const struct nin__op *op = executable->ops[i].op;
@@ -254,8 +264,7 @@ void need_sums(struct needs *needs, const struct nin__executable *executable, in
     size_t windows = (size_t)op->out.h * (size_t)op->out.w * nin__cuda_patch(op);
 
     at_least(&needs->sums, nin__cuda_direct_sums(op, batch));
-    if (!nin__cuda_is_flat(op) && executable->program.train &&
-        (i > 1 || executable->program.input_gradient))
+    if (has_patches(executable, i))
         at_least(&needs->patches, (size_t)nin__cuda_patch_images(op, batch) * windows);
 }
 
@@ -436,6 +445,7 @@ void nin__cuda_discard(struct nin__executable *executable)
             for (int i = 0; i < CUDA_GRAPHS; i++)
                 if (executable->graphs[i].graph != NULL)
                     (void)cudaGraphExecDestroy(executable->graphs[i].graph);
+            (void)cudaGetLastError(); /* the application is not to find one of ours */
         }
     }
     free(executable->program.ops);

@@ -34,7 +34,7 @@ static inline bool nin__cuda_is_pointwise(const struct nin__op *op)
     return op->kernel_h == 1 && op->kernel_w == 1 && op->stride == 1 && op->pad == 0;
 }
 
-/* conv_direct.cu: one kernel a pass, nothing in memory besides x and y */
+/* conv_direct.cu: one product a pass, of windows that are not in memory */
 bool nin__cuda_direct_fits(const struct nin__op *op, int32_t batch);
 nin_status nin__cuda_direct_conv(const struct cuda_call *call);
 nin_status nin__cuda_direct_conv_backward(const struct cuda_call *call);

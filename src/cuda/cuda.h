@@ -161,9 +161,8 @@ struct nin__executable {
     size_t bytes; /* of device memory */
     char *memory;
     struct cuda_scratch scratch;
-    size_t patch_floats; /* room in scratch.patches */
-    float *transposed;   /* an output as NCHW */
-    void *images;        /* as the caller has them: NCHW, stored pixels or floats */
+    float *transposed; /* an output as NCHW */
+    void *images;      /* as the caller has them: NCHW, stored pixels or floats */
     int32_t *labels;
     float *score_gradient;
     double *losses;
@@ -333,7 +332,7 @@ int32_t nin__cuda_patch_images(const struct nin__op *op, int32_t batch); /* that
 void nin__cuda_choose_algorithm(struct cuda_op *cuda, const struct nin__compile_options *options);
 struct cuda_tiling nin__cuda_choose_tiling(const struct nin__op *op, nin_algorithm algorithm);
 size_t nin__cuda_direct_sums(const struct nin__op *op, int32_t batch); /* floats of scratch.sums */
-int32_t nin__cuda_tile_images(const struct cuda_op *cuda, int32_t batch); /* likewise */
+int32_t nin__cuda_tile_images(const struct cuda_op *cuda, int32_t batch); /* that go together */
 
 /* Floats that minimal filtering needs, for values at points and for sums. */
 struct cuda_point_needs {

@@ -57,8 +57,10 @@ size_t nin__cuda_order_of_sums(const struct nin__executable *executable, int32_t
     int version = 0;
 
     (void)batch;
-    if (cudaGetDeviceProperties(&properties, executable->device->index) != cudaSuccess)
+    if (cudaGetDeviceProperties(&properties, executable->device->index) != cudaSuccess) {
         properties.name[0] = '\0';
+        (void)cudaGetLastError();
+    }
     (void)cublasGetVersion(executable->device->blas, &version);
     nin__text_add(&text, "cuda: %s, cuBLAS %d", properties.name, version);
     return text.length;

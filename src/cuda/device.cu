@@ -268,6 +268,7 @@ static void free_parts(struct nin__device *device)
         (void)cudaFree(device->workspace);
     if (device->own != NULL)
         (void)cudaStreamDestroy(device->own);
+    (void)cudaGetLastError(); /* the application is not to find one of ours */
 }
 
 static void make_lock(pthread_mutex_t *lock)

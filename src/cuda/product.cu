@@ -179,12 +179,18 @@ __device__ float4 sum_of(float4 a, float4 b)
 }
 
 /* What follows a sum; a NaN stays, unless its gate is shut. */
-__device__ float finished(float sum, float bias, float gate, bool relu)
+__device__ float finished(float value, float gate, bool relu)
 {
-    float value = sum + bias;
-
     value = relu && value < 0.0f ? 0.0f : value;
     return gate > 0.0f ? value : 0.0f;
+}
+
+__device__ float4 finished(float4 sum, float4 bias, float4 gate, bool relu)
+{
+    float4 v = {finished(sum.x + bias.x, gate.x, relu), finished(sum.y + bias.y, gate.y, relu),
+                finished(sum.z + bias.z, gate.z, relu), finished(sum.w + bias.w, gate.w, relu)};
+
+    return v;
 }
 
 /* Rows `apart` from `row` on, and vectors of columns from n on, CT vectors apart: for some rows everything is read
@@ -229,15 +235,13 @@ __device__ void finish_rows(const struct cuda_rows_product &p, float (*sums)[TN]
                 uint32_t at = n + 4 * CT * j, r = row + apart * (first + i);
                 const float *sum = sums[first + i] + 4 * j;
                 float *to = p.c + (size_t)r * p.columns + at;
-                float4 v = {finished(sum[0], bias[j].x, gate[i][j].x, p.relu),
-                            finished(sum[1], bias[j].y, gate[i][j].y, p.relu),
-                            finished(sum[2], bias[j].z, gate[i][j].z, p.relu),
-                            finished(sum[3], bias[j].w, gate[i][j].w, p.relu)};
+                float4 v = {sum[0], sum[1], sum[2], sum[3]};
 
                 if (r >= p.a.count || at >= p.columns)
                     continue;
                 if (p.add)
                     v = sum_of(v, load_four(to, p.columns - at));
+                v = finished(v, bias[j], gate[i][j], p.relu);
                 if (fours)
                     *(float4 *)(void *)to = v;
                 else

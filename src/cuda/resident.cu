@@ -4,7 +4,6 @@
 #include "cuda/launch.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 namespace
 {

@@ -130,6 +130,8 @@ nin_status capture_on_own(struct cuda_graph *graph, const struct step *step)
     end = cudaStreamEndCapture(device->stream, &captured);
     if (status == NIN_OK)
         status = nin__cuda_check(device, end, "the capture of a step");
+    else if (end != cudaSuccess)
+        (void)cudaGetLastError();
     if (status == NIN_OK)
         status = nin__cuda_check(device, cudaGraphInstantiate(&graph->graph, captured, 0),
                                  "the graph of a step");
@@ -298,7 +300,9 @@ nin_status nin__cuda_step(struct nin__executable *executable, const struct nin__
     status = go(&step);
     end = nin__cuda_wait(executable->device); /* also then: the staging is being read and written */
     NIN__TRY(status);
-    NIN__TRY(end);
+    if (end != NIN_OK) /* the parameters may be those before the step or those after it */
+        return nin__cuda_kill(executable->device, "cuda: the result of a step did not come; the "
+                                                  "context can no longer be used");
     nin__cuda_unstage(executable, run);
     *bad = executable->staging.bad->gradient == ~0ull ? executable->program.parameters
                                                       : (size_t)executable->staging.bad->gradient;

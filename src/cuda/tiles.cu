@@ -8,7 +8,7 @@ namespace
 /* What goes together, if it is no single image. */
 enum {
     POINT_FLOATS = 1 << 25, /* 128 MiB of the input at points, and of the output */
-    PART_TILES = 1 << 17    /* a batch of products has no more than 65535 then */
+    PART_TILES = 1 << 17    /* of either */
 };
 
 enum {

@@ -128,11 +128,17 @@ nin_status nin__cuda_check_finite(struct nin__executable *executable, const floa
 {
     struct cuda_scope scope(executable->device);
 
+    nin_status status, end;
+
     NIN__TRY(scope.status);
-    NIN__TRY(nin__cuda_clear_check(executable));
-    NIN__TRY(nin__cuda_start_check(executable, values, count, 0));
-    NIN__TRY(nin__cuda_download_check(executable));
-    NIN__TRY(nin__cuda_wait(executable->device));
+    status = nin__cuda_clear_check(executable);
+    if (status == NIN_OK)
+        status = nin__cuda_start_check(executable, values, count, 0);
+    if (status == NIN_OK)
+        status = nin__cuda_download_check(executable);
+    end = nin__cuda_wait(executable->device); /* also then: the staging is being written */
+    NIN__TRY(status);
+    NIN__TRY(end);
     *bad = executable->staging.bad->gradient == NONE ? count
                                                      : (size_t)executable->staging.bad->gradient;
     return NIN_OK;
@@ -142,12 +148,19 @@ nin_status nin__cuda_update(struct nin__executable *executable, const struct nin
 {
     struct nin__device *device = executable->device;
     struct cuda_scope scope(device);
+    nin_status status, end;
 
     NIN__TRY(scope.status);
     nin__cuda_stage_update(executable, update);
-    NIN__TRY(nin__cuda_upload(device, executable->numbers, executable->staging.numbers,
-                              sizeof *executable->numbers, "a step's numbers to the device"));
-    NIN__TRY(nin__cuda_upload_spans(executable, update));
-    NIN__TRY(nin__cuda_start_update(executable, update, false));
-    return nin__cuda_wait(device);
+    status = nin__cuda_upload(device, executable->numbers, executable->staging.numbers,
+                              sizeof *executable->numbers, "a step's numbers to the device");
+    if (status == NIN_OK)
+        status = nin__cuda_upload_spans(executable, update);
+    if (status == NIN_OK)
+        status = nin__cuda_start_update(executable, update, false);
+    end = nin__cuda_wait(device); /* also then: the staging is being read */
+    NIN__TRY(status);
+    return end == NIN_OK ? NIN_OK
+                         : nin__cuda_kill(device, "cuda: nobody knows whether an update was made; "
+                                                  "the context can no longer be used");
 }

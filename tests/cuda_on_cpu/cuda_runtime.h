@@ -29,6 +29,7 @@ enum cudaError_t {
     cudaErrorNoDevice = 100,
     cudaErrorInvalidDevice = 101,
     cudaErrorECCUncorrectable = 214,
+    cudaErrorNvlinkUncorrectable = 220,
     cudaErrorContained = 226,
     cudaErrorInvalidResourceHandle = 400,
     cudaErrorIllegalAddress = 700,
