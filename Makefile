@@ -162,8 +162,9 @@ LIBS     := $(addprefix $(AT)lib/,$(SOFILE) $(SONAME) libnin.so libnin.a $(MODUL
 
 .PHONY: all lib examples bench
 all: lib examples
+# (a module of an earlier build would be found)
 lib: $(LIBS) $(OUT)/lib/libnin.so
-	$(if $(MODULES)$(SANITIZE),,@rm -f lib/libnin_cuda.so) # of an earlier build: it would be found
+	$(if $(MODULES)$(SANITIZE),,@rm -f lib/libnin_cuda.so)
 examples: lib $(EXAMPLES:%=$(AT)%)
 
 # Peers of Python are those of the Python that NIN_BENCH_PYTHON names; oneDNN is one if a program can be
