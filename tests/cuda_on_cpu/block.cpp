@@ -52,6 +52,7 @@ struct copies {
 /* Of a thread of the host. */
 struct scheduler {
     std::vector<copies> under_way; /* thread by thread */
+    uint32_t random;
     void *place[5];
     std::vector<fiber *> fibers;
     fiber *running; /* NULL: a thread of the block runs on the host's own stack */
@@ -194,12 +195,29 @@ void __syncthreads(void)
     leave_fiber();
 }
 
+static bool random_bit()
+{
+    here.random = here.random * 1664525u + 1013904223u;
+    return here.random >> 31 != 0;
+}
+
+static void make(const copy &c)
+{
+    memcpy(c.target, c.source, c.size - c.zeros);
+    memset(c.target + c.size - c.zeros, 0, c.zeros);
+}
+
 void __pipeline_memcpy_async(void *target, const void *source, size_t size, size_t zeros)
 {
     if ((size != 4 && size != 8 && size != 16) || zeros > size || (uintptr_t)target % size != 0 ||
         (uintptr_t)source % size != 0)
         fail("a copy into shared memory that is not of 4, 8 or 16 aligned bytes");
-    here.under_way[threadIdx.x].all.push_back({(char *)target, (const char *)source, size, zeros});
+    copy asked = {(char *)target, (const char *)source, size, zeros};
+
+    if (random_bit()) /* some at once, so that what is overwritten too early shows, too */
+        make(asked);
+    else
+        here.under_way[threadIdx.x].all.push_back(asked);
 }
 
 void __pipeline_commit(void)
@@ -213,13 +231,8 @@ void __pipeline_wait_prior(size_t groups)
     copies &mine = here.under_way[threadIdx.x];
     size_t end = mine.ends.size() > groups ? mine.ends[mine.ends.size() - 1 - groups] : 0;
 
-    for (; mine.made < end; mine.made++) {
-        const copy &c = mine.all[mine.made];
-
-        stand_in_watched_by->moves(c.source, c.size - c.zeros, false);
-        memcpy(c.target, c.source, c.size - c.zeros);
-        memset(c.target + c.size - c.zeros, 0, c.zeros);
-    }
+    for (; mine.made < end; mine.made++)
+        make(mine.all[mine.made]);
 }
 
 static void forget_copies(size_t threads)
@@ -238,6 +251,7 @@ void stand_in_run_block(unsigned threads, const std::function<void()> &thread, u
 
     make_fibers(threads);
     forget_copies(threads);
+    here.random = seed;
     for (fiber *f : here.fibers)
         f->over = false;
     here.thread = &thread;
