@@ -358,12 +358,12 @@ CUDA_SUITES ?= ops gradients
 CUDA_MODULE ?= $(abspath $(dir $(STAND_IN)))
 check-cuda: test-program
 	@for suite in $(CUDA_SUITES); do \
-	  CK_DEFAULT_TIMEOUT=$${CK_DEFAULT_TIMEOUT:-$(if $(SANITIZE),600,60)} CK_RUN_SUITE=$$suite \
+	  CK_EXCLUDE_TAGS="$${CK_EXCLUDE_TAGS-long}" CK_DEFAULT_TIMEOUT=$${CK_DEFAULT_TIMEOUT:-$(if $(SANITIZE),600,60)} CK_RUN_SUITE=$$suite \
 	  NIN_TEST_DEVICE=cuda NIN_MODULE_DIR=$(call quote,$(CUDA_MODULE)) $(TEST_PROGRAM) || exit 1; \
 	done
 
 check-cuda-all:
-	$(MAKE) check-cuda SANITIZE=address,undefined \
+	CK_EXCLUDE_TAGS="$${CK_EXCLUDE_TAGS-}" $(MAKE) check-cuda SANITIZE=address,undefined \
 	  CUDA_SUITES='ops gradients parity trainer checkpoint optimizer network builder file sharing allocation'
 
 # what the real cublasLt takes, which needs no GPU, and whether the stand-in has the numbers of the real headers

@@ -14,6 +14,7 @@
  * Of the loss: it bends, which adds step^2 / 6 in units of scores, while an average over a map leaves
  * little of one element for fp32 to show. Steps that move the scores by about 1/64 are the best of both
  * (measured up to 4.3e-4). The bounds are three times what was measured. */
+#include "device.h"
 #include "oracle.h"
 #include "suites.h"
 #include "test.h"
@@ -479,10 +480,13 @@ END_TEST
 Suite *gradients_suite(void)
 {
     Suite *suite = suite_create("gradients");
-    TCase *differences = tcase_create("differences");
+    TCase *differences = tcase_create("differences"), *more = tcase_create("more");
 
     tcase_add_loop_test(differences, of_scores, 0, LAYERS - 1); /* not the loss */
-    tcase_add_loop_test(differences, of_the_loss, 0, LAYERS);
+    if (device_is_cuda())
+        tcase_set_tags(more, "long");
+    tcase_add_loop_test(more, of_the_loss, 0, LAYERS);
     suite_add_tcase(suite, differences);
+    suite_add_tcase(suite, more);
     return suite;
 }

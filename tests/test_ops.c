@@ -1069,12 +1069,14 @@ Suite *ops_suite(void)
 {
     Suite *suite = suite_create("ops");
     TCase *layers = tcase_create("layers");
-    TCase *stacks = tcase_create("stacks");
+    TCase *stacks = tcase_create("stacks"), *more = tcase_create("more");
 
     tcase_add_loop_test(layers, convolution, 1, 12);
     tcase_add_test(layers, large_convolutions);
     tcase_add_test(layers, deep_convolutions);
-    tcase_add_loop_test(layers, convolutions_of_many_tiles, 0, 3);
+    if (device_is_cuda())
+        tcase_set_tags(more, "long");
+    tcase_add_loop_test(more, convolutions_of_many_tiles, 0, 3);
     tcase_add_test(layers, planes_of_both_tiles);
     tcase_add_loop_test(layers, planes_of_both_transforms, 0,
                         sizeof transform_cases / sizeof transform_cases[0]);
@@ -1101,5 +1103,6 @@ Suite *ops_suite(void)
     tcase_add_test(stacks, accumulated_gradients);
     suite_add_tcase(suite, layers);
     suite_add_tcase(suite, stacks);
+    suite_add_tcase(suite, more);
     return suite;
 }

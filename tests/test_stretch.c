@@ -646,7 +646,7 @@ Suite *stretch_suite(void)
 
     tcase_add_checked_fixture(training, setup, NULL);
     tcase_add_loop_test(training, epochs_have_the_bits_of_single_steps, 0, 3);
-    tcase_add_loop_test(training, neither_a_graph_nor_a_change_of_pace_is_part_of_the_bits, 0, 2);
+    tcase_add_loop_test(training, neither_a_graph_nor_a_change_of_pace_is_part_of_the_bits, 0, 1);
     tcase_add_test(training, a_fit_has_them_too);
     tcase_add_test(training, a_callback_is_asked_in_each_epoch);
     tcase_add_test(training, a_gradient_is_as_bad_as_a_loss);
@@ -654,6 +654,7 @@ Suite *stretch_suite(void)
     tcase_add_test(training, two_of_a_context_do_not_disturb_each_other);
     tcase_add_checked_fixture(more, setup, NULL);
     tcase_set_tags(more, "long");
+    tcase_add_loop_test(more, neither_a_graph_nor_a_change_of_pace_is_part_of_the_bits, 1, 2);
     tcase_add_loop_test(more, epochs_have_the_bits_of_single_steps, 3, 2 * PACES);
     tcase_add_loop_test(more, an_epoch_fails_at_the_step_that_fails, 0, 16);
     tcase_add_checked_fixture(stand_in, setup_stand_in, NULL);
