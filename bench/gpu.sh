@@ -47,7 +47,7 @@ build() {
 tests() {
     CK_FORK=no CK_RUN_CASE=training make check-cuda CUDA=1 CUDA_MODULE="$NIN_MODULE_DIR" \
         CUDA_SUITES='cuda stretch' || return 1
-    CK_FORK=no make check-cuda CUDA=1 CUDA_MODULE="$NIN_MODULE_DIR" \
+    CK_EXCLUDE_TAGS= CK_FORK=no make check-cuda CUDA=1 CUDA_MODULE="$NIN_MODULE_DIR" \
         CUDA_SUITES='gradients ops parity trainer'
 }
 
