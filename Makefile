@@ -343,15 +343,21 @@ $(OUT)/tests/modules/%/libnin_cuda.so: tests/modules/%.c tests/modules/module.h 
 SCRIPT_ENV = NIN_LIB=$(OUT)/lib CC='$(CC)' CXX='$(CXX)' MAKE='$(MAKE)' PKG_CONFIG='$(PKG_CONFIG)' \
              NIN_FLAGS='$(CFLAGS) $(addprefix -fsanitize=,$(SANITIZE)) $(LDFLAGS)'
 
-.PHONY: check check-unit check-cuda check-cuda-lt check-cuda-all check-instructions check-abi check-headers check-install check-version check-examples \
+.PHONY: check check-unit check-stand-in check-cuda check-cuda-lt check-cuda-all check-instructions check-abi check-headers check-install check-version check-examples \
         check-mutants test-program abi-list
-check: check-unit check-cuda $(if $(filter 1,$(CUDA)),check-cuda-lt) check-instructions check-abi check-headers check-install check-version check-examples check-mutants
+check: check-unit check-stand-in check-cuda $(if $(filter 1,$(CUDA)),check-cuda-lt) check-instructions check-abi check-headers check-install check-version check-examples check-mutants
 
 test-program: $(TEST_PROGRAM) $(TEST_MODULES)
 
-# Check gives a test 4 seconds; a busy machine needs more. What is tagged "long" is for check-long.
+# Check gives a test 4 seconds; a busy machine needs more. What is tagged "long" is for check-long, what is tagged
+# "cuda" for check-stand-in, beside this.
 check-unit: test-program
-	CK_EXCLUDE_TAGS="$${CK_EXCLUDE_TAGS-long}" CK_DEFAULT_TIMEOUT=$${CK_DEFAULT_TIMEOUT:-$(if $(SANITIZE),600,60)} $(TEST_PROGRAM)
+	CK_EXCLUDE_TAGS="$${CK_EXCLUDE_TAGS-long cuda}" CK_DEFAULT_TIMEOUT=$${CK_DEFAULT_TIMEOUT:-$(if $(SANITIZE),600,60)} $(TEST_PROGRAM)
+
+# what is particular to CUDA, on its stand-in
+check-stand-in: test-program
+	CK_EXCLUDE_TAGS="$${CK_EXCLUDE_TAGS-long}" CK_INCLUDE_TAGS=cuda \
+	  CK_DEFAULT_TIMEOUT=$${CK_DEFAULT_TIMEOUT:-$(if $(SANITIZE),600,60)} $(TEST_PROGRAM)
 
 # suites that do not care for a device, on the CUDA module with its stand-in
 CUDA_SUITES ?= ops gradients

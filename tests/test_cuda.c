@@ -1160,7 +1160,10 @@ Suite *cuda_suite(void)
     TCase *modules = tcase_create("modules"), *training = tcase_create("training");
     TCase *stand_in = tcase_create("stand-in"), *more = tcase_create("more");
 
-    tcase_set_tags(more, "long");
+    tcase_set_tags(modules, "cuda");
+    tcase_set_tags(training, "cuda");
+    tcase_set_tags(stand_in, "cuda");
+    tcase_set_tags(more, "cuda long");
     tcase_add_loop_test(modules, a_wrong_module_is_refused, 0, sizeof refused / sizeof refused[0]);
     tcase_add_test(modules, a_module_is_not_looked_for_in_the_current_directory);
     tcase_add_loop_test(modules, a_machine_that_cannot_be_used_says_why, 0,

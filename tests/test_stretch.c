@@ -653,7 +653,9 @@ Suite *stretch_suite(void)
     tcase_add_test(training, a_label_that_has_become_wrong_fails_its_step);
     tcase_add_test(training, two_of_a_context_do_not_disturb_each_other);
     tcase_add_checked_fixture(more, setup, NULL);
-    tcase_set_tags(more, "long");
+    tcase_set_tags(training, "cuda");
+    tcase_set_tags(stand_in, "cuda");
+    tcase_set_tags(more, "cuda long");
     tcase_add_loop_test(more, neither_a_graph_nor_a_change_of_pace_is_part_of_the_bits, 1, 2);
     tcase_add_loop_test(more, epochs_have_the_bits_of_single_steps, 3, 2 * PACES);
     tcase_add_loop_test(more, an_epoch_fails_at_the_step_that_fails, 0, 16);
@@ -665,7 +667,7 @@ Suite *stretch_suite(void)
     tcase_add_test(stand_in, a_bad_step_is_noticed_on_the_way);
     tcase_add_checked_fixture(failures, setup_stand_in, NULL);
     tcase_set_timeout(failures, 600);
-    tcase_set_tags(failures, "long");
+    tcase_set_tags(failures, "cuda long");
     tcase_add_loop_test(failures, every_failure_is_survived, 0, 2);
     suite_add_tcase(suite, training);
     suite_add_tcase(suite, more);
