@@ -3,6 +3,7 @@
  * are one pass over rows x channels, which the device's memory bounds: so where channels come in fours a
  * thread has four of them, and asks for several rows before it waits for the first. */
 #include "cuda/bias.h"
+#include "cuda/vectors.h"
 
 /* nvcc does not see those of a template. */
 #pragma nv_diag_suppress missing_launch_bounds
@@ -18,43 +19,6 @@ enum {
     PART_ROWS = 256,        /* of a block */
     SINGLE_ROWS = 1024      /* of a block that there is no other beside */
 };
-
-/* A thread's channels: one, or four in a vector. A NaN stays one; a gradient behind it does not pass. */
-__device__ float rectified(float v)
-{
-    return v < 0.0f ? 0.0f : v;
-}
-
-__device__ float4 rectified(float4 v)
-{
-    float4 result = {rectified(v.x), rectified(v.y), rectified(v.z), rectified(v.w)};
-
-    return result;
-}
-
-__device__ float gated(float dy, float y)
-{
-    return y > 0.0f ? dy : 0.0f;
-}
-
-__device__ float4 gated(float4 dy, float4 y)
-{
-    float4 result = {gated(dy.x, y.x), gated(dy.y, y.y), gated(dy.z, y.z), gated(dy.w, y.w)};
-
-    return result;
-}
-
-__device__ float sum_of(float a, float b)
-{
-    return a + b;
-}
-
-__device__ float4 sum_of(float4 a, float4 b)
-{
-    float4 result = {a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w};
-
-    return result;
-}
 
 /* The arena gives no vector a place that is a multiple of its size. */
 __device__ void load(float *value, const float *bias, uint32_t channel)
@@ -89,8 +53,8 @@ __global__ void __launch_bounds__(BLOCK)
         T value = y[row * channels + channel];
 
         if (bias != NULL)
-            value = sum_of(value, added);
-        y[row * channels + channel] = relu ? rectified(value) : value;
+            value = nin__cuda_sum_of(value, added);
+        y[row * channels + channel] = relu ? nin__cuda_rectified(value) : value;
     }
 }
 
@@ -149,8 +113,8 @@ __global__ void __launch_bounds__(BLOCK)
             if (row + i * LANES < end) {
                 if (y != NULL)
                     values[(row + i * LANES) * channels + channel] = value[i] =
-                        gated(value[i], output[i]);
-                sum = sum_of(sum, value[i]);
+                        nin__cuda_gated(value[i], output[i]);
+                sum = nin__cuda_sum_of(sum, value[i]);
             }
     }
     sums[lane][across] = sum;
@@ -158,7 +122,7 @@ __global__ void __launch_bounds__(BLOCK)
     if (lane > 0 || channel >= channels)
         return;
     for (uint32_t i = 1; i < LANES; i++)
-        sum = sum_of(sum, sums[i][across]);
+        sum = nin__cuda_sum_of(sum, sums[i][across]);
     put(target + ((size_t)part * channels + channel) * sizeof(T) / sizeof(float), sum, accumulate);
 }
 

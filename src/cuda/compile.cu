@@ -155,18 +155,9 @@ void choose_forms(struct nin__executable *executable)
 
 /* ---- memory --------------------------------------------------------------------------------- */
 
-/* Places are dealt out one behind the other, as cuBLAS's products like them to begin. */
-size_t deal(size_t *bytes, size_t part)
-{
-    size_t at = *bytes;
-
-    *bytes += (part + 255) / 256 * 256;
-    return at;
-}
-
 size_t place(struct nin__executable *executable, size_t bytes)
 {
-    return deal(&executable->bytes, bytes);
+    return nin__cuda_deal(&executable->bytes, bytes);
 }
 
 size_t batch_bytes(const struct nin__executable *executable, struct nin__shape shape)
@@ -351,12 +342,13 @@ nin_status make_staging(struct nin__executable *executable)
 {
     size_t batch = (size_t)executable->options.max_batch, bytes = 0;
     size_t count = (size_t)executable->program.count;
-    size_t images = deal(&bytes, batch_bytes(executable, executable->program.ops[0].out));
-    size_t labels = deal(&bytes, batch * sizeof(int32_t));
-    size_t numbers = deal(&bytes, sizeof(struct cuda_numbers));
-    size_t spans = deal(&bytes, (2 * count + 1) * sizeof(struct nin__update_span));
-    size_t losses = deal(&bytes, batch * sizeof(double)), marks = deal(&bytes, batch);
-    size_t bad = deal(&bytes, sizeof(struct cuda_bad));
+    size_t images = nin__cuda_deal(&bytes, batch_bytes(executable, executable->program.ops[0].out));
+    size_t labels = nin__cuda_deal(&bytes, batch * sizeof(int32_t));
+    size_t numbers = nin__cuda_deal(&bytes, sizeof(struct cuda_numbers));
+    size_t spans = nin__cuda_deal(&bytes, (2 * count + 1) * sizeof(struct nin__update_span));
+    size_t losses = nin__cuda_deal(&bytes, batch * sizeof(double)),
+           marks = nin__cuda_deal(&bytes, batch);
+    size_t bad = nin__cuda_deal(&bytes, sizeof(struct cuda_bad));
     char *pinned;
 
     NIN__TRY(nin__cuda_check(executable->device,

@@ -2,24 +2,9 @@
 /* What the algorithms of a convolution share: which one does an op, and the gate. */
 #include "cuda/conv.h"
 
-namespace
-{
-
-__global__ void __launch_bounds__(BLOCK) gate(float *dy, const float *y, size_t count)
-{
-    FOR_EACH_ELEMENT (i, count)
-        dy[i] = y[i] > 0.0f ? dy[i] : 0.0f;
-}
-
-} // namespace
-
 nin_status nin__cuda_gate(const struct cuda_call *call)
 {
-    size_t count = (size_t)call->images * nin__shape_size(call->op->out);
-
-    if (!call->op->relu || call->gated)
-        return NIN_OK;
-    return nin__cuda_launch(call->device, count, gate, call->dy, (const float *)call->y, count);
+    return !call->op->relu || call->gated ? NIN_OK : nin__cuda_pass(call, call->dy);
 }
 
 nin_status nin__cuda_conv(const struct cuda_call *call)

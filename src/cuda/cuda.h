@@ -175,6 +175,15 @@ struct nin__executable {
     struct cuda_graph graphs[CUDA_GRAPHS];
 };
 
+/* Places are dealt out one behind the other, as cuBLAS's products like them to begin. */
+static inline size_t nin__cuda_deal(size_t *bytes, size_t part)
+{
+    size_t at = *bytes;
+
+    *bytes += (part + 255) / 256 * 256;
+    return at;
+}
+
 /* ---- device.cu ------------------------------------------------------------------------------ */
 
 /* Makes the device the calling thread's for as long as the object lives, and then what was before. Other threads
@@ -299,6 +308,7 @@ nin_status nin__cuda_conv(const struct cuda_call *call);
 nin_status nin__cuda_conv_backward(const struct cuda_call *call);
 nin_status nin__cuda_relu(const struct cuda_call *call);
 nin_status nin__cuda_relu_backward(const struct cuda_call *call);
+nin_status nin__cuda_pass(const struct cuda_call *call, float *dx); /* dy where y is positive */
 nin_status nin__cuda_max_pool(const struct cuda_call *call);
 nin_status nin__cuda_max_pool_backward(const struct cuda_call *call);
 nin_status nin__cuda_average_pool(const struct cuda_call *call);

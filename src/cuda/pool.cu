@@ -2,6 +2,7 @@
 /* Max and average pooling over NHWC maps. Backward asks of each input which windows saw it, so that no two
  * threads add to one value, and the order of additions is that of the windows. */
 #include "cuda/philox.h"
+#include "cuda/vectors.h"
 #include "cuda/windows.h"
 
 namespace
@@ -186,11 +187,7 @@ __global__ void __launch_bounds__(BLOCK)
             sum.z += found.z == place ? g.z * scale : 0.0f;
             sum.w += found.w == place ? g.w * scale : 0.0f;
         }
-    sum.x = open.x > 0.0f ? sum.x : 0.0f;
-    sum.y = open.y > 0.0f ? sum.y : 0.0f;
-    sum.z = open.z > 0.0f ? sum.z : 0.0f;
-    sum.w = open.w > 0.0f ? sum.w : 0.0f;
-    dx[in] = sum;
+    dx[in] = nin__cuda_gated(sum, open);
 }
 
 /* ---- average -------------------------------------------------------------------------------- */

@@ -4,6 +4,7 @@
  * serves several of its multiply-adds. cuBLAS needs up to twice as long for matrices with so few columns, and passes of
  * their own for bias, ReLU and gate. */
 #include "cuda/product.h"
+#include "cuda/vectors.h"
 
 #include <cuda_pipeline.h>
 
@@ -171,26 +172,12 @@ __device__ void store_four(float *to, float4 v, uint32_t count)
         to[3] = v.w;
 }
 
-__device__ float4 sum_of(float4 a, float4 b)
-{
-    float4 v = {a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w};
-
-    return v;
-}
-
 /* What follows a sum; a NaN stays, unless its gate is shut. */
-__device__ float finished(float value, float gate, bool relu)
-{
-    value = relu && value < 0.0f ? 0.0f : value;
-    return gate > 0.0f ? value : 0.0f;
-}
-
 __device__ float4 finished(float4 sum, float4 bias, float4 gate, bool relu)
 {
-    float4 v = {finished(sum.x + bias.x, gate.x, relu), finished(sum.y + bias.y, gate.y, relu),
-                finished(sum.z + bias.z, gate.z, relu), finished(sum.w + bias.w, gate.w, relu)};
+    float4 value = nin__cuda_sum_of(sum, bias);
 
-    return v;
+    return nin__cuda_gated(relu ? nin__cuda_rectified(value) : value, gate);
 }
 
 /* Rows `apart` from `row` on, and vectors of columns from n on, CT vectors apart: for some rows everything is read
@@ -240,7 +227,7 @@ __device__ void finish_rows(const struct cuda_rows_product &p, float (*sums)[TN]
                 if (r >= p.a.count || at >= p.columns)
                     continue;
                 if (p.add)
-                    v = sum_of(v, load_four(to, p.columns - at));
+                    v = nin__cuda_sum_of(v, load_four(to, p.columns - at));
                 v = finished(v, bias[j], gate[i][j], p.relu);
                 if (fours)
                     *(float4 *)(void *)to = v;
@@ -250,8 +237,8 @@ __device__ void finish_rows(const struct cuda_rows_product &p, float (*sums)[TN]
     }
 }
 
-/* blocks: of a point. Threads are CT across and THREADS / CT down. A thread's rows lie THREADS / CT apart, its columns in vectors of
- * four that lie CT vectors apart. */
+/* blocks: of a point. Threads are CT across and THREADS / CT down. A thread's rows lie THREADS / CT apart, its
+ * columns in vectors of four that lie CT vectors apart. */
 template <bool FLAT, int TM, int TN, int CT>
 __global__ void __launch_bounds__(THREADS, at_once(TM *TN))
     multiply_rows(struct cuda_rows_product p, uint32_t blocks)

@@ -36,14 +36,6 @@ namespace
 /* Of the device's free memory a data set may have one part in ... */
 const size_t SHARE = 2;
 
-size_t deal(size_t *bytes, size_t part)
-{
-    size_t at = *bytes;
-
-    *bytes += (part + 255) / 256 * 256;
-    return at;
-}
-
 template <typename T> void put(T **target, const struct nin__resident *resident, size_t at)
 {
     *target = (T *)(void *)(resident->memory + at);
@@ -74,14 +66,15 @@ nin_status make_memory(struct nin__resident *resident, struct nin__device *devic
                        const struct nin__samples *samples)
 {
     size_t count = (size_t)samples->count, bytes = 0;
-    size_t images = deal(&bytes, count * samples->image_bytes);
-    size_t labels = deal(&bytes, count * sizeof(int32_t));
-    size_t order = deal(&bytes, count * sizeof(int32_t));
-    size_t index = deal(&bytes, (size_t)samples->batch * sizeof(int32_t));
-    size_t rates = deal(&bytes, (size_t)samples->steps * (size_t)samples->spans * sizeof(float));
-    size_t losses = deal(&bytes, count * sizeof(double));
-    size_t marks = deal(&bytes, count);
-    size_t place = deal(&bytes, sizeof(struct place));
+    size_t images = nin__cuda_deal(&bytes, count * samples->image_bytes);
+    size_t labels = nin__cuda_deal(&bytes, count * sizeof(int32_t));
+    size_t order = nin__cuda_deal(&bytes, count * sizeof(int32_t));
+    size_t index = nin__cuda_deal(&bytes, (size_t)samples->batch * sizeof(int32_t));
+    size_t rates =
+        nin__cuda_deal(&bytes, (size_t)samples->steps * (size_t)samples->spans * sizeof(float));
+    size_t losses = nin__cuda_deal(&bytes, count * sizeof(double));
+    size_t marks = nin__cuda_deal(&bytes, count);
+    size_t place = nin__cuda_deal(&bytes, sizeof(struct place));
 
     NIN__TRY(allocate(resident, device, bytes));
     if (resident->memory == NULL)
