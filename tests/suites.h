@@ -32,6 +32,7 @@
     X(sharing)                                                                                     \
     X(blas)                                                                                        \
     X(cuda)                                                                                        \
+    X(cuda_bf16)                                                                                   \
     X(stretch)
 
 struct Suite;

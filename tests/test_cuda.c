@@ -567,26 +567,37 @@ static struct stepped step_in(nin_precision precision, enum rig_net net)
     return stepped;
 }
 
-/* Near the values of fp32, and as far from them as operands of 11 bits are: so they were rounded. Behind a
+/* Near the values of fp32, and as far from them as operands of so few bits are: so they were rounded. Behind a
  * gradient are decisions too, of ReLU and maximum. */
-START_TEST(tf32_rounds_operands)
+static void check_rounding(enum rig_net net, nin_precision precision, double least)
 {
     struct stepped exact, rounded;
     double of_scores, of_gradient;
 
     use_a_device_module();
-    exact = step_in(NIN_FP32, nets[_i]);
-    rounded = step_in(NIN_TF32, nets[_i]);
+    exact = step_in(NIN_FP32, net);
+    rounded = step_in(precision, net);
     of_scores = distance(rounded.scores, exact.scores, exact.score_count);
     of_gradient = distance(rounded.gradient, exact.gradient, exact.gradient_count);
-    ck_assert_double_gt(of_scores, 1e-5);
-    ck_assert_double_lt(of_scores, 1e-3);
-    ck_assert_double_gt(of_gradient, 1e-5);
-    ck_assert_double_lt(of_gradient, 1e-2);
+    ck_assert_double_gt(of_scores, least);
+    ck_assert_double_lt(of_scores, 1e2 * least);
+    ck_assert_double_gt(of_gradient, least);
+    ck_assert_double_lt(of_gradient, 1e3 * least);
     free(exact.scores);
     free(exact.gradient);
     free(rounded.scores);
     free(rounded.gradient);
+}
+
+START_TEST(tf32_rounds_operands)
+{
+    check_rounding(nets[_i], NIN_TF32, 1e-5);
+}
+END_TEST
+
+START_TEST(bf16_rounds_maps)
+{
+    check_rounding(nets[_i], NIN_BF16, 2e-4);
 }
 END_TEST
 
@@ -598,8 +609,12 @@ static const struct {
     const char *words;
 } refused_precisions[] = {
     {NIN_DEVICE_CPU, "90", NIN_TF32, NIN_ALGORITHM_AUTO, "NIN_TF32 needs a CUDA device"},
-    {NIN_DEVICE_CUDA, "90", NIN_BF16, NIN_ALGORITHM_AUTO, "NIN_FP32 and NIN_TF32 only"},
-    {NIN_DEVICE_CUDA, "90", NIN_BF16X3, NIN_ALGORITHM_AUTO, "NIN_FP32 and NIN_TF32 only"},
+    {NIN_DEVICE_CUDA, "75", NIN_BF16, NIN_ALGORITHM_AUTO,
+     "NIN_BF16 needs a GPU of sm_80 or later; this one is sm_75"},
+    {NIN_DEVICE_CUDA, "90", NIN_BF16, NIN_ALGORITHM_DIRECT,
+     "in NIN_BF16 a CUDA device has NIN_ALGORITHM_GEMM only"},
+    {NIN_DEVICE_CUDA, "80", NIN_BF16, NIN_ALGORITHM_AUTO, NULL},
+    {NIN_DEVICE_CUDA, "90", NIN_BF16X3, NIN_ALGORITHM_AUTO, "NIN_FP32, NIN_TF32 and NIN_BF16 only"},
     {NIN_DEVICE_CUDA, "75", NIN_TF32, NIN_ALGORITHM_AUTO,
      "NIN_TF32 needs a GPU of sm_80 or later; this one is sm_75"},
     {NIN_DEVICE_CUDA, "80", NIN_TF32, NIN_ALGORITHM_AUTO, NULL},
@@ -760,7 +775,7 @@ static int matmuls(void)
 /* Of the scores of batches of every size, twice, so that shapes come back when others have been found since. */
 static uint64_t bits_of_batches(int32_t most)
 {
-    struct rig_desc desc = cuda_rig(RIG_SMALL, NIN_INFER);
+    struct rig_desc desc = cuda_rig(RIG_DENSE, NIN_INFER);
     uint64_t hash = RIG_HASH;
     struct rig rig;
 
@@ -781,12 +796,10 @@ static uint64_t bits_of_batches(int32_t most)
     return hash;
 }
 
-/* One in RIG_SMALL, whose other biases are behind a ReLU or begin at no multiple of 16 bytes; the last of each
- * block of the preset. */
+/* Of the last layer: the other biases are before a ReLU, and added with it. */
 START_TEST(biases_are_added_in_epilogues)
 {
-    static const enum rig_net of[] = {RIG_SMALL, RIG_MNIST};
-    static const int wanted[] = {1, 3};
+    static const enum rig_net of[] = {RIG_DENSE, RIG_MNIST};
     struct rig_desc desc = cuda_rig(of[_i], NIN_INFER);
     nin_batch_desc batch;
     struct rig rig;
@@ -799,7 +812,7 @@ START_TEST(biases_are_added_in_epilogues)
     batch = rig_batch(&rig, 0, 2);
     before = matmuls();
     ASSERT_OK(nin_plan_forward(rig.plan, &batch));
-    ck_assert_int_eq(matmuls() - before, wanted[_i]);
+    ck_assert_int_eq(matmuls() - before, 1);
     rig_free(&rig);
 }
 END_TEST
@@ -817,12 +830,12 @@ START_TEST(without_an_epilogue_biases_are_added_apart)
     int before;
 
     use_module("stand_in");
-    training = bits_of_a_run(RIG_SMALL, NIN_ALGORITHM_GEMM, "1");
+    training = bits_of_a_run(RIG_DENSE, NIN_ALGORITHM_GEMM, "1");
     inference = bits_of_batches(70);
     before = matmuls();
     ck_assert_int_gt(before, 2 * 70);
     setenv(without_epilogues[_i].name, without_epilogues[_i].value, 1);
-    ck_assert_uint_eq(bits_of_a_run(RIG_SMALL, NIN_ALGORITHM_GEMM, "1"), training);
+    ck_assert_uint_eq(bits_of_a_run(RIG_DENSE, NIN_ALGORITHM_GEMM, "1"), training);
     ck_assert_uint_eq(bits_of_batches(70), inference);
     ck_assert_int_eq(matmuls(), before);
 }
@@ -1173,6 +1186,7 @@ Suite *cuda_suite(void)
                         4);
     tcase_add_test(training, a_bad_step_changes_nothing);
     tcase_add_loop_test(training, tf32_rounds_operands, 0, 2);
+    tcase_add_loop_test(training, bf16_rounds_maps, 0, 2);
     tcase_add_test(training, checkpoints_move_either_way);
     tcase_add_loop_test(training, minimal_filtering_agrees_with_the_cpu, 0,
                         sizeof convolutions / sizeof convolutions[0]);

@@ -20,27 +20,14 @@ enum {
     SINGLE_ROWS = 1024      /* of a block that there is no other beside */
 };
 
-/* The arena gives no vector a place that is a multiple of its size. */
-__device__ void load(float *value, const float *bias, uint32_t channel)
-{
-    *value = bias[channel];
-}
-
-__device__ void load(float4 *value, const float *bias, uint32_t channel)
-{
-    float4 loaded = {bias[4 * channel], bias[4 * channel + 1], bias[4 * channel + 2],
-                     bias[4 * channel + 3]};
-
-    *value = loaded;
-}
-
 /* ---- forward -------------------------------------------------------------------------------- */
 
 /* A thread has one of `channels` and every lanes-th row: so its bias is read once. y: [row][channel] */
-template <typename T>
+template <typename Y>
 __global__ void __launch_bounds__(BLOCK)
-    add_bias(T *y, const float *bias, size_t rows, uint32_t channels, uint32_t lanes, bool relu)
+    add_bias(Y *y, const float *bias, size_t rows, uint32_t channels, uint32_t lanes, bool relu)
 {
+    typedef typename cuda_wide<Y>::type T;
     size_t thread = (size_t)blockIdx.x * BLOCK + threadIdx.x;
     uint32_t channel = (uint32_t)(thread % channels);
     T added = {};
@@ -48,23 +35,23 @@ __global__ void __launch_bounds__(BLOCK)
     if (thread / channels >= lanes)
         return;
     if (bias != NULL)
-        load(&added, bias, channel);
+        nin__cuda_load_parameter(&added, bias, channel);
     for (size_t row = thread / channels; row < rows; row += lanes) {
-        T value = y[row * channels + channel];
+        T value = nin__cuda_load(y + row * channels + channel);
 
         if (bias != NULL)
             value = nin__cuda_sum_of(value, added);
-        y[row * channels + channel] = relu ? nin__cuda_rectified(value) : value;
+        nin__cuda_store(y + row * channels + channel, relu ? nin__cuda_rectified(value) : value);
     }
 }
 
-template <typename T>
-nin_status start(struct nin__device *device, T *y, const float *bias, size_t rows, size_t channels,
+template <typename Y>
+nin_status start(struct nin__device *device, Y *y, const float *bias, size_t rows, size_t channels,
                  bool relu)
 {
     size_t lanes = (rows + AT_ONCE - 1) / AT_ONCE;
 
-    return nin__cuda_launch_blocks(device, (lanes * channels + BLOCK - 1) / BLOCK, add_bias<T>, y,
+    return nin__cuda_launch_blocks(device, (lanes * channels + BLOCK - 1) / BLOCK, add_bias<Y>, y,
                                    bias, rows, (uint32_t)channels, (uint32_t)lanes, relu);
 }
 
@@ -85,11 +72,12 @@ __device__ void put(float *target, float4 v, bool accumulate)
 
 /* target: [part][channel], of part_rows rows each. A block has ACROSS of `channels`, and LANES threads for each,
  * whose sums it adds up. With y the values are gated first, in place. */
-template <typename T>
+template <typename Y>
 __global__ void __launch_bounds__(BLOCK)
-    sum_rows(float *target, T *values, const T *y, size_t rows, uint32_t channels,
+    sum_rows(float *target, Y *values, const Y *y, size_t rows, uint32_t channels,
              uint32_t part_rows, bool accumulate)
 {
+    typedef typename cuda_wide<Y>::type T;
     __shared__ T sums[LANES][ACROSS];
     uint32_t groups = (channels + ACROSS - 1) / ACROSS, part = blockIdx.x / groups;
     uint32_t across = threadIdx.x % ACROSS, lane = threadIdx.x / ACROSS;
@@ -104,16 +92,19 @@ __global__ void __launch_bounds__(BLOCK)
 #pragma unroll
         for (uint32_t i = 0; i < UNDER_WAY; i++)
             if (row + i * LANES < end) {
-                value[i] = values[(row + i * LANES) * channels + channel];
+                size_t at = (row + i * LANES) * channels + channel;
+
+                value[i] = nin__cuda_load(values + at);
                 if (y != NULL)
-                    output[i] = y[(row + i * LANES) * channels + channel];
+                    output[i] = nin__cuda_load(y + at);
             }
 #pragma unroll
         for (uint32_t i = 0; i < UNDER_WAY; i++)
             if (row + i * LANES < end) {
-                if (y != NULL)
-                    values[(row + i * LANES) * channels + channel] = value[i] =
-                        nin__cuda_gated(value[i], output[i]);
+                if (y != NULL) {
+                    value[i] = nin__cuda_gated(value[i], output[i]);
+                    nin__cuda_store(values + (row + i * LANES) * channels + channel, value[i]);
+                }
                 sum = nin__cuda_sum_of(sum, value[i]);
             }
     }
@@ -132,54 +123,64 @@ size_t parts_of(size_t rows)
     return rows <= SINGLE_ROWS ? 1 : (rows + PART_ROWS - 1) / PART_ROWS;
 }
 
-template <typename T>
-nin_status start_sums(struct nin__device *device, float *target, T *values, const T *y, size_t rows,
+template <typename Y>
+nin_status start_sums(struct nin__device *device, float *target, Y *values, const Y *y, size_t rows,
                       size_t channels, bool accumulate)
 {
     size_t parts = parts_of(rows), part_rows = (rows + parts - 1) / parts;
 
-    return nin__cuda_launch_blocks(device, parts * ((channels + ACROSS - 1) / ACROSS), sum_rows<T>,
+    return nin__cuda_launch_blocks(device, parts * ((channels + ACROSS - 1) / ACROSS), sum_rows<Y>,
                                    target, values, y, rows, (uint32_t)channels, (uint32_t)part_rows,
                                    accumulate);
 }
 
-float4 *fours(float *values)
+template <typename Y>
+nin_status add_rows(struct nin__device *device, float *target, Y *values, const Y *y, size_t rows,
+                    size_t channels, bool accumulate)
 {
-    return (float4 *)(void *)values;
+    return channels % 4 == 0 ? start_sums(device, target, nin__cuda_fours_of(values),
+                                          nin__cuda_fours_of(y), rows, channels / 4, accumulate)
+                             : start_sums(device, target, values, y, rows, channels, accumulate);
 }
 
-nin_status add_rows(struct nin__device *device, float *target, float *values, const float *y,
-                    size_t rows, size_t channels, bool accumulate)
+template <typename Y>
+nin_status add(struct nin__device *device, Y *y, const float *bias, size_t rows, size_t channels,
+               bool relu)
 {
-    return channels % 4 == 0
-               ? start_sums(device, target, fours(values), (const float4 *)(const void *)y, rows,
-                            channels / 4, accumulate)
-               : start_sums(device, target, values, y, rows, channels, accumulate);
+    return channels % 4 == 0 ? start(device, nin__cuda_fours_of(y), bias, rows, channels / 4, relu)
+                             : start(device, y, bias, rows, channels, relu);
+}
+
+/* The first of the parts of sums: those of values that may be bf16; all later ones are float. */
+nin_status add_values(const struct cuda_call *call, float *target, const struct cuda_values *v,
+                      bool accumulate)
+{
+    size_t channels = (size_t)call->op->out.c;
+
+    return v->narrow ? add_rows(call->device, target, (cuda_bf16 *)v->values,
+                                (const cuda_bf16 *)v->y, v->rows, channels, accumulate)
+                     : add_rows(call->device, target, (float *)v->values, (const float *)v->y,
+                                v->rows, channels, accumulate);
 }
 
 } // namespace
 
-nin_status nin__cuda_add_bias(struct nin__device *device, float *y, const float *bias, size_t rows,
-                              size_t channels, bool relu)
+nin_status nin__cuda_add_bias(struct nin__device *device, void *y, bool narrow, const float *bias,
+                              size_t rows, size_t channels, bool relu)
 {
-    return channels % 4 == 0 ? start(device, fours(y), bias, rows, channels / 4, relu)
-                             : start(device, y, bias, rows, channels, relu);
+    return narrow ? add(device, (cuda_bf16 *)y, bias, rows, channels, relu)
+                  : add(device, (float *)y, bias, rows, channels, relu);
 }
 
 /* Added up in parts, and these in parts, until there is one. */
-nin_status nin__cuda_bias_gradient(const struct cuda_call *call, float *values, const float *y,
-                                   size_t rows, float *sums)
+nin_status nin__cuda_bias_gradient(const struct cuda_call *call, struct cuda_values v, float *sums)
 {
-    size_t channels = (size_t)call->op->out.c;
-
-    for (size_t parts; (parts = parts_of(rows)) > 1; rows = parts) {
-        NIN__TRY(add_rows(call->device, sums, values, y, rows, channels, false));
-        values = sums;
-        sums += parts * channels;
-        y = NULL;
+    for (size_t parts; (parts = parts_of(v.rows)) > 1;) {
+        NIN__TRY(add_values(call, sums, &v, false));
+        v = cuda_values{sums, NULL, parts, false};
+        sums += parts * (size_t)call->op->out.c;
     }
-    return add_rows(call->device, call->run->gradient + call->op->bias, values, y, rows, channels,
-                    call->run->accumulate);
+    return add_values(call, call->run->gradient + call->op->bias, &v, call->run->accumulate);
 }
 
 size_t nin__cuda_sum_parts(size_t rows)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* A program becomes an executable: what runs each op, and one piece of the device's memory. */
 #include "cuda/conv.h"
+#include "cuda/vectors.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +10,7 @@ namespace
 {
 
 enum {
-    TENSOR_CORES = 80 /* sm_80 is the first GPU that has any for TF32 */
+    TENSOR_CORES = 80 /* sm_80 is the first GPU that has any for TF32 and bf16 */
 };
 
 /* What runs the ops of a kind. */
@@ -72,20 +73,31 @@ nin_status copy_program(struct nin__executable *executable, const struct nin__pr
     return NIN_OK;
 }
 
+/* In NIN_BF16 maps are bf16 but for the scores, whose values are all that the caller has of a network. */
+void choose_types(struct nin__executable *executable)
+{
+    bool narrow = executable->options.precision == NIN_BF16;
+
+    for (int32_t i = 0; i < executable->program.count; i++) {
+        executable->ops[i].narrow_x = narrow && i <= executable->program.scores;
+        executable->ops[i].narrow_y = narrow && i < executable->program.scores;
+    }
+}
+
 bool is_pool(const struct nin__op *op)
 {
     return op->kind == NIN__OP_MAX_POOL || op->kind == NIN__OP_AVERAGE_POOL;
 }
 
 /* A pool reads all outputs of the convolution before it anyway. Backward asks only whether they are above 0. */
-void leave_relus_to_pools(struct nin__executable *executable)
+void leave_rest_to_pools(struct nin__executable *executable)
 {
     for (int32_t i = 0; i + 1 < executable->program.count; i++) {
         const struct nin__op *op = executable->ops[i].op;
 
-        executable->ops[i].relu_later = op->kind == NIN__OP_CONV &&
-                                        executable->ops[i].algorithm == CUDA_GEMM && op->relu &&
-                                        !op->keep && is_pool(op + 1);
+        executable->ops[i].finish_later = op->kind == NIN__OP_CONV &&
+                                          executable->ops[i].algorithm == CUDA_GEMM && op->relu &&
+                                          !op->keep && is_pool(op + 1);
     }
 }
 
@@ -106,7 +118,7 @@ nin_status check_sizes(const struct nin__executable *executable)
         const struct nin__op *op = &executable->program.ops[i];
         size_t windows = (size_t)op->out.h * (size_t)op->out.w;
 
-        if (has_patches(executable, i) && windows > INT32_MAX / nin__cuda_patch(op))
+        if (has_patches(executable, i) && windows > INT32_MAX / nin__cuda_row(&executable->ops[i]))
             return nin__fail(NIN_UNSUPPORTED,
                              "layer '%s': the windows of one image have 2^31 elements or more, too "
                              "many for a CUDA device",
@@ -119,17 +131,23 @@ nin_status check_sizes(const struct nin__executable *executable)
 enum {
     OHWI = 1,
     POINTS = 2, /* of minimal filtering */
-    TURNED = 3  /* the same, of kernels turned around */
+    TURNED = 3, /* the same, of kernels turned around */
+    NARROW = 4  /* OHWI in bf16 */
 };
 
+size_t element_bytes(bool narrow)
+{
+    return narrow ? sizeof(cuda_bf16) : sizeof(float);
+}
+
 int32_t add_form(struct nin__executable *executable, const struct nin__op *op, uint32_t kind,
-                 size_t floats)
+                 size_t bytes)
 {
     struct nin__form *form = &executable->forms[executable->form_count];
 
     form->weight = op->weight;
     form->kind = kind;
-    form->bytes = floats * sizeof(float);
+    form->bytes = bytes;
     return executable->form_count++;
 }
 
@@ -142,13 +160,15 @@ void choose_forms(struct nin__executable *executable)
         if (op->kind != NIN__OP_CONV)
             continue;
         if (cuda->algorithm == CUDA_WINOGRAD) {
-            size_t floats = nin__cuda_point_needs(cuda, 1).weights;
+            size_t bytes = nin__cuda_point_needs(cuda, 1).weights * sizeof(float);
 
-            cuda->form = add_form(executable, op, POINTS, floats);
+            cuda->form = add_form(executable, op, POINTS, bytes);
             if (executable->program.train)
-                cuda->turned = add_form(executable, op, TURNED, floats);
-        } else if (nin__cuda_is_permuted(op)) {
-            cuda->form = add_form(executable, op, OHWI, (size_t)op->out.c * nin__cuda_patch(op));
+                cuda->turned = add_form(executable, op, TURNED, bytes);
+        } else if (cuda->narrow_x || nin__cuda_is_permuted(op)) {
+            cuda->form =
+                add_form(executable, op, cuda->narrow_x ? NARROW : OHWI,
+                         element_bytes(cuda->narrow_x) * (size_t)op->out.c * nin__cuda_row(cuda));
         }
     }
 }
@@ -165,6 +185,25 @@ size_t batch_bytes(const struct nin__executable *executable, struct nin__shape s
     return (size_t)executable->options.max_batch * nin__shape_size(shape) * sizeof(float);
 }
 
+size_t map_bytes(const struct nin__executable *executable, const struct cuda_op *cuda)
+{
+    return (size_t)executable->options.max_batch * nin__shape_size(cuda->op->out) *
+           element_bytes(cuda->narrow_y);
+}
+
+size_t largest_map(const struct nin__executable *executable)
+{
+    size_t largest = 0;
+
+    for (int32_t i = 0; i < executable->program.count; i++) {
+        size_t bytes = map_bytes(executable, &executable->ops[i]);
+
+        largest = bytes > largest ? bytes : largest;
+    }
+    return largest;
+}
+
+/* In floats, as callers have it. */
 size_t largest_output(const struct nin__executable *executable)
 {
     size_t largest = 0;
@@ -197,7 +236,7 @@ size_t saved_bytes(const struct nin__executable *executable, const struct cuda_o
 void place_outputs(struct nin__executable *executable)
 {
     bool train = executable->program.train;
-    size_t largest = largest_output(executable), turns[2];
+    size_t largest = largest_map(executable), turns[2];
 
     turns[0] = place(executable, largest);
     turns[1] = place(executable, largest);
@@ -206,14 +245,14 @@ void place_outputs(struct nin__executable *executable)
         bool keeps = train || cuda->op->keep || i == executable->program.scores;
 
         cuda->dy = turns[i % 2];
-        cuda->y = keeps ? place(executable, batch_bytes(executable, cuda->op->out)) : turns[i % 2];
+        cuda->y = keeps ? place(executable, map_bytes(executable, cuda)) : turns[i % 2];
         cuda->saved_per_image =
             saved_bytes(executable, cuda) / (size_t)executable->options.max_batch;
         cuda->saved = place(executable, saved_bytes(executable, cuda));
     }
 }
 
-/* What the convolutions need most of each scratch, in floats. */
+/* What the convolutions need most of each scratch: patches and points in elements, all else in floats. */
 struct needs {
     size_t patches, points, products, sums;
 };
@@ -237,13 +276,16 @@ void need_points(struct needs *needs, const struct nin__executable *executable,
     at_least(&needs->sums, most.sums);
 }
 
-void need_patches(struct needs *needs, const struct nin__op *op, int32_t batch)
+void need_patches(struct needs *needs, const struct cuda_op *cuda, int32_t batch)
 {
-    size_t pixels = (size_t)op->out.h * (size_t)op->out.w, patch = nin__cuda_patch(op);
+    const struct nin__op *op = cuda->op;
+    size_t pixels = (size_t)op->out.h * (size_t)op->out.w, row = nin__cuda_row(cuda);
 
     if (!nin__cuda_is_flat(op))
-        at_least(&needs->patches, (size_t)nin__cuda_patch_images(op, batch) * pixels * patch);
-    at_least(&needs->products, (size_t)op->out.c * patch);
+        at_least(&needs->patches, (size_t)nin__cuda_patch_images(cuda, batch) * pixels * row);
+    if (cuda->narrow_x && !cuda->narrow_y)
+        at_least(&needs->points, (size_t)batch * nin__shape_size(op->out));
+    at_least(&needs->products, (size_t)op->out.c * row);
     at_least(&needs->sums, nin__cuda_sum_parts((size_t)batch * pixels) * (size_t)op->out.c);
 }
 
@@ -256,7 +298,8 @@ void need_sums(struct needs *needs, const struct nin__executable *executable, in
 
     at_least(&needs->sums, nin__cuda_direct_sums(op, batch));
     if (has_patches(executable, i))
-        at_least(&needs->patches, (size_t)nin__cuda_patch_images(op, batch) * windows);
+        at_least(&needs->patches,
+                 (size_t)nin__cuda_patch_images(executable->ops + i, batch) * windows);
 }
 
 struct needs needs_of(const struct nin__executable *executable)
@@ -273,7 +316,7 @@ struct needs needs_of(const struct nin__executable *executable)
         else if (cuda->algorithm == CUDA_DIRECT)
             need_sums(&needs, executable, i);
         else
-            need_patches(&needs, cuda->op, executable->options.max_batch);
+            need_patches(&needs, cuda, executable->options.max_batch);
     }
     if (!executable->program.train)
         needs.products = needs.sums = 0;
@@ -306,10 +349,11 @@ nin_status make_memory(struct nin__executable *executable)
     size_t patches, points, products, sums, transposed, images, labels, score_gradient, losses,
         marks;
     size_t spans, numbers, bad;
+    bool narrow = executable->options.precision == NIN_BF16;
 
     place_outputs(executable);
-    patches = place(executable, needs.patches * sizeof(float));
-    points = place(executable, needs.points * sizeof(float));
+    patches = place(executable, needs.patches * element_bytes(narrow));
+    points = place(executable, needs.points * element_bytes(narrow));
     products = place(executable, needs.products * sizeof(float));
     sums = place(executable, needs.sums * sizeof(float));
     transposed = place(executable, largest);
@@ -322,8 +366,8 @@ nin_status make_memory(struct nin__executable *executable)
     numbers = place(executable, sizeof(struct cuda_numbers));
     bad = place(executable, sizeof(struct cuda_bad));
     NIN__TRY(allocate(executable));
-    executable->scratch.patches = at<float>(executable, patches);
-    executable->scratch.points = at<float>(executable, points);
+    executable->scratch.patches = at<void>(executable, patches);
+    executable->scratch.points = at<void>(executable, points);
     executable->scratch.products = at<float>(executable, products);
     executable->scratch.sums = at<float>(executable, sums);
     executable->transposed = at<float>(executable, transposed);
@@ -371,31 +415,37 @@ nin_status build(struct nin__executable *executable, const struct nin__program *
 
     NIN__TRY(scope.status);
     NIN__TRY(copy_program(executable, program));
+    choose_types(executable);
     NIN__TRY(check_sizes(executable));
-    leave_relus_to_pools(executable);
+    leave_rest_to_pools(executable);
     choose_forms(executable);
     NIN__TRY(make_memory(executable));
     return make_staging(executable);
 }
 
+nin_status check_precision(const struct nin__device *device, nin_precision precision)
+{
+    if (precision != NIN_FP32 && precision != NIN_TF32 && precision != NIN_BF16)
+        return nin__fail(NIN_UNSUPPORTED, "plan: a CUDA device has precisions NIN_FP32, NIN_TF32 "
+                                          "and NIN_BF16 only");
+    if (precision != NIN_FP32 && device->capability < TENSOR_CORES)
+        return nin__fail(
+            NIN_UNSUPPORTED, "plan: precision %s needs a GPU of sm_%d or later; this one is sm_%d",
+            precision == NIN_TF32 ? "NIN_TF32" : "NIN_BF16", TENSOR_CORES, device->capability);
+    return NIN_OK;
+}
+
 nin_status check_options(const struct nin__device *device,
                          const struct nin__compile_options *options)
 {
-    if (options->precision != NIN_FP32 && options->precision != NIN_TF32)
-        return nin__fail(NIN_UNSUPPORTED,
-                         "plan: a CUDA device has precisions NIN_FP32 and NIN_TF32 only");
-    if (options->precision == NIN_TF32 && device->capability < TENSOR_CORES)
-        return nin__fail(
-            NIN_UNSUPPORTED,
-            "plan: precision NIN_TF32 needs a GPU of sm_%d or later; this one is sm_%d",
-            TENSOR_CORES, device->capability);
+    NIN__TRY(check_precision(device, options->precision));
     if (options->algorithm == NIN_ALGORITHM_FFT)
         return nin__fail(NIN_UNSUPPORTED, "plan: a CUDA device has no NIN_ALGORITHM_FFT");
-    if (options->precision == NIN_TF32 && options->algorithm != NIN_ALGORITHM_AUTO &&
+    if (options->precision != NIN_FP32 && options->algorithm != NIN_ALGORITHM_AUTO &&
         options->algorithm != NIN_ALGORITHM_GEMM)
         return nin__fail(NIN_UNSUPPORTED,
-                         "plan: in NIN_TF32 a CUDA device has NIN_ALGORITHM_GEMM only, which auto "
-                         "is too");
+                         "plan: in %s a CUDA device has NIN_ALGORITHM_GEMM only, which auto is too",
+                         options->precision == NIN_TF32 ? "NIN_TF32" : "NIN_BF16");
     return NIN_OK;
 }
 

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* What the algorithms of a convolution share: which one does an op, and the gate. */
+/* What the algorithms of a convolution share: which one does an op, and its ReLU's gate. */
 #include "cuda/conv.h"
 
-nin_status nin__cuda_gate(const struct cuda_call *call)
+nin_status nin__cuda_heed_relu(const struct cuda_call *call)
 {
-    return !call->op->relu || call->gated ? NIN_OK : nin__cuda_pass(call, call->dy);
+    return !call->op->relu || call->gated ? NIN_OK : nin__cuda_gate(call);
 }
 
 nin_status nin__cuda_conv(const struct cuda_call *call)
@@ -32,14 +32,14 @@ nin_status nin__cuda_conv_backward(const struct cuda_call *call)
 }
 
 nin_status nin__cuda_prepare_conv(struct nin__device *device, const struct cuda_op *cuda,
-                                  const float *weights, float *form, bool turned)
+                                  const float *weights, void *form, bool turned)
 {
     if (cuda->algorithm == CUDA_WINOGRAD)
-        return nin__cuda_winograd_prepare(device, cuda, weights, form, turned);
-    return nin__cuda_gemm_prepare(device, cuda->op, weights, form);
+        return nin__cuda_winograd_prepare(device, cuda, weights, (float *)form, turned);
+    return nin__cuda_gemm_prepare(device, cuda, weights, form);
 }
 
-/* A rule of shapes alone; in TF32 cuBLAS has the tensor cores. */
+/* A rule of shapes alone; in TF32 and bf16 cuBLAS has the tensor cores. */
 void nin__cuda_choose_algorithm(struct cuda_op *cuda, const struct nin__compile_options *options)
 {
     nin_algorithm algorithm =

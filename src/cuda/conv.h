@@ -27,7 +27,7 @@ static inline const float *nin__cuda_bias(const struct cuda_call *call)
 }
 
 /* dy is gated by the op's ReLU, in place, unless there is none or it comes so. */
-nin_status nin__cuda_gate(const struct cuda_call *call);
+nin_status nin__cuda_heed_relu(const struct cuda_call *call);
 
 static inline bool nin__cuda_is_pointwise(const struct nin__op *op)
 {
@@ -43,8 +43,8 @@ nin_status nin__cuda_direct_conv_backward(const struct cuda_call *call);
 nin_status nin__cuda_gemm_conv(const struct cuda_call *call);
 nin_status nin__cuda_gemm_conv_backward(const struct cuda_call *call);
 nin_status nin__cuda_gemm_data_of(const struct cuda_call *call); /* dx alone, from a gated dy */
-nin_status nin__cuda_gemm_prepare(struct nin__device *device, const struct nin__op *op,
-                                  const float *weights, float *permuted);
+nin_status nin__cuda_gemm_prepare(struct nin__device *device, const struct cuda_op *cuda,
+                                  const float *weights, void *permuted);
 
 /* conv_winograd.cu: Winograd's minimal filtering */
 nin_status nin__cuda_winograd_conv(const struct cuda_call *call);

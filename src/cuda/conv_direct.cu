@@ -71,11 +71,11 @@ __global__ void __launch_bounds__(BLOCK)
 
 /* ---- the passes ----------------------------------------------------------------------------- */
 
-struct cuda_rows rows_of(const struct cuda_call *call, const float *map, struct nin__shape shape)
+struct cuda_rows rows_of(const struct cuda_call *call, const void *map, struct nin__shape shape)
 {
     struct cuda_rows rows = {};
 
-    rows.data = map;
+    rows.data = (const float *)map;
     rows.count = (uint32_t)call->images * (uint32_t)shape.h * (uint32_t)shape.w;
     rows.depth = rows.row = (uint32_t)shape.c;
     rows.flat = true;
@@ -133,12 +133,12 @@ nin_status set_data(const struct cuda_call *call)
 
     p.a = rows_of(call, call->dy, call->op->out);
     p.points = 1;
-    p.b = call->weights;
+    p.b = (const float *)call->weights;
     p.b_depth = (uint32_t)call->op->in.c;
     p.b_column = 1;
-    p.c = call->dx;
+    p.c = (float *)call->dx;
     p.columns = (uint32_t)call->op->in.c;
-    p.gate = call->gate ? call->x : NULL;
+    p.gate = call->gate ? (const float *)call->x : NULL;
     return nin__cuda_multiply_rows(call->device, &p);
 }
 
@@ -170,10 +170,10 @@ nin_status nin__cuda_direct_conv(const struct cuda_call *call)
 
     p.a = windows_of(call);
     p.points = 1;
-    p.b = call->weights;
+    p.b = (const float *)call->weights;
     p.b_depth = 1;
     p.b_column = p.a.depth;
-    p.c = call->y;
+    p.c = (float *)call->y;
     p.columns = (uint32_t)call->op->out.c;
     p.bias = nin__cuda_bias(call);
     p.relu = call->op->relu;
@@ -182,7 +182,7 @@ nin_status nin__cuda_direct_conv(const struct cuda_call *call)
 
 nin_status nin__cuda_direct_conv_backward(const struct cuda_call *call)
 {
-    NIN__TRY(nin__cuda_gate(call));
+    NIN__TRY(nin__cuda_heed_relu(call));
     NIN__TRY(add_weights(call));
     if (call->dx == NULL)
         return NIN_OK;

@@ -1,130 +1,224 @@
 /* SPDX-License-Identifier: MIT */
-/* Convolution as matrix products. In NHWC a window is kernel_h runs of kernel_w * C floats; gathered, the
+/* Convolution as matrix products. In NHWC a window is kernel_h runs of kernel_w * C elements; gathered, the
  * windows of some images are a matrix `patches` of pixels x K, K = kernel_h * kernel_w * C, and
  *
  *     y  (pixels x OC) = patches * w'      dw (OC x K) += dy' * patches      dpatches = dy * w
  *
  * with weights OHWI (OC x K). A 1x1 convolution and a dense layer need no gathering: their input is the
- * patches matrix. Images go together as far as their patches have room. */
+ * patches matrix. Images go together as far as their patches have room.
+ *
+ * In NIN_BF16 all of these but dw are bf16; rows of patches, and those of weights, are then filled up with zeros
+ * to a multiple of what tensor cores load at once. */
 #include "cuda/conv.h"
+#include "cuda/vectors.h"
+
+/* nvcc does not see those of a template. */
+#pragma nv_diag_suppress missing_launch_bounds
 
 namespace
 {
 
 enum {
-    PATCH_FLOATS = 1 << 24, /* 64 MiB of patches, or those of one image */
-    PRODUCT_ROWS = 1 << 20  /* of one product: cuBLAS has failed on more */
+    PATCH_ELEMENTS = 1 << 24, /* of patches, or those of one image */
+    PRODUCT_ROWS = 1 << 20,   /* of one product: cuBLAS has failed on more */
+    ROW_MULTIPLE = 8          /* bf16 that are loaded at once */
 };
 
 /* ---- patches -------------------------------------------------------------------------------- */
 
-__device__ uint32_t patch_size(const struct windows &w)
-{
-    return (uint32_t)w.kernel_h * (uint32_t)w.kernel_w * (uint32_t)w.in_c;
-}
+/* In elements, or in vectors of them, each of which in_c counts as one. */
+struct patches : windows {
+    uint32_t row; /* a window and what it is filled up with */
+};
 
 /* Of an image: its patches have fewer than 2^31 elements. */
-__device__ uint32_t patches_size(const struct windows &w)
+__device__ uint32_t patches_size(const struct patches &p)
 {
-    return (uint32_t)w.out_h * (uint32_t)w.out_w * patch_size(w);
+    return (uint32_t)p.out_h * (uint32_t)p.out_w * p.row;
 }
 
-/* patches: [image][oy][ox][r][s][c] */
-__global__ void __launch_bounds__(BLOCK)
-    gather_patches(float *patches, const float *x, struct windows w)
+__device__ uint32_t window_size(const struct patches &p)
 {
-    struct image_element at = nin__cuda_element(patches_size(w));
-    uint32_t from;
-    bool inside =
-        nin__cuda_find_tap(&from, at.element / patch_size(w), at.element % patch_size(w), w);
-
-    if (at.element < patches_size(w))
-        patches[(size_t)at.image * patches_size(w) + at.element] =
-            inside ? x[(size_t)at.image * nin__cuda_in_size(w) + from] : 0.0f;
+    return (uint32_t)p.kernel_h * (uint32_t)p.kernel_w * (uint32_t)p.in_c;
 }
 
-/* The same for four channels at a time; w counts these as one. */
-__global__ void __launch_bounds__(BLOCK)
-    gather_fours(float4 *patches, const float4 *x, struct windows w)
+/* patches: [image][oy][ox][row], a row is [r][s][c] */
+template <typename V>
+__global__ void __launch_bounds__(BLOCK) gather_patches(V *patches, const V *x, struct patches p)
 {
-    struct image_element at = nin__cuda_element(patches_size(w));
-    uint32_t from;
-    bool inside =
-        nin__cuda_find_tap(&from, at.element / patch_size(w), at.element % patch_size(w), w);
-    float4 zeros = {0.0f, 0.0f, 0.0f, 0.0f};
+    struct image_element at = nin__cuda_element(patches_size(p));
+    uint32_t in_row = at.element % p.row, from;
+    bool inside = nin__cuda_find_tap(&from, at.element / p.row, in_row, p);
+    V v = {};
 
-    if (at.element < patches_size(w))
-        patches[(size_t)at.image * patches_size(w) + at.element] =
-            inside ? x[(size_t)at.image * nin__cuda_in_size(w) + from] : zeros;
+    if (at.element >= patches_size(p))
+        return;
+    if (inside && in_row < window_size(p))
+        v = x[(size_t)at.image * nin__cuda_in_size(p) + from];
+    patches[(size_t)at.image * patches_size(p) + at.element] = v;
 }
 
 /* dx: each input gets the sum of its taps' gradients in the order of the windows. */
-__global__ void __launch_bounds__(BLOCK)
-    scatter_patches(float *dx, const float *patches, struct windows w)
+template <typename X>
+__global__ void __launch_bounds__(BLOCK) scatter_patches(X *dx, const X *patches, struct patches p)
 {
-    struct image_element at = nin__cuda_element(nin__cuda_in_size(w));
-    const float *image = patches + (size_t)at.image * patches_size(w);
-    uint32_t c = at.element % (uint32_t)w.in_c, pixel = at.element / (uint32_t)w.in_c;
-    int32_t ix = (int32_t)(pixel % (uint32_t)w.in_w), iy = (int32_t)(pixel / (uint32_t)w.in_w);
-    struct extent rows = nin__cuda_viewers(iy, w.kernel_h, w.out_h, w);
-    struct extent columns = nin__cuda_viewers(ix, w.kernel_w, w.out_w, w);
-    float sum = 0.0f;
+    struct image_element at = nin__cuda_element(nin__cuda_in_size(p));
+    const X *image = patches + (size_t)at.image * patches_size(p);
+    uint32_t c = at.element % (uint32_t)p.in_c, pixel = at.element / (uint32_t)p.in_c;
+    int32_t ix = (int32_t)(pixel % (uint32_t)p.in_w), iy = (int32_t)(pixel / (uint32_t)p.in_w);
+    struct extent rows = nin__cuda_viewers(iy, p.kernel_h, p.out_h, p);
+    struct extent columns = nin__cuda_viewers(ix, p.kernel_w, p.out_w, p);
+    typename cuda_wide<X>::type sum = {};
 
-    if (at.element >= nin__cuda_in_size(w))
+    if (at.element >= nin__cuda_in_size(p))
         return;
     for (int32_t oy = rows.first; oy < rows.end; oy++)
         for (int32_t ox = columns.first; ox < columns.end; ox++) {
-            uint32_t r = (uint32_t)(iy + w.pad - oy * w.stride);
-            uint32_t s = (uint32_t)(ix + w.pad - ox * w.stride);
-            uint32_t row = (uint32_t)oy * (uint32_t)w.out_w + (uint32_t)ox;
+            uint32_t r = (uint32_t)(iy + p.pad - oy * p.stride);
+            uint32_t s = (uint32_t)(ix + p.pad - ox * p.stride);
+            uint32_t row = (uint32_t)oy * (uint32_t)p.out_w + (uint32_t)ox;
+            uint32_t tap = (r * (uint32_t)p.kernel_w + s) * (uint32_t)p.in_c + c;
 
-            sum +=
-                image[row * patch_size(w) + (r * (uint32_t)w.kernel_w + s) * (uint32_t)w.in_c + c];
+            sum = nin__cuda_sum_of(sum, nin__cuda_load(image + row * p.row + tap));
         }
-    dx[(size_t)at.image * nin__cuda_in_size(w) + at.element] = sum;
+    nin__cuda_store(dx + (size_t)at.image * nin__cuda_in_size(p) + at.element, sum);
+}
+
+struct patches patches_of(const struct cuda_op *cuda)
+{
+    struct patches p;
+
+    static_cast<struct windows &>(p) = nin__cuda_windows_of(cuda->op);
+    p.row = (uint32_t)nin__cuda_row(cuda);
+    return p;
+}
+
+/* Counted in vectors of so many channels. */
+struct patches in_vectors(struct patches p, uint32_t channels)
+{
+    p.in_c /= (int32_t)channels;
+    p.row /= channels;
+    return p;
+}
+
+/* The part's images, of a map whose image has so many elements; T: float or bf16. */
+template <typename T> T *images_of(void *map, struct cuda_part part, size_t size)
+{
+    return (T *)map + (size_t)part.first * size;
+}
+
+template <typename T> const T *images_of(const void *map, struct cuda_part part, size_t size)
+{
+    return (const T *)map + (size_t)part.first * size;
+}
+
+template <typename V>
+nin_status start_gather(const struct cuda_call *call, int32_t images, const void *x,
+                        struct patches p)
+{
+    size_t size = (size_t)p.out_h * (size_t)p.out_w * p.row;
+
+    return nin__cuda_launch_images(call->device, images, size, gather_patches<V>,
+                                   (V *)call->executable->scratch.patches, (const V *)x, p);
+}
+
+/* In vectors of 16 bytes, where channels come in these: then whole maps of them begin where a vector may. */
+template <typename T> nin_status gather_as(const struct cuda_call *call, struct cuda_part part)
+{
+    const uint32_t channels = sizeof(float4) / sizeof(T);
+    struct patches p = patches_of(call->cuda);
+    const T *x = images_of<T>(call->x, part, nin__shape_size(call->op->in));
+
+    if ((uint32_t)p.in_c % channels != 0)
+        return start_gather<T>(call, part.images, x, p);
+    return start_gather<float4>(call, part.images, x, in_vectors(p, channels));
+}
+
+nin_status gather(const struct cuda_call *call, struct cuda_part part)
+{
+    if (nin__cuda_is_flat(call->op))
+        return NIN_OK;
+    return call->cuda->narrow_x ? gather_as<cuda_bf16>(call, part) : gather_as<float>(call, part);
+}
+
+template <typename X>
+nin_status start_scatter(const struct cuda_call *call, int32_t images, X *dx, struct patches p)
+{
+    size_t size = (size_t)p.in_h * (size_t)p.in_w * (size_t)p.in_c;
+
+    return nin__cuda_launch_images(call->device, images, size, scatter_patches<X>, dx,
+                                   (const X *)call->executable->scratch.patches, p);
+}
+
+template <typename T> nin_status scatter_as(const struct cuda_call *call, struct cuda_part part)
+{
+    struct patches p = patches_of(call->cuda);
+    T *dx = images_of<T>(call->dx, part, nin__shape_size(call->op->in));
+
+    if (p.in_c % 4 != 0)
+        return start_scatter(call, part.images, dx, p);
+    return start_scatter(call, part.images, nin__cuda_fours_of(dx), in_vectors(p, 4));
+}
+
+nin_status scatter(const struct cuda_call *call, struct cuda_part part)
+{
+    if (nin__cuda_is_flat(call->op))
+        return NIN_OK;
+    return call->cuda->narrow_x ? scatter_as<cuda_bf16>(call, part) : scatter_as<float>(call, part);
 }
 
 /* ---- weights -------------------------------------------------------------------------------- */
 
-/* A tensor of weights, of which none has 2^31. */
+/* A tensor of weights, of which none has 2^31: OIHW in the arena, else OHWI in rows. */
 struct weights {
-    uint32_t filters, channels, taps;
+    uint32_t filters, channels, taps, row;
 };
 
-struct weights weights_of(const struct nin__op *op)
+struct weights weights_of(const struct cuda_op *cuda)
 {
+    const struct nin__op *op = cuda->op;
     struct weights w = {(uint32_t)op->out.c, (uint32_t)op->in.c,
-                        (uint32_t)op->kernel_h * (uint32_t)op->kernel_w};
+                        (uint32_t)op->kernel_h * (uint32_t)op->kernel_w,
+                        (uint32_t)nin__cuda_row(cuda)};
 
     return w;
 }
 
-__device__ uint32_t count_of(struct weights w)
-{
-    return w.filters * w.channels * w.taps;
-}
-
-/* OIHW to OHWI */
+template <typename T>
 __global__ void __launch_bounds__(BLOCK)
-    permute(float *permuted, const float *weights, struct weights w)
+    permute(T *permuted, const float *weights, struct weights w)
 {
-    uint32_t i = nin__cuda_element(count_of(w)).element, filter = i / w.channels / w.taps;
-    uint32_t c = i % w.channels, tap = i / w.channels % w.taps;
+    uint32_t i = nin__cuda_element(w.filters * w.row).element, filter = i / w.row;
+    uint32_t in_row = i % w.row, c = in_row % w.channels, tap = in_row / w.channels;
+    float v = 0.0f;
 
-    if (i < count_of(w))
-        permuted[i] = weights[(filter * w.channels + c) * w.taps + tap];
+    if (i >= w.filters * w.row)
+        return;
+    if (tap < w.taps)
+        v = weights[(filter * w.channels + c) * w.taps + tap];
+    nin__cuda_store(permuted + i, v);
 }
 
 /* And back, to the gradient's arena or added to it. */
 __global__ void __launch_bounds__(BLOCK)
     finish_weights(float *gradient, const float *products, struct weights w, bool accumulate)
 {
-    uint32_t i = nin__cuda_element(count_of(w)).element, filter = i / w.taps / w.channels;
-    uint32_t tap = i % w.taps, c = i / w.taps % w.channels;
-    uint32_t from = (filter * w.taps + tap) * w.channels + c;
+    uint32_t i = nin__cuda_element(w.filters * w.channels * w.taps).element;
+    uint32_t filter = i / w.taps / w.channels, tap = i % w.taps, c = i / w.taps % w.channels;
+    uint32_t from = filter * w.row + tap * w.channels + c;
 
-    if (i < count_of(w))
+    if (i < w.filters * w.channels * w.taps)
         gradient[i] = accumulate ? gradient[i] + products[from] : products[from];
+}
+
+template <typename T>
+nin_status prepare(struct nin__device *device, const struct cuda_op *cuda, const float *weights,
+                   void *permuted)
+{
+    struct weights w = weights_of(cuda);
+
+    return nin__cuda_launch_images(device, 1, (size_t)w.filters * w.row, permute<T>, (T *)permuted,
+                                   weights, w);
 }
 
 /* ---- the passes ----------------------------------------------------------------------------- */
@@ -133,63 +227,73 @@ __global__ void __launch_bounds__(BLOCK)
  * not in addition to what is there, for that would change the order of sums. */
 bool is_in_place(const struct cuda_call *call)
 {
-    return !nin__cuda_is_permuted(call->op) && !call->run->accumulate;
+    return !nin__cuda_is_permuted(call->op) && !call->run->accumulate &&
+           nin__cuda_row(call->cuda) == nin__cuda_patch(call->op);
 }
 
-/* The products of some images, whose input lies as it is needed or goes to `patches`. */
+/* Element `first` of a map in floats or bf16, for something that only its type is known of. */
+const void *from(const void *map, size_t first, bool narrow)
+{
+    return (const char *)map + first * (narrow ? sizeof(cuda_bf16) : sizeof(float));
+}
+
+void *from(void *map, size_t first, bool narrow)
+{
+    return (char *)map + first * (narrow ? sizeof(cuda_bf16) : sizeof(float));
+}
+
+/* The products of some images, whose input lies as it is needed or goes to `patches`; without what backward
+ * needs. */
 struct cuda_product describe(const struct cuda_call *call, struct cuda_part part)
 {
     const struct nin__op *op = call->op;
+    const struct cuda_op *cuda = call->cuda;
     size_t in = (size_t)part.first * nin__shape_size(op->in);
     size_t out = (size_t)part.first * nin__shape_size(op->out);
     struct cuda_product product = {};
 
     product.p = (int64_t)part.images * op->out.h * op->out.w;
     product.n = op->out.c;
-    product.k = (int64_t)nin__cuda_patch(op);
-    product.x = nin__cuda_is_flat(op) ? call->x + in : call->executable->scratch.patches;
+    product.k = (int64_t)nin__cuda_row(cuda);
+    product.x = nin__cuda_is_flat(op) ? from(call->x, in, cuda->narrow_x)
+                                      : call->executable->scratch.patches;
     product.w = call->weights;
-    product.y = call->y + out;
-    product.dy = call->dy == NULL ? NULL : call->dy + out;
+    product.y = from(call->y, out, cuda->narrow_y);
+    product.narrow_y = cuda->narrow_y;
     product.add = part.first > 0;
     product.precision = call->executable->options.precision;
-    if (call->dy != NULL)
-        product.dw = is_in_place(call) ? call->run->gradient + op->weight
-                                       : call->executable->scratch.products;
-    if (call->dx != NULL)
-        product.dx = nin__cuda_is_flat(op) ? call->dx + in : call->executable->scratch.patches;
     return product;
 }
 
-nin_status gather(const struct cuda_call *call, struct cuda_part part)
+/* dy as products take it: that of scores is rounded where x is bf16. */
+const void *multiplied_dy(const struct cuda_call *call)
 {
-    const struct nin__op *op = call->op;
-    size_t size = (size_t)op->out.h * (size_t)op->out.w * nin__cuda_patch(op);
-    const float *x = call->x + (size_t)part.first * nin__shape_size(op->in);
-    float *patches = call->executable->scratch.patches;
-    struct windows windows = nin__cuda_windows_of(op);
-
-    if (nin__cuda_is_flat(op))
-        return NIN_OK;
-    if (windows.in_c % 4 != 0)
-        return nin__cuda_launch_images(call->device, part.images, size, gather_patches, patches, x,
-                                       windows);
-    windows.in_c /= 4; /* whole maps of them begin where a float4 may */
-    return nin__cuda_launch_images(call->device, part.images, size / 4, gather_fours,
-                                   (float4 *)(void *)patches, (const float4 *)(const void *)x,
-                                   windows);
+    return call->cuda->narrow_x && !call->cuda->narrow_y ? call->executable->scratch.points
+                                                         : call->dy;
 }
 
-nin_status scatter(const struct cuda_call *call, struct cuda_part part)
+struct cuda_product describe_backward(const struct cuda_call *call, struct cuda_part part)
 {
     const struct nin__op *op = call->op;
-    size_t size = nin__shape_size(op->in);
+    bool narrow = call->cuda->narrow_x;
+    size_t in = (size_t)part.first * nin__shape_size(op->in);
+    size_t out = (size_t)part.first * nin__shape_size(op->out);
+    struct cuda_product product = describe(call, part);
 
-    if (nin__cuda_is_flat(op))
-        return NIN_OK;
-    return nin__cuda_launch_images(
-        call->device, part.images, size, scatter_patches, call->dx + (size_t)part.first * size,
-        (const float *)call->executable->scratch.patches, nin__cuda_windows_of(op));
+    product.dy = from(multiplied_dy(call), out, narrow);
+    product.dw =
+        is_in_place(call) ? call->run->gradient + op->weight : call->executable->scratch.products;
+    if (call->dx != NULL)
+        product.dx =
+            nin__cuda_is_flat(op) ? from(call->dx, in, narrow) : call->executable->scratch.patches;
+    return product;
+}
+
+__global__ void __launch_bounds__(BLOCK)
+    round_map(cuda_bf16 *rounded, const float *map, size_t count)
+{
+    FOR_EACH_ELEMENT (i, count)
+        nin__cuda_store(rounded + i, map[i]);
 }
 
 /* dy is gated by the ReLU; its sums over the pixels are the bias's gradient. */
@@ -197,11 +301,18 @@ nin_status begin_backward(const struct cuda_call *call)
 {
     const struct nin__op *op = call->op;
     size_t count = (size_t)call->images * nin__shape_size(op->out);
+    struct cuda_values dy = {call->dy, op->relu && !call->gated ? call->y : NULL,
+                             count / (size_t)op->out.c, call->cuda->narrow_y};
 
     if (op->bias == NIN__NO_PARAMETER)
-        return nin__cuda_gate(call);
-    return nin__cuda_bias_gradient(call, call->dy, op->relu && !call->gated ? call->y : NULL,
-                                   count / (size_t)op->out.c, call->executable->scratch.sums);
+        NIN__TRY(nin__cuda_heed_relu(call));
+    else
+        NIN__TRY(nin__cuda_bias_gradient(call, dy, call->executable->scratch.sums));
+    if (multiplied_dy(call) == call->dy)
+        return NIN_OK;
+    return nin__cuda_launch(call->device, count, round_map,
+                            (cuda_bf16 *)call->executable->scratch.points, (const float *)call->dy,
+                            count);
 }
 
 nin_status finish(const struct cuda_call *call)
@@ -213,7 +324,7 @@ nin_status finish(const struct cuda_call *call)
     return nin__cuda_launch_images(call->device, 1, (size_t)op->out.c * nin__cuda_patch(op),
                                    finish_weights, call->run->gradient + op->weight,
                                    (const float *)call->executable->scratch.products,
-                                   weights_of(op), call->run->accumulate);
+                                   weights_of(call->cuda), call->run->accumulate);
 }
 
 } // namespace
@@ -236,50 +347,61 @@ bool nin__cuda_is_permuted(const struct nin__op *op)
     return op->kernel_h * op->kernel_w > 1 && op->in.c > 1;
 }
 
-int32_t nin__cuda_patch_images(const struct nin__op *op, int32_t batch)
+size_t nin__cuda_row(const struct cuda_op *cuda)
 {
+    size_t patch = nin__cuda_patch(cuda->op);
+
+    return !cuda->narrow_x || nin__cuda_is_flat(cuda->op)
+               ? patch
+               : (patch + ROW_MULTIPLE - 1) / ROW_MULTIPLE * ROW_MULTIPLE;
+}
+
+int32_t nin__cuda_patch_images(const struct cuda_op *cuda, int32_t batch)
+{
+    const struct nin__op *op = cuda->op;
     int64_t pixels = (int64_t)op->out.h * op->out.w, most = PRODUCT_ROWS / pixels;
-    int64_t room = PATCH_FLOATS / (pixels * (int64_t)nin__cuda_patch(op));
+    int64_t room = PATCH_ELEMENTS / (pixels * (int64_t)nin__cuda_row(cuda));
 
     if (!nin__cuda_is_flat(op) && room < most)
         most = room;
     return most < 1 ? 1 : most < batch ? (int32_t)most : batch;
 }
 
-nin_status nin__cuda_gemm_prepare(struct nin__device *device, const struct nin__op *op,
-                                  const float *weights, float *permuted)
+nin_status nin__cuda_gemm_prepare(struct nin__device *device, const struct cuda_op *cuda,
+                                  const float *weights, void *permuted)
 {
-    return nin__cuda_launch_images(device, 1, (size_t)op->out.c * nin__cuda_patch(op), permute,
-                                   permuted, weights, weights_of(op));
+    return cuda->narrow_x ? prepare<cuda_bf16>(device, cuda, weights, permuted)
+                          : prepare<float>(device, cuda, weights, permuted);
 }
 
 nin_status nin__cuda_gemm_conv(const struct cuda_call *call)
 {
     const struct nin__op *op = call->op;
-    const float *bias = nin__cuda_bias(call);
-    int32_t most = nin__cuda_patch_images(op, call->images);
-    bool relu = op->relu && !call->cuda->relu_later;
+    bool later = call->cuda->finish_later;
+    const float *bias = later ? NULL : nin__cuda_bias(call);
+    int32_t most = nin__cuda_patch_images(call->cuda, call->images);
     size_t rows = (size_t)call->images * (size_t)op->out.h * (size_t)op->out.w;
     struct cuda_part part = {0, 0};
 
     while (nin__cuda_next_part(&part, call, most)) {
         struct cuda_product product = describe(call, part);
 
-        product.bias = relu ? NULL : bias;
+        product.bias = op->relu ? NULL : bias;
         NIN__TRY(gather(call, part));
         NIN__TRY(nin__cuda_gemm_forward(call->device, &product));
     }
-    return relu ? nin__cuda_add_bias(call->device, call->y, bias, rows, (size_t)op->out.c, true)
-                : NIN_OK;
+    return op->relu && !later ? nin__cuda_add_bias(call->device, call->y, call->cuda->narrow_y,
+                                                   bias, rows, (size_t)op->out.c, true)
+                              : NIN_OK;
 }
 
 nin_status nin__cuda_gemm_data_of(const struct cuda_call *call)
 {
-    int32_t most = nin__cuda_patch_images(call->op, call->images);
+    int32_t most = nin__cuda_patch_images(call->cuda, call->images);
     struct cuda_part part = {0, 0};
 
     while (nin__cuda_next_part(&part, call, most)) {
-        struct cuda_product product = describe(call, part);
+        struct cuda_product product = describe_backward(call, part);
 
         NIN__TRY(nin__cuda_gemm_data(call->device, &product)); /* over the patches, if there are */
         NIN__TRY(scatter(call, part));
@@ -289,12 +411,12 @@ nin_status nin__cuda_gemm_data_of(const struct cuda_call *call)
 
 nin_status nin__cuda_gemm_conv_backward(const struct cuda_call *call)
 {
-    int32_t most = nin__cuda_patch_images(call->op, call->images);
+    int32_t most = nin__cuda_patch_images(call->cuda, call->images);
     struct cuda_part part = {0, 0};
 
     NIN__TRY(begin_backward(call));
     while (nin__cuda_next_part(&part, call, most)) {
-        struct cuda_product product = describe(call, part);
+        struct cuda_product product = describe_backward(call, part);
 
         NIN__TRY(gather(call, part));
         NIN__TRY(nin__cuda_gemm_weights(call->device, &product));

@@ -236,10 +236,10 @@ struct pass pass_of(const struct cuda_call *call, struct cuda_part part)
     pass.part = part;
     pass.groups = nin__cuda_groups_of(nin__cuda_all_tiles(call->cuda->tiling.y, part.images));
     pass.v = call->cuda->saved_per_image == 0
-                 ? executable->scratch.patches
+                 ? (float *)executable->scratch.patches
                  : (float *)(void *)(executable->memory + call->cuda->saved);
-    pass.from = executable->scratch.points;
-    pass.to = executable->scratch.patches;
+    pass.from = (float *)executable->scratch.points;
+    pass.to = (float *)executable->scratch.patches;
     return pass;
 }
 
@@ -353,16 +353,16 @@ template <int side, int size> nin_status go_forward(const struct pass *pass)
     struct cuda_rows_product product = {};
 
     product.a = values_of(pass->v, pass->groups.count * pass->groups.tiles, call->op->in.c);
-    product.b = call->weights;
+    product.b = (const float *)call->weights;
     product.b_depth = 1;
     product.b_column = (uint32_t)call->op->in.c;
     product.c = pass->from;
     product.columns = (uint32_t)call->op->out.c;
     NIN__TRY(launch_tiles(pass, tiled_x(pass), map_data<side, size>, pass->v,
-                          call->x + first_of(pass, call->op->in)));
+                          (const float *)call->x + first_of(pass, call->op->in)));
     NIN__TRY(multiply(pass, &product));
     return launch_tiles(pass, tiled_y(pass), map_output<side, size>,
-                        call->y + first_of(pass, call->op->out), (const float *)pass->from,
+                        (float *)call->y + first_of(pass, call->op->out), (const float *)pass->from,
                         nin__cuda_bias(call), call->op->relu);
 }
 
@@ -387,7 +387,7 @@ template <int side, int size> nin_status add_weights(const struct pass *pass)
     product.dy = values_of(pass->from, pass->groups.tiles, op->out.c);
     product.sums = executable->scratch.products;
     NIN__TRY(launch_tiles(pass, tiled_y(pass), map_gradient<side, size>, pass->from, sums,
-                          call->dy + out,
+                          (float *)call->dy + out,
                           op->relu && !call->gated ? (const float *)call->y + out : NULL));
     NIN__TRY(nin__cuda_multiply_parts(call->device, &product));
     if (pass->groups.count > 1)
@@ -409,7 +409,7 @@ template <int side, int size> nin_status go_down(const struct pass *pass)
 
     product.a = values_of(pass->from, nin__cuda_all_tiles(call->cuda->tiling.dx, pass->part.images),
                           call->op->out.c);
-    product.b = call->turned;
+    product.b = (const float *)call->turned;
     product.b_depth = (uint32_t)call->op->in.c;
     product.b_column = 1;
     product.c = pass->to;
@@ -418,7 +418,7 @@ template <int side, int size> nin_status go_down(const struct pass *pass)
                           (const float *)call->dy + first_of(pass, call->op->out)));
     NIN__TRY(multiply(pass, &product));
     return launch_tiles(pass, tiled_dx(pass), map_output<side, size>,
-                        call->dx + first_of(pass, call->op->in), (const float *)pass->to,
+                        (float *)call->dx + first_of(pass, call->op->in), (const float *)pass->to,
                         (const float *)NULL, false);
 }
 
@@ -428,7 +428,7 @@ template <int side, int size> nin_status go_back(const struct pass *pass)
 
     if (call->cuda->saved_per_image == 0)
         NIN__TRY(launch_tiles(pass, tiled_x(pass), map_data<side, size>, pass->v,
-                              call->x + first_of(pass, call->op->in)));
+                              (const float *)call->x + first_of(pass, call->op->in)));
     NIN__TRY((add_weights<side, size>(pass)));
     return call->dx == NULL ? NIN_OK : go_down<side, size>(pass);
 }
@@ -441,7 +441,8 @@ nin_status finish_bias(const struct cuda_call *call)
 
     if (call->op->bias == NIN__NO_PARAMETER)
         return NIN_OK;
-    return nin__cuda_bias_gradient(call, sums, NULL, rows, sums + rows * (size_t)call->op->out.c);
+    return nin__cuda_bias_gradient(call, cuda_values{sums, NULL, rows, false},
+                                   sums + rows * (size_t)call->op->out.c);
 }
 
 /* What is done with the tiles of some size. */

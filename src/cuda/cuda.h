@@ -102,10 +102,10 @@ struct cuda_call {
     const struct nin__op *op;
     const struct nin__run *run;
     struct cuda_source source; /* of the first op */
-    const float *x;
-    float *y, *dy, *dx;   /* [image][row][column][channel] */
-    const float *weights; /* conv: OHWI, [out.c][patch], or at points: [point][out.c][in.c] */
-    const float *turned;  /* the same of kernels turned around, or NULL */
+    const void *x;
+    void *y, *dy, *dx;   /* [image][row][column][channel] */
+    const void *weights; /* conv: OHWI, [out.c][patch], or at points: [point][out.c][in.c] */
+    const void *turned;  /* the same of kernels turned around, or NULL */
     int32_t images;
     bool gated; /* dy comes 0 where this op's ReLU gave nothing */
     bool gate;  /* dx is wanted so: 0 where x is not positive, for a ReLU made it */
@@ -133,20 +133,22 @@ struct cuda_op {
     enum cuda_algorithm algorithm; /* conv */
     struct cuda_tiling tiling;     /* CUDA_WINOGRAD */
     bool gates;                    /* backward can gate dx */
+    bool narrow_x, narrow_y;       /* x and dx, y and dy are bf16, not float */
     nin_status (*forward)(const struct cuda_call *call);
     nin_status (*backward)(const struct cuda_call *call);
     size_t y, dy, saved; /* places in the executable's memory */
     size_t saved_per_image;
-    int32_t form;    /* of weights in another order than the arena's; -1: none */
-    int32_t turned;  /* likewise: for the gradient of the data */
-    bool relu_later; /* CUDA_GEMM: outputs may be without the ReLU, which the pool behind it does */
+    int32_t form;   /* of weights in another order than the arena's; -1: none */
+    int32_t turned; /* likewise: for the gradient of the data */
+    bool
+        finish_later; /* CUDA_GEMM: outputs are without bias and ReLU, which the pool behind adds */
 };
 
 /* Memory that ops use one after another. */
 struct cuda_scratch {
-    float *
+    void *
         patches; /* of some images: [pixel][patch], or the input at points: [point][tile][channel] */
-    float *points;   /* of the output: [point][tile][channel] */
+    void *points;    /* of the output: [point][tile][channel], or the gradient of scores in bf16 */
     float *products; /* a weight's gradient in OHWI order, or at points */
     float *sums;     /* parts of gradients, in order to be added up: [part][...] */
 };
@@ -308,7 +310,7 @@ nin_status nin__cuda_conv(const struct cuda_call *call);
 nin_status nin__cuda_conv_backward(const struct cuda_call *call);
 nin_status nin__cuda_relu(const struct cuda_call *call);
 nin_status nin__cuda_relu_backward(const struct cuda_call *call);
-nin_status nin__cuda_pass(const struct cuda_call *call, float *dx); /* dy where y is positive */
+nin_status nin__cuda_gate(const struct cuda_call *call); /* dy is 0 where y is not positive */
 nin_status nin__cuda_max_pool(const struct cuda_call *call);
 nin_status nin__cuda_max_pool_backward(const struct cuda_call *call);
 nin_status nin__cuda_average_pool(const struct cuda_call *call);
@@ -319,26 +321,30 @@ nin_status nin__cuda_loss(const struct cuda_call *call);
 nin_status nin__cuda_loss_backward(const struct cuda_call *call);
 
 /* The products of convolutions, row-major and dense: y (p x n) = x (p x k) * w (n x k)' + bias; dx (p x k) = dy (p x n) *
- * w (n x k); dw (n x k) = dy (p x n)' * x (p x k), added to what is there or not. */
+ * w (n x k); dw (n x k) = dy (p x n)' * x (p x k), added to what is there or not. In NIN_BF16 x, w, dy, dx and, if it is
+ * narrow, y are bf16; all else is float. */
 struct cuda_product {
     int64_t p, n, k;
-    const float *x, *w, *dy;
-    float *y, *dx, *dw;
+    const void *x, *w, *dy;
+    void *y, *dx;
+    float *dw;
     const float *bias; /* that is added to y, or NULL */
-    bool add;
-    nin_precision precision; /* of operands: NIN_FP32 or NIN_TF32 */
+    bool add, narrow_y;
+    nin_precision precision; /* of operands: NIN_FP32, NIN_TF32 or NIN_BF16 */
 };
 
 cublasComputeType_t nin__cuda_compute_type(nin_precision precision);
+cudaDataType nin__cuda_operand_type(nin_precision precision);
 nin_status nin__cuda_gemm_forward(struct nin__device *device, const struct cuda_product *product);
 nin_status nin__cuda_gemm_data(struct nin__device *device, const struct cuda_product *product);
 nin_status nin__cuda_gemm_weights(struct nin__device *device, const struct cuda_product *product);
 
 /* conv*.cu and tiles.cu, for compile.cu, run.cu and describe.cu */
-size_t nin__cuda_patch(const struct nin__op *op);     /* floats of a window */
+size_t nin__cuda_patch(const struct nin__op *op);     /* elements of a window, */
+size_t nin__cuda_row(const struct cuda_op *cuda);     /* and of a row of patches and weights */
 bool nin__cuda_is_flat(const struct nin__op *op);     /* a window is a pixel, or the whole map */
 bool nin__cuda_is_permuted(const struct nin__op *op); /* OHWI is not OIHW */
-int32_t nin__cuda_patch_images(const struct nin__op *op, int32_t batch); /* that go together */
+int32_t nin__cuda_patch_images(const struct cuda_op *cuda, int32_t batch); /* that go together */
 void nin__cuda_choose_algorithm(struct cuda_op *cuda, const struct nin__compile_options *options);
 struct cuda_tiling nin__cuda_choose_tiling(const struct nin__op *op, nin_algorithm algorithm);
 size_t nin__cuda_direct_sums(const struct nin__op *op, int32_t batch); /* floats of scratch.sums */
@@ -353,15 +359,15 @@ struct cuda_point_needs nin__cuda_point_needs(const struct cuda_op *cuda, int32_
 
 /* The weights as the op's algorithm wants them; turned: for the gradient of the data. */
 nin_status nin__cuda_prepare_conv(struct nin__device *device, const struct cuda_op *cuda,
-                                  const float *weights, float *form, bool turned);
+                                  const float *weights, void *form, bool turned);
 
 /* bias.cu, likewise: parts in which a bias's gradient over so many rows is added up */
 size_t nin__cuda_sum_parts(size_t rows);
 
-/* input.cu: NCHW, as callers have it, and NHWC */
+/* input.cu: NCHW, as callers have it, and NHWC, which may be bf16 */
 nin_status nin__cuda_to_nhwc(struct nin__device *device, struct nin__shape shape, int32_t images,
                              const float *source, float *target);
 nin_status nin__cuda_to_nchw(struct nin__device *device, struct nin__shape shape, int32_t images,
-                             const float *source, float *target);
+                             const void *source, bool narrow, float *target);
 
 #endif

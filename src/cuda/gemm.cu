@@ -10,39 +10,49 @@ namespace
 /* cuBLAS counts in int. */
 const int64_t MOST = INT32_MAX;
 
+/* Column-major. */
 struct matrix {
     cublasOperation_t operation;
-    const float *data;
+    const void *data;
     int64_t leading;
 };
 
-/* c (m x n, column-major) = a * b, added to what is there or not. */
-nin_status multiply(struct nin__device *device, nin_precision precision, int64_t m, int64_t n,
-                    int64_t k, struct matrix a, struct matrix b, float *c, int64_t c_leading,
-                    bool add)
+/* c (m x n) = a * b, added to what is there or not; narrow: c is bf16 */
+struct multiplication {
+    int64_t m, n, k;
+    struct matrix a, b;
+    void *c;
+    int64_t c_leading;
+    bool narrow, add;
+};
+
+nin_status multiply(struct nin__device *device, nin_precision precision,
+                    const struct multiplication *g)
 {
     const float one = 1.0f, zero = 0.0f;
+    cudaDataType operand = nin__cuda_operand_type(precision);
 
-    if (m > MOST || n > MOST || k > MOST)
+    if (g->m > MOST || g->n > MOST || g->k > MOST)
         return nin__fail(NIN_UNSUPPORTED, "cuda: a product of %lld x %lld x %lld is too large",
-                         (long long)m, (long long)n, (long long)k);
+                         (long long)g->m, (long long)g->n, (long long)g->k);
     return nin__cuda_check_blas(
         device,
-        cublasGemmEx(device->blas, a.operation, b.operation, (int)m, (int)n, (int)k, &one, a.data,
-                     CUDA_R_32F, (int)a.leading, b.data, CUDA_R_32F, (int)b.leading,
-                     add ? &one : &zero, c, CUDA_R_32F, (int)c_leading,
+        cublasGemmEx(device->blas, g->a.operation, g->b.operation, (int)g->m, (int)g->n, (int)g->k,
+                     &one, g->a.data, operand, (int)g->a.leading, g->b.data, operand,
+                     (int)g->b.leading, g->add ? &one : &zero, g->c,
+                     g->narrow ? CUDA_R_16BF : CUDA_R_32F, (int)g->c_leading,
                      nin__cuda_compute_type(precision), CUBLAS_GEMM_DEFAULT),
         "a product");
 }
 
-struct matrix plain(const float *data, int64_t leading)
+struct matrix plain(const void *data, int64_t leading)
 {
     struct matrix matrix = {CUBLAS_OP_N, data, leading};
 
     return matrix;
 }
 
-struct matrix transposed(const float *data, int64_t leading)
+struct matrix transposed(const void *data, int64_t leading)
 {
     struct matrix matrix = {CUBLAS_OP_T, data, leading};
 
@@ -54,35 +64,55 @@ struct matrix transposed(const float *data, int64_t leading)
 /* fp32 is fp32 whatever the environment says. */
 cublasComputeType_t nin__cuda_compute_type(nin_precision precision)
 {
-    return precision == NIN_TF32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F_PEDANTIC;
+    return precision == NIN_TF32   ? CUBLAS_COMPUTE_32F_FAST_TF32
+           : precision == NIN_BF16 ? CUBLAS_COMPUTE_32F
+                                   : CUBLAS_COMPUTE_32F_PEDANTIC;
+}
+
+cudaDataType nin__cuda_operand_type(nin_precision precision)
+{
+    return precision == NIN_BF16 ? CUDA_R_16BF : CUDA_R_32F;
 }
 
 /* y' (n x p) = w' ' (n x k) * x' (k x p) + bias */
 nin_status nin__cuda_gemm_forward(struct nin__device *device, const struct cuda_product *g)
 {
+    const struct multiplication product = {
+        g->n, g->p,        g->k, transposed(g->w, g->k), plain(g->x, g->k), g->y,
+        g->n, g->narrow_y, false};
     bool done = false;
 
     if (g->bias != NULL)
         NIN__TRY(nin__cuda_matmul(device, g, &done));
     if (done)
         return NIN_OK;
-    NIN__TRY(multiply(device, g->precision, g->n, g->p, g->k, transposed(g->w, g->k),
-                      plain(g->x, g->k), g->y, g->n, false));
-    return g->bias == NULL
-               ? NIN_OK
-               : nin__cuda_add_bias(device, g->y, g->bias, (size_t)g->p, (size_t)g->n, false);
+    NIN__TRY(multiply(device, g->precision, &product));
+    return g->bias == NULL ? NIN_OK
+                           : nin__cuda_add_bias(device, g->y, g->narrow_y, g->bias, (size_t)g->p,
+                                                (size_t)g->n, false);
 }
 
 /* dx' (k x p) = w' (k x n) * dy' (n x p) */
 nin_status nin__cuda_gemm_data(struct nin__device *device, const struct cuda_product *g)
 {
-    return multiply(device, g->precision, g->k, g->p, g->n, plain(g->w, g->k), plain(g->dy, g->n),
-                    g->dx, g->k, false);
+    const struct multiplication product = {g->k,
+                                           g->p,
+                                           g->n,
+                                           plain(g->w, g->k),
+                                           plain(g->dy, g->n),
+                                           g->dx,
+                                           g->k,
+                                           g->precision == NIN_BF16,
+                                           false};
+
+    return multiply(device, g->precision, &product);
 }
 
 /* dw' (k x n) = x' (k x p) * dy' ' (p x n) */
 nin_status nin__cuda_gemm_weights(struct nin__device *device, const struct cuda_product *g)
 {
-    return multiply(device, g->precision, g->k, g->n, g->p, plain(g->x, g->k),
-                    transposed(g->dy, g->n), g->dw, g->k, g->add);
+    const struct multiplication product = {
+        g->k, g->n, g->p, plain(g->x, g->k), transposed(g->dy, g->n), g->dw, g->k, false, g->add};
+
+    return multiply(device, g->precision, &product);
 }

@@ -71,7 +71,8 @@ nin_status nin__cuda_loss(const struct cuda_call *call)
     if (call->run->labels == NULL)
         return NIN_OK;
     return nin__cuda_launch(call->device, images, losses_of, executable->losses, executable->marks,
-                            call->x, (const int32_t *)executable->labels, images, call->op->in.c);
+                            (const float *)call->x, (const int32_t *)executable->labels, images,
+                            call->op->in.c);
 }
 
 nin_status nin__cuda_loss_backward(const struct cuda_call *call)
@@ -80,6 +81,7 @@ nin_status nin__cuda_loss_backward(const struct cuda_call *call)
 
     if (call->dx == NULL)
         return NIN_OK;
-    return nin__cuda_launch(call->device, images, gradient_of, call->dx, call->x,
-                            (const int32_t *)call->executable->labels, images, call->op->in.c);
+    return nin__cuda_launch(call->device, images, gradient_of, (float *)call->dx,
+                            (const float *)call->x, (const int32_t *)call->executable->labels,
+                            images, call->op->in.c);
 }

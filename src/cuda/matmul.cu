@@ -3,7 +3,8 @@
  * max(x, 0) and makes 0 of a NaN, and what is not finite has to reach the loss.
  *
  * cublasLt's own rules find an algorithm for a shape when the first product of it comes, and the device keeps it:
- * nothing is timed, so the same shape gives the same bits. Where there is none the product is gemm.cu's. */
+ * nothing is timed, so the same shape gives the same bits. Where there is none the product is gemm.cu's, and so it is
+ * where the result is bf16, with which cublasLt wants a bias in bf16. */
 #include "cuda/matmul.h"
 
 namespace
@@ -93,6 +94,7 @@ cublasStatus_t nin__cuda_describe_matmul(struct cuda_matmul_terms *terms,
                                          const struct cuda_product *g)
 {
     uint64_t p = (uint64_t)g->p, n = (uint64_t)g->n, k = (uint64_t)g->k;
+    cudaDataType operand = nin__cuda_operand_type(g->precision);
 
     return first_failure(
         {cublasLtMatmulDescInit(&terms->operation, nin__cuda_compute_type(g->precision),
@@ -100,8 +102,8 @@ cublasStatus_t nin__cuda_describe_matmul(struct cuda_matmul_terms *terms,
          set<int32_t>(&terms->operation, CUBLASLT_MATMUL_DESC_TRANSA, CUBLAS_OP_T),
          set<uint32_t>(&terms->operation, CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS),
          set<const void *>(&terms->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, g->bias),
-         cublasLtMatrixLayoutInit(&terms->w, CUDA_R_32F, k, n, g->k),
-         cublasLtMatrixLayoutInit(&terms->x, CUDA_R_32F, k, p, g->k),
+         cublasLtMatrixLayoutInit(&terms->w, operand, k, n, g->k),
+         cublasLtMatrixLayoutInit(&terms->x, operand, k, p, g->k),
          cublasLtMatrixLayoutInit(&terms->y, CUDA_R_32F, n, p, g->n)});
 }
 
@@ -128,8 +130,8 @@ nin_status nin__cuda_matmul(struct nin__device *device, const struct cuda_produc
     cublasStatus_t status;
 
     *done = false;
-    if (!device->epilogues || !is_aligned(g->x) || !is_aligned(g->w) || !is_aligned(g->y) ||
-        !is_aligned(g->bias))
+    if (!device->epilogues || g->narrow_y || !is_aligned(g->x) || !is_aligned(g->w) ||
+        !is_aligned(g->y) || !is_aligned(g->bias))
         return NIN_OK;
     NIN__TRY(nin__cuda_check_blas(device, nin__cuda_describe_matmul(&terms, g),
                                   "the description of a product"));

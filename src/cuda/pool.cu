@@ -14,7 +14,8 @@ enum {
 
 struct pooling : windows {
     bool exclude_padding, drop;
-    bool relu; /* of what is read; a NaN stays one */
+    bool finish;       /* what is read gets a bias, unless that is NULL, and a ReLU */
+    const float *bias; /* of in_c */
 };
 
 struct pooling pooling_of(const struct cuda_call *call)
@@ -25,7 +26,9 @@ struct pooling pooling_of(const struct cuda_call *call)
     static_cast<struct windows &>(p) = nin__cuda_windows_of(op);
     p.exclude_padding = op->exclude_padding;
     p.drop = op->drop;
-    p.relu = call->cuda[-1].relu_later;
+    p.finish = call->cuda[-1].finish_later;
+    p.bias =
+        p.finish && op[-1].bias != NIN__NO_PARAMETER ? call->run->parameters + op[-1].bias : NULL;
     return p;
 }
 
@@ -66,26 +69,38 @@ __device__ uint32_t out_size(const struct pooling &p)
     return (uint32_t)p.out_h * (uint32_t)p.out_w * (uint32_t)p.in_c;
 }
 
-__device__ float rectified(float v, const struct pooling &p)
+/* Of one channel, or four. */
+template <typename V> __device__ V bias_of(int32_t channel, const struct pooling &p)
 {
-    return p.relu && v < 0.0f ? 0.0f : v;
+    V bias = {};
+
+    if (p.bias != NULL)
+        nin__cuda_load_parameter(&bias, p.bias, (uint32_t)channel);
+    return bias;
+}
+
+template <typename V> __device__ V finished(V v, V bias, const struct pooling &p)
+{
+    return p.finish ? nin__cuda_rectified(nin__cuda_sum_of(v, bias)) : v;
 }
 
 /* ---- max ------------------------------------------------------------------------------------ */
 
 /* The maximum of a window, the first of equals, and its place in the window's rows of kernel_w; NaN wins and
  * stays. x: an image */
-__device__ float maximum(const float *x, struct place at, const struct pooling &p, int32_t *found)
+template <typename X>
+__device__ float maximum(const X *x, struct place at, const struct pooling &p, int32_t *found)
 {
     struct extent rows = window(at.row, p.kernel_h, p.in_h, p);
     struct extent columns = window(at.column, p.kernel_w, p.in_w, p);
-    float largest = -INFINITY;
+    float largest = -INFINITY, bias = bias_of<float>(at.channel, p);
 
     *found = 0;
     for (int32_t r = rows.first; r < rows.end; r++)
         for (int32_t s = columns.first; s < columns.end; s++) {
-            float v = x[element_at(r, s, p.in_w, p.in_c, at.channel)];
+            float v = nin__cuda_load(x + element_at(r, s, p.in_w, p.in_c, at.channel));
 
+            v = finished(v, bias, p);
             if (v > largest || v != v) {
                 largest = v;
                 *found = (r - rows.first) * p.kernel_w + s - columns.first;
@@ -96,12 +111,13 @@ __device__ float maximum(const float *x, struct place at, const struct pooling &
 
 /* A thread has four elements of an image, as many as a block of random words. where: NULL or one for each
  * element */
+template <typename X, typename Y>
 __global__ void __launch_bounds__(BLOCK)
-    max_pool(float *y, uint16_t *where, const float *x, struct pooling p, struct cuda_mask mask)
+    max_pool(Y *y, uint16_t *where, const X *x, struct pooling p, struct cuda_mask mask)
 {
     uint32_t size = out_size(p), word[4] = {0, 0, 0, 0};
     struct image_element at = nin__cuda_element(nin__cuda_fours(size));
-    const float *image = x + (size_t)at.image * nin__cuda_in_size(p);
+    const X *image = x + (size_t)at.image * nin__cuda_in_size(p);
     size_t first = (size_t)at.image * size;
 
     if (at.element >= nin__cuda_fours(size))
@@ -113,10 +129,9 @@ __global__ void __launch_bounds__(BLOCK)
         int32_t found;
         float v = maximum(image, place_of(e, p.out_w, p.in_c), p, &found);
 
-        v = rectified(v, p); /* of the maximum is the maximum of the rectified */
         if (where != NULL)
             where[first + e] = kept ? (uint16_t)found : (uint16_t)NOWHERE;
-        y[first + e] = !p.drop ? v : kept ? v * mask.scale : 0.0f;
+        nin__cuda_store(y + first + e, !p.drop ? v : kept ? v * mask.scale : 0.0f);
     }
 }
 
@@ -127,67 +142,54 @@ __device__ int32_t place_in_window(struct place at, int32_t oy, int32_t ox, cons
            window(ox, p.kernel_w, p.in_w, p).first;
 }
 
-/* A gradient is 0 where x, which a ReLU made, is not positive; x: NULL for no ReLU. */
-__device__ float gated(float gradient, const float *x, size_t i)
+/* The gradient of one channel or four of an input whose place in the window is `place`, if that is where the
+ * maximum was. */
+__device__ void add_found(float *sum, float dy, uint16_t found, int32_t place, float scale)
 {
-    return x == NULL || x[i] > 0.0f ? gradient : 0.0f;
+    *sum += found == place ? dy * scale : 0.0f;
 }
 
-/* Each input gets the gradients of the windows whose maximum it was. */
+__device__ void add_found(float4 *sum, float4 dy, ushort4 found, int32_t place, float scale)
+{
+    add_found(&sum->x, dy.x, found.x, place, scale);
+    add_found(&sum->y, dy.y, found.y, place, scale);
+    add_found(&sum->z, dy.z, found.z, place, scale);
+    add_found(&sum->w, dy.w, found.w, place, scale);
+}
+
+/* A gradient is 0 where x, which a ReLU makes, is not positive; x: NULL for no ReLU. */
+template <typename X, typename V>
+__device__ V gated(V gradient, const X *x, size_t i, int32_t channel, const struct pooling &p)
+{
+    if (x == NULL)
+        return gradient;
+    return nin__cuda_gated(gradient, finished(nin__cuda_load(x + i), bias_of<V>(channel, p), p));
+}
+
+/* Each input gets the gradients of the windows whose maximum it was. A thread has one channel, or four, which p
+ * counts as one. */
+template <typename X, typename Y, typename Where>
 __global__ void __launch_bounds__(BLOCK)
-    max_unpool(float *dx, const float *dy, const uint16_t *where, const float *x, struct pooling p,
-               float scale)
+    max_unpool(X *dx, const Y *dy, const Where *where, const X *x, struct pooling p, float scale)
 {
     struct image_element e = nin__cuda_element(nin__cuda_in_size(p));
     size_t out = (size_t)e.image * out_size(p);
     struct place at = place_of(e.element, p.in_w, p.in_c);
     struct extent rows = nin__cuda_viewers(at.row, p.kernel_h, p.out_h, p);
     struct extent columns = nin__cuda_viewers(at.column, p.kernel_w, p.out_w, p);
-    float sum = 0.0f;
-    size_t in;
-
-    if (e.element >= nin__cuda_in_size(p))
-        return;
-    for (int32_t oy = rows.first; oy < rows.end; oy++)
-        for (int32_t ox = columns.first; ox < columns.end; ox++) {
-            size_t o = out + element_at(oy, ox, p.out_w, p.in_c, at.channel);
-
-            if (where[o] == place_in_window(at, oy, ox, p))
-                sum += dy[o] * scale;
-        }
-    in = (size_t)e.image * nin__cuda_in_size(p) + e.element;
-    dx[in] = gated(sum, x, in);
-}
-
-/* The same for four channels at a time; p counts these as one. */
-__global__ void __launch_bounds__(BLOCK)
-    max_unpool_fours(float4 *dx, const float4 *dy, const ushort4 *where, const float4 *x,
-                     struct pooling p, float scale)
-{
-    struct image_element e = nin__cuda_element(nin__cuda_in_size(p));
-    size_t out = (size_t)e.image * out_size(p);
-    struct place at = place_of(e.element, p.in_w, p.in_c);
-    struct extent rows = nin__cuda_viewers(at.row, p.kernel_h, p.out_h, p);
-    struct extent columns = nin__cuda_viewers(at.column, p.kernel_w, p.out_w, p);
-    float4 sum = {0.0f, 0.0f, 0.0f, 0.0f}, one = {1.0f, 1.0f, 1.0f, 1.0f}, open;
+    typename cuda_wide<X>::type sum = {};
     size_t in = (size_t)e.image * nin__cuda_in_size(p) + e.element;
 
     if (e.element >= nin__cuda_in_size(p))
         return;
-    open = x == NULL ? one : x[in];
     for (int32_t oy = rows.first; oy < rows.end; oy++)
         for (int32_t ox = columns.first; ox < columns.end; ox++) {
             size_t o = out + element_at(oy, ox, p.out_w, p.in_c, at.channel);
-            int32_t place = place_in_window(at, oy, ox, p);
-            ushort4 found = where[o];
-            float4 g = dy[o];
 
-            sum.x += found.x == place ? g.x * scale : 0.0f;
-            sum.y += found.y == place ? g.y * scale : 0.0f;
-            sum.z += found.z == place ? g.z * scale : 0.0f;
-            sum.w += found.w == place ? g.w * scale : 0.0f;
+            add_found(&sum, nin__cuda_load(dy + o), where[o], place_in_window(at, oy, ox, p),
+                      scale);
         }
-    dx[in] = nin__cuda_gated(sum, open);
+    nin__cuda_store(dx + in, gated(sum, x, in, at.channel, p));
 }
 
 /* ---- average -------------------------------------------------------------------------------- */
@@ -209,28 +211,32 @@ __device__ float divisor(int32_t oy, int32_t ox, const struct pooling &p)
     return (float)(height * width);
 }
 
-__global__ void __launch_bounds__(BLOCK) average_pool(float *y, const float *x, struct pooling p)
+template <typename X, typename Y>
+__global__ void __launch_bounds__(BLOCK) average_pool(Y *y, const X *x, struct pooling p)
 {
     struct image_element e = nin__cuda_element(out_size(p));
-    const float *image = x + (size_t)e.image * nin__cuda_in_size(p);
+    const X *image = x + (size_t)e.image * nin__cuda_in_size(p);
     struct place at = place_of(e.element, p.out_w, p.in_c);
     struct extent rows = window(at.row, p.kernel_h, p.in_h, p);
     struct extent columns = window(at.column, p.kernel_w, p.in_w, p);
-    float sum = 0.0f;
+    float sum = 0.0f, bias = bias_of<float>(at.channel, p);
 
     if (e.element >= out_size(p))
         return;
     for (int32_t r = rows.first; r < rows.end; r++)
         for (int32_t s = columns.first; s < columns.end; s++)
-            sum += rectified(image[element_at(r, s, p.in_w, p.in_c, at.channel)], p);
-    y[(size_t)e.image * out_size(p) + e.element] = sum / divisor(at.row, at.column, p);
+            sum += finished(nin__cuda_load(image + element_at(r, s, p.in_w, p.in_c, at.channel)),
+                            bias, p);
+    nin__cuda_store(y + (size_t)e.image * out_size(p) + e.element,
+                    sum / divisor(at.row, at.column, p));
 }
 
+template <typename X, typename Y>
 __global__ void __launch_bounds__(BLOCK)
-    average_unpool(float *dx, const float *dy, const float *x, struct pooling p)
+    average_unpool(X *dx, const Y *dy, const X *x, struct pooling p)
 {
     struct image_element e = nin__cuda_element(nin__cuda_in_size(p));
-    const float *image = dy + (size_t)e.image * out_size(p);
+    const Y *image = dy + (size_t)e.image * out_size(p);
     struct place at = place_of(e.element, p.in_w, p.in_c);
     struct extent rows = nin__cuda_viewers(at.row, p.kernel_h, p.out_h, p);
     struct extent columns = nin__cuda_viewers(at.column, p.kernel_w, p.out_w, p);
@@ -241,9 +247,12 @@ __global__ void __launch_bounds__(BLOCK)
         return;
     for (int32_t oy = rows.first; oy < rows.end; oy++)
         for (int32_t ox = columns.first; ox < columns.end; ox++)
-            sum += image[element_at(oy, ox, p.out_w, p.in_c, at.channel)] / divisor(oy, ox, p);
-    dx[in] = gated(sum, x, in);
+            sum += nin__cuda_load(image + element_at(oy, ox, p.out_w, p.in_c, at.channel)) /
+                   divisor(oy, ox, p);
+    nin__cuda_store(dx + in, gated(sum, x, in, at.channel, p));
 }
+
+/* ---- the passes ----------------------------------------------------------------------------- */
 
 uint16_t *saved(const struct cuda_call *call)
 {
@@ -252,49 +261,76 @@ uint16_t *saved(const struct cuda_call *call)
     return (uint16_t *)(void *)(call->executable->memory + call->cuda->saved);
 }
 
-} // namespace
-
-nin_status nin__cuda_max_pool(const struct cuda_call *call)
+template <typename X, typename Y> nin_status go_max(const struct cuda_call *call)
 {
     uint32_t size = (uint32_t)nin__shape_size(call->op->out);
 
-    return nin__cuda_launch_images(call->device, call->images, nin__cuda_fours(size), max_pool,
-                                   call->y, saved(call), call->x, pooling_of(call),
-                                   nin__cuda_mask_of(call));
+    return nin__cuda_launch_images(call->device, call->images, nin__cuda_fours(size),
+                                   max_pool<X, Y>, (Y *)call->y, saved(call), (const X *)call->x,
+                                   pooling_of(call), nin__cuda_mask_of(call));
 }
 
-nin_status nin__cuda_max_pool_backward(const struct cuda_call *call)
+template <typename X, typename Y> nin_status go_max_back(const struct cuda_call *call)
 {
+    typedef typename cuda_four<X>::type X4;
+    typedef typename cuda_four<Y>::type Y4;
     const struct nin__op *op = call->op;
     size_t size = nin__shape_size(op->in);
     float scale = op->drop ? op->keep_scale : 1.0f;
     struct pooling pooling = pooling_of(call);
-    const float *x = call->gate ? call->x : NULL;
+    const void *x = call->gate ? call->x : NULL;
 
+    if (pooling.in_c % 4 != 0)
+        return nin__cuda_launch_images(call->device, call->images, size, max_unpool<X, Y, uint16_t>,
+                                       (X *)call->dx, (const Y *)call->dy,
+                                       (const uint16_t *)saved(call), (const X *)x, pooling, scale);
+    pooling.in_c /= 4; /* whole maps of them begin where vectors may */
+    return nin__cuda_launch_images(
+        call->device, call->images, size / 4, max_unpool<X4, Y4, ushort4>, (X4 *)call->dx,
+        (const Y4 *)call->dy, (const ushort4 *)(void *)saved(call), (const X4 *)x, pooling, scale);
+}
+
+template <typename X, typename Y> nin_status go_average(const struct cuda_call *call)
+{
+    return nin__cuda_launch_images(call->device, call->images, nin__shape_size(call->op->out),
+                                   average_pool<X, Y>, (Y *)call->y, (const X *)call->x,
+                                   pooling_of(call));
+}
+
+template <typename X, typename Y> nin_status go_average_back(const struct cuda_call *call)
+{
+    return nin__cuda_launch_images(call->device, call->images, nin__shape_size(call->op->in),
+                                   average_unpool<X, Y>, (X *)call->dx, (const Y *)call->dy,
+                                   (const X *)(call->gate ? call->x : NULL), pooling_of(call));
+}
+
+} // namespace
+
+nin_status nin__cuda_max_pool(const struct cuda_call *call)
+{
+    return nin__cuda_by_type(call, go_max<float, float>, go_max<cuda_bf16, cuda_bf16>,
+                             go_max<cuda_bf16, float>);
+}
+
+nin_status nin__cuda_max_pool_backward(const struct cuda_call *call)
+{
     if (call->dx == NULL)
         return NIN_OK;
-    if (pooling.in_c % 4 != 0)
-        return nin__cuda_launch_images(call->device, call->images, size, max_unpool, call->dx,
-                                       (const float *)call->dy, (const uint16_t *)saved(call), x,
-                                       pooling, scale);
-    pooling.in_c /= 4; /* whole maps of them begin where vectors may */
-    return nin__cuda_launch_images(call->device, call->images, size / 4, max_unpool_fours,
-                                   (float4 *)(void *)call->dx, (const float4 *)(void *)call->dy,
-                                   (const ushort4 *)(void *)saved(call),
-                                   (const float4 *)(const void *)x, pooling, scale);
+    return nin__cuda_by_type(call, go_max_back<float, float>, go_max_back<cuda_bf16, cuda_bf16>,
+                             go_max_back<cuda_bf16, float>);
 }
 
 nin_status nin__cuda_average_pool(const struct cuda_call *call)
 {
-    return nin__cuda_launch_images(call->device, call->images, nin__shape_size(call->op->out),
-                                   average_pool, call->y, call->x, pooling_of(call));
+    return nin__cuda_by_type(call, go_average<float, float>, go_average<cuda_bf16, cuda_bf16>,
+                             go_average<cuda_bf16, float>);
 }
 
 nin_status nin__cuda_average_pool_backward(const struct cuda_call *call)
 {
     if (call->dx == NULL)
         return NIN_OK;
-    return nin__cuda_launch_images(call->device, call->images, nin__shape_size(call->op->in),
-                                   average_unpool, call->dx, (const float *)call->dy,
-                                   call->gate ? call->x : (const float *)NULL, pooling_of(call));
+    return nin__cuda_by_type(call, go_average_back<float, float>,
+                             go_average_back<cuda_bf16, cuda_bf16>,
+                             go_average_back<cuda_bf16, float>);
 }

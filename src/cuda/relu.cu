@@ -5,37 +5,61 @@
 namespace
 {
 
-__global__ void __launch_bounds__(BLOCK) rectify(float *y, const float *x, size_t count)
+template <typename X, typename Y>
+__global__ void __launch_bounds__(BLOCK) rectify(Y *y, const X *x, size_t count)
 {
     FOR_EACH_ELEMENT (i, count)
-        y[i] = nin__cuda_rectified(x[i]);
+        nin__cuda_store(y + i, nin__cuda_rectified(nin__cuda_load(x + i)));
 }
 
-__global__ void __launch_bounds__(BLOCK)
-    pass(float *dx, const float *dy, const float *y, size_t count)
+/* dx may be dy. */
+template <typename X, typename Y>
+__global__ void __launch_bounds__(BLOCK) pass(X *dx, const Y *dy, const Y *y, size_t count)
 {
     FOR_EACH_ELEMENT (i, count)
-        dx[i] = nin__cuda_gated(dy[i], y[i]);
+        nin__cuda_store(dx + i, nin__cuda_gated(nin__cuda_load(dy + i), nin__cuda_load(y + i)));
+}
+
+size_t count_of(const struct cuda_call *call)
+{
+    return (size_t)call->images * nin__shape_size(call->op->out);
+}
+
+template <typename X, typename Y> nin_status forward(const struct cuda_call *call)
+{
+    return nin__cuda_launch(call->device, count_of(call), rectify<X, Y>, (Y *)call->y,
+                            (const X *)call->x, count_of(call));
+}
+
+template <typename X, typename Y> nin_status pass_to(const struct cuda_call *call, void *dx)
+{
+    return nin__cuda_launch(call->device, count_of(call), pass<X, Y>, (X *)dx, (const Y *)call->dy,
+                            (const Y *)call->y, count_of(call));
+}
+
+template <typename X, typename Y> nin_status backward(const struct cuda_call *call)
+{
+    return pass_to<X, Y>(call, call->dx);
 }
 
 } // namespace
 
 nin_status nin__cuda_relu(const struct cuda_call *call)
 {
-    size_t count = (size_t)call->images * nin__shape_size(call->op->out);
-
-    return nin__cuda_launch(call->device, count, rectify, call->y, call->x, count);
+    return nin__cuda_by_type(call, forward<float, float>, forward<cuda_bf16, cuda_bf16>,
+                             forward<cuda_bf16, float>);
 }
 
 nin_status nin__cuda_relu_backward(const struct cuda_call *call)
 {
-    return call->dx == NULL ? NIN_OK : nin__cuda_pass(call, call->dx);
+    if (call->dx == NULL)
+        return NIN_OK;
+    return nin__cuda_by_type(call, backward<float, float>, backward<cuda_bf16, cuda_bf16>,
+                             backward<cuda_bf16, float>);
 }
 
-nin_status nin__cuda_pass(const struct cuda_call *call, float *dx)
+nin_status nin__cuda_gate(const struct cuda_call *call)
 {
-    size_t count = (size_t)call->images * nin__shape_size(call->op->out);
-
-    return nin__cuda_launch(call->device, count, pass, dx, (const float *)call->dy,
-                            (const float *)call->y, count);
+    return call->cuda->narrow_y ? pass_to<cuda_bf16, cuda_bf16>(call, call->dy)
+                                : pass_to<float, float>(call, call->dy);
 }

@@ -66,11 +66,6 @@ nin_status download_losses(struct nin__executable *executable, const struct nin_
 
 /* ---- the ops -------------------------------------------------------------------------------- */
 
-float *floats_at(const struct nin__executable *executable, size_t place)
-{
-    return (float *)(void *)(executable->memory + place);
-}
-
 struct cuda_call describe(const struct nin__executable *executable, const struct nin__run *run,
                           struct cuda_source source, int32_t i)
 {
@@ -84,14 +79,14 @@ struct cuda_call describe(const struct nin__executable *executable, const struct
     call.run = run;
     call.source = source;
     call.images = run->images.count;
-    call.y = floats_at(executable, cuda->y);
+    call.y = executable->memory + cuda->y;
     if (i > 0)
-        call.x = floats_at(executable, cuda[-1].y);
+        call.x = executable->memory + cuda[-1].y;
     if (cuda->op->kind == NIN__OP_CONV)
-        call.weights = cuda->form < 0 ? run->parameters + cuda->op->weight
-                                      : (const float *)run->prepared[cuda->form];
+        call.weights =
+            cuda->form < 0 ? run->parameters + cuda->op->weight : run->prepared[cuda->form];
     if (cuda->turned >= 0)
-        call.turned = (const float *)run->prepared[cuda->turned];
+        call.turned = run->prepared[cuda->turned];
     return call;
 }
 
@@ -127,7 +122,7 @@ nin_status begin_backward(const struct nin__executable *executable, const struct
         return NIN_OK;
     return nin__cuda_to_nhwc(executable->device, program->ops[*last].out, run->images.count,
                              executable->score_gradient,
-                             floats_at(executable, executable->ops[*last].dy));
+                             (float *)(void *)(executable->memory + executable->ops[*last].dy));
 }
 
 /* Whoever makes the gradient of its output may leave out what its ReLU did. */
@@ -145,25 +140,26 @@ nin_status go_backward(const struct nin__executable *executable, const struct ni
     for (int32_t i = last; i > 0 && i >= first; i--) {
         struct cuda_call call = describe(executable, run, source, i);
 
-        call.dy = floats_at(executable, call.cuda->dy);
+        call.dy = executable->memory + call.cuda->dy;
         call.gated = i < last && wants_gate(call.cuda) && call.cuda[1].gates;
         if (i - 1 >= first)
-            call.dx = floats_at(executable, call.cuda[-1].dy);
+            call.dx = executable->memory + call.cuda[-1].dy;
         call.gate = call.dx != NULL && wants_gate(call.cuda - 1) && call.cuda->gates;
         NIN__TRY(call.cuda->backward(&call));
     }
     return NIN_OK;
 }
 
-/* An output or a gradient, for the caller. */
-nin_status fetch(struct nin__executable *executable, size_t place, struct nin__shape shape,
+/* An op's output or its gradient, for the caller. */
+nin_status fetch(struct nin__executable *executable, const struct cuda_op *cuda, size_t place,
                  int32_t images, float *target)
 {
+    struct nin__shape shape = cuda->op->out;
     struct cuda_scope scope(executable->device);
 
     NIN__TRY(scope.status);
-    NIN__TRY(nin__cuda_to_nchw(executable->device, shape, images, floats_at(executable, place),
-                               executable->transposed));
+    NIN__TRY(nin__cuda_to_nchw(executable->device, shape, images, executable->memory + place,
+                               cuda->narrow_y, executable->transposed));
     NIN__TRY(nin__cuda_download(executable->device, target, executable->transposed,
                                 (size_t)images * nin__shape_size(shape) * sizeof *target,
                                 "an output from the device"));
@@ -179,7 +175,7 @@ nin_status prepare(const struct nin__executable *executable, const struct cuda_o
     if (form < 0 || targets[form] == NULL)
         return NIN_OK;
     return nin__cuda_prepare_conv(executable->device, cuda, parameters + cuda->op->weight,
-                                  (float *)targets[form], turned);
+                                  targets[form], turned);
 }
 
 } // namespace
@@ -280,12 +276,11 @@ nin_status nin__cuda_prepare(struct nin__executable *executable, const float *pa
 nin_status nin__cuda_fetch(struct nin__executable *executable, int32_t op, int32_t images,
                            float *target)
 {
-    return fetch(executable, executable->ops[op].y, executable->program.ops[op].out, images,
-                 target);
+    return fetch(executable, &executable->ops[op], executable->ops[op].y, images, target);
 }
 
 nin_status nin__cuda_fetch_input_gradient(struct nin__executable *executable, int32_t images,
                                           float *target)
 {
-    return fetch(executable, executable->ops[0].dy, executable->program.ops[0].out, images, target);
+    return fetch(executable, &executable->ops[0], executable->ops[0].dy, images, target);
 }

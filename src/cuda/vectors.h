@@ -2,9 +2,106 @@
 #ifndef NIN__CUDA_VECTORS_H
 #define NIN__CUDA_VECTORS_H
 
-/* What a thread does with its channels: one, or four in a vector. */
+/* What a thread does with its channels: one, or four in a vector. In memory they are float or, in NIN_BF16, bf16; a
+ * thread has them as float. */
 
 #include "cuda/launch.h"
+
+#include <cuda_bf16.h>
+
+typedef __nv_bfloat16 cuda_bf16;
+
+struct alignas(8) cuda_bf16x4 {
+    cuda_bf16 x, y, z, w;
+};
+
+/* Four of a kind. */
+template <typename T> struct cuda_four;
+
+template <> struct cuda_four<float> {
+    typedef float4 type;
+};
+
+template <> struct cuda_four<cuda_bf16> {
+    typedef cuda_bf16x4 type;
+};
+
+/* Maps are aligned so that a vector may begin where channels that come in fours do. */
+template <typename T> static inline typename cuda_four<T>::type *nin__cuda_fours_of(T *map)
+{
+    return (typename cuda_four<T>::type *)(void *)map;
+}
+
+template <typename T>
+static inline const typename cuda_four<T>::type *nin__cuda_fours_of(const T *map)
+{
+    return (const typename cuda_four<T>::type *)(const void *)map;
+}
+
+static __device__ inline float nin__cuda_load(const float *from)
+{
+    return *from;
+}
+
+static __device__ inline float4 nin__cuda_load(const float4 *from)
+{
+    return *from;
+}
+
+static __device__ inline float nin__cuda_load(const cuda_bf16 *from)
+{
+    return __bfloat162float(*from);
+}
+
+static __device__ inline float4 nin__cuda_load(const cuda_bf16x4 *from)
+{
+    cuda_bf16x4 v = *from;
+    float4 result = {__bfloat162float(v.x), __bfloat162float(v.y), __bfloat162float(v.z),
+                     __bfloat162float(v.w)};
+
+    return result;
+}
+
+static __device__ inline void nin__cuda_store(float *to, float v)
+{
+    *to = v;
+}
+
+static __device__ inline void nin__cuda_store(float4 *to, float4 v)
+{
+    *to = v;
+}
+
+/* To the nearest, of two such to the even one. */
+static __device__ inline void nin__cuda_store(cuda_bf16 *to, float v)
+{
+    *to = __float2bfloat16_rn(v);
+}
+
+static __device__ inline void nin__cuda_store(cuda_bf16x4 *to, float4 v)
+{
+    cuda_bf16x4 rounded = {__float2bfloat16_rn(v.x), __float2bfloat16_rn(v.y),
+                           __float2bfloat16_rn(v.z), __float2bfloat16_rn(v.w)};
+
+    *to = rounded;
+}
+
+/* What a thread has of them: float or float4. */
+template <typename T> struct cuda_wide {
+    typedef decltype(nin__cuda_load((const T *)0)) type;
+};
+
+/* Does with an op what is right for the types in which its input and its output are stored: float both, bf16 both,
+ * or bf16 and the scores, which are float. */
+static inline nin_status nin__cuda_by_type(const struct cuda_call *call,
+                                           nin_status (*floats)(const struct cuda_call *),
+                                           nin_status (*bf16)(const struct cuda_call *),
+                                           nin_status (*scores)(const struct cuda_call *))
+{
+    if (!call->cuda->narrow_x)
+        return floats(call);
+    return call->cuda->narrow_y ? bf16(call) : scores(call);
+}
 
 /* max(v, 0); a NaN stays one */
 static __device__ inline float nin__cuda_rectified(float v)
@@ -44,6 +141,22 @@ static __device__ inline float4 nin__cuda_sum_of(float4 a, float4 b)
     float4 result = {a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w};
 
     return result;
+}
+
+/* The arena gives no vector a place that is a multiple of its size. */
+static __device__ inline void nin__cuda_load_parameter(float *v, const float *parameters,
+                                                       uint32_t channel)
+{
+    *v = parameters[channel];
+}
+
+static __device__ inline void nin__cuda_load_parameter(float4 *v, const float *parameters,
+                                                       uint32_t channel)
+{
+    const float *four = parameters + 4 * (size_t)channel;
+    float4 loaded = {four[0], four[1], four[2], four[3]};
+
+    *v = loaded;
 }
 
 #endif

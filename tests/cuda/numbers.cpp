@@ -3,6 +3,7 @@
  * tests/cuda_on_cpu it has to print the same. */
 #include <cublasLt.h>
 #include <cublas_v2.h>
+#include <cuda_bf16.h>
 #include <cuda_runtime.h>
 
 #include <cstdio>
@@ -48,6 +49,7 @@ static void show_runtime(void)
     SHOW(cudaStreamCaptureModeGlobal);
     SHOW(cudaStreamCaptureModeThreadLocal);
     SHOW_SIZE(float4);
+    SHOW_SIZE(__nv_bfloat16);
 }
 
 static void show_blas(void)
@@ -65,6 +67,7 @@ static void show_blas(void)
     SHOW(CUBLAS_ATOMICS_NOT_ALLOWED);
     SHOW(CUBLAS_ATOMICS_ALLOWED);
     SHOW(CUDA_R_32F);
+    SHOW(CUDA_R_16BF);
     SHOW(CUBLAS_COMPUTE_32F);
     SHOW(CUBLAS_COMPUTE_32F_PEDANTIC);
     SHOW(CUBLAS_COMPUTE_32F_FAST_TF32);

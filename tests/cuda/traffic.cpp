@@ -85,11 +85,13 @@ class traffic : public stand_in_watcher
 
     void multiplies(const stand_in_product &p) override
     {
+        size_t operand = stand_in_operand_bytes(p.operands);
+
         now.product = p;
         stand_in_fmas += (uint64_t)p.m * (uint64_t)p.n * (uint64_t)p.k;
-        moves_matrix(p.a, p.a_turned ? p.k : p.m, p.a_turned ? p.m : p.k, p.lda, READ);
-        moves_matrix(p.b, p.b_turned ? p.n : p.k, p.b_turned ? p.k : p.n, p.ldb, READ);
-        moves_matrix(p.c, p.m, p.n, p.ldc, WRITTEN | (p.add != 0.0f ? READ : 0));
+        moves_matrix(p.a, operand, p.a_turned ? p.k : p.m, p.a_turned ? p.m : p.k, p.lda, READ);
+        moves_matrix(p.b, operand, p.b_turned ? p.n : p.k, p.b_turned ? p.k : p.n, p.ldb, READ);
+        moves_matrix(p.c, p.narrow ? 2 : 4, p.m, p.n, p.ldc, WRITTEN | (p.add != 0.0f ? READ : 0));
     }
 
     void moves(const void *memory, size_t bytes, bool writes) override
@@ -125,15 +127,16 @@ class traffic : public stand_in_watcher
         return false;
     }
 
-    void moves_matrix(const void *matrix, int rows, int columns, int leading, uint8_t how)
+    void moves_matrix(const void *matrix, size_t element, int rows, int columns, int leading,
+                      uint8_t how)
     {
         for (int j = 0; j < columns; j++) {
-            const float *column = (const float *)matrix + (size_t)j * (size_t)leading;
+            const char *column = (const char *)matrix + (size_t)j * (size_t)leading * element;
 
             if ((how & READ) != 0)
-                moves(column, (size_t)rows * sizeof(float), false);
+                moves(column, (size_t)rows * element, false);
             if ((how & WRITTEN) != 0)
-                moves(column, (size_t)rows * sizeof(float), true);
+                moves(column, (size_t)rows * element, true);
         }
     }
 
@@ -150,13 +153,14 @@ class traffic : public stand_in_watcher
     /* kind, what, blocks, threads, FLOP, bytes read, bytes written; a kernel is told by where it is in the module. */
     void print() const
     {
+        static const char *const names[] = {"fp32", "tf32", "bf16"};
         const stand_in_product &p = now.product;
         Dl_info module = Dl_info();
 
         if (now.kernel != NULL && dladdr(now.kernel, &module) != 0)
             printf("kernel\t0x%zx", (size_t)((const char *)now.kernel - (char *)module.dli_fbase));
         else if (p.k > 0)
-            printf("%s\t%c%c %d x %d x %d", p.rounded ? "tf32" : "fp32", p.a_turned ? 'T' : 'N',
+            printf("%s\t%c%c %d x %d x %d", names[p.operands], p.a_turned ? 'T' : 'N',
                    p.b_turned ? 'T' : 'N', p.m, p.n, p.k);
         else
             printf("copy\t-");

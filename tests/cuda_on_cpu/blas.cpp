@@ -3,6 +3,7 @@
  * has rules of its own (a workspace, no atomics, fp32 whatever the environment says). */
 #include "cublas_v2.h"
 
+#include "cuda_bf16.h"
 #include "queue.h"
 #include "watcher.h"
 
@@ -75,16 +76,17 @@ cublasStatus_t cublasSetAtomicsMode(cublasHandle_t handle, cublasAtomicsMode_t m
     return CUBLAS_STATUS_SUCCESS;
 }
 
-/* Bytes of a column-major matrix of that many stored rows and columns. */
-static size_t bytes_of(int64_t rows, int64_t columns, int64_t leading)
+/* Elements of a column-major matrix of that many stored rows and columns. */
+static size_t elements_of(int64_t rows, int64_t columns, int64_t leading)
 {
-    return ((size_t)leading * (size_t)(columns - 1) + (size_t)rows) * sizeof(float);
+    return (size_t)leading * (size_t)(columns - 1) + (size_t)rows;
 }
 
-bool stand_in_has_matrix(const void *matrix, int64_t rows, int64_t columns, int64_t leading)
+bool stand_in_has_matrix(const void *matrix, size_t element, int64_t rows, int64_t columns,
+                         int64_t leading)
 {
-    return leading >= rows && (uintptr_t)matrix % sizeof(float) == 0 &&
-           stand_in_owns(matrix, bytes_of(rows, columns, leading));
+    return leading >= rows && (uintptr_t)matrix % element == 0 &&
+           stand_in_owns(matrix, elements_of(rows, columns, leading) * element);
 }
 
 /* To 11 significant bits, as tensor cores have operands. */
@@ -101,26 +103,56 @@ static float round_to_tf32(float value)
 
 /* An operand as it is multiplied. */
 static std::vector<float> operand(const void *matrix, int rows, int columns, int leading,
-                                  bool rounded)
+                                  enum stand_in_operands type)
 {
-    const float *from = (const float *)matrix;
-    std::vector<float> values(from, from + bytes_of(rows, columns, leading) / sizeof(float));
+    std::vector<float> values(elements_of(rows, columns, leading));
 
-    for (float &value : values)
-        value = rounded ? round_to_tf32(value) : value;
+    for (size_t i = 0; i < values.size(); i++) {
+        if (type == STAND_IN_BF16)
+            values[i] = __bfloat162float(((const __nv_bfloat16 *)matrix)[i]);
+        else
+            values[i] = ((const float *)matrix)[i];
+        if (type == STAND_IN_TF32)
+            values[i] = round_to_tf32(values[i]);
+    }
     return values;
+}
+
+static void multiply_into(float *c, const struct stand_in_product &p)
+{
+    int a_rows = p.a_turned ? p.k : p.m, b_rows = p.b_turned ? p.n : p.k;
+    std::vector<float> a = operand(p.a, a_rows, p.a_turned ? p.m : p.k, p.lda, p.operands);
+    std::vector<float> b = operand(p.b, b_rows, p.b_turned ? p.k : p.n, p.ldb, p.operands);
+
+    cblas_sgemm(CblasColMajor, p.a_turned ? CblasTrans : CblasNoTrans,
+                p.b_turned ? CblasTrans : CblasNoTrans, p.m, p.n, p.k, 1.0f, a.data(), p.lda,
+                b.data(), p.ldb, p.add, c, p.ldc);
 }
 
 void stand_in_multiply(const struct stand_in_product &p)
 {
-    int a_rows = p.a_turned ? p.k : p.m, b_rows = p.b_turned ? p.n : p.k;
-    std::vector<float> a = operand(p.a, a_rows, p.a_turned ? p.m : p.k, p.lda, p.rounded);
-    std::vector<float> b = operand(p.b, b_rows, p.b_turned ? p.k : p.n, p.ldb, p.rounded);
-
     stand_in_watched_by->multiplies(p);
-    cblas_sgemm(CblasColMajor, p.a_turned ? CblasTrans : CblasNoTrans,
-                p.b_turned ? CblasTrans : CblasNoTrans, p.m, p.n, p.k, 1.0f, a.data(), p.lda,
-                b.data(), p.ldb, p.add, (float *)p.c, p.ldc);
+    if (p.narrow) {
+        std::vector<float> c = operand(p.c, p.m, p.n, p.ldc, STAND_IN_BF16);
+
+        multiply_into(c.data(), p);
+        for (size_t i = 0; i < c.size(); i++)
+            ((__nv_bfloat16 *)p.c)[i] = __float2bfloat16_rn(c[i]);
+    } else {
+        multiply_into((float *)p.c, p);
+    }
+}
+
+/* False: cuBLAS has no such product. */
+static bool operands_of(enum stand_in_operands *operands, cudaDataType type,
+                        cublasComputeType_t compute)
+{
+    bool bf16 = type == CUDA_R_16BF && compute == CUBLAS_COMPUTE_32F;
+
+    *operands = bf16                                      ? STAND_IN_BF16
+                : compute == CUBLAS_COMPUTE_32F_FAST_TF32 ? STAND_IN_TF32
+                                                          : STAND_IN_FP32;
+    return bf16 || (type == CUDA_R_32F && compute != CUBLAS_COMPUTE_32F);
 }
 
 cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t transa,
@@ -131,23 +163,26 @@ cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t transa,
                             cublasGemmAlgo_t algorithm)
 {
     bool a_turned = transa == CUBLAS_OP_T, b_turned = transb == CUBLAS_OP_T;
-    bool rounded = compute == CUBLAS_COMPUTE_32F_FAST_TF32;
-    struct stand_in_product product = {
-        a_turned, b_turned, m, n, k, a, b, lda, ldb, *(const float *)beta, c, ldc, rounded};
+    enum stand_in_operands operands;
+    bool good = operands_of(&operands, a_type, compute), narrow = c_type == CUDA_R_16BF;
+    size_t bytes = stand_in_operand_bytes(operands);
+    struct stand_in_product product = {a_turned, b_turned, m,        n,     k,
+                                       a,        b,        lda,      ldb,   *(const float *)beta,
+                                       c,        ldc,      operands, narrow};
 
     if (stand_in_fails())
         return CUBLAS_STATUS_EXECUTION_FAILED;
     if (handle->stream == NULL || !handle->workspace || handle->atomics)
         return CUBLAS_STATUS_NOT_INITIALIZED;
-    if (a_type != CUDA_R_32F || b_type != CUDA_R_32F || c_type != CUDA_R_32F ||
-        (compute != CUBLAS_COMPUTE_32F_PEDANTIC && !rounded) || algorithm != CUBLAS_GEMM_DEFAULT)
+    if (!good || b_type != a_type || (narrow && operands != STAND_IN_BF16) ||
+        algorithm != CUBLAS_GEMM_DEFAULT)
         return CUBLAS_STATUS_NOT_SUPPORTED;
-    if (rounded && stand_in_capability() < 80)
+    if (operands != STAND_IN_FP32 && stand_in_capability() < 80)
         return CUBLAS_STATUS_ARCH_MISMATCH;
     if (*(const float *)alpha != 1.0f || m < 1 || n < 1 || k < 1 ||
-        !stand_in_has_matrix(a, a_turned ? k : m, a_turned ? m : k, lda) ||
-        !stand_in_has_matrix(b, b_turned ? n : k, b_turned ? k : n, ldb) ||
-        !stand_in_has_matrix(c, m, n, ldc))
+        !stand_in_has_matrix(a, bytes, a_turned ? k : m, a_turned ? m : k, lda) ||
+        !stand_in_has_matrix(b, bytes, b_turned ? n : k, b_turned ? k : n, ldb) ||
+        !stand_in_has_matrix(c, narrow ? 2 : 4, m, n, ldc))
         return CUBLAS_STATUS_INVALID_VALUE;
     stand_in_enqueue(handle->stream, [product]() { stand_in_multiply(product); });
     return CUBLAS_STATUS_SUCCESS;

@@ -35,6 +35,7 @@ struct operation {
 struct layout {
     uint64_t kind, rows, columns;
     int64_t leading;
+    int32_t type;
 };
 
 struct preference {
@@ -89,6 +90,13 @@ struct call call_of(cublasLtMatmulDesc_t operation, cublasLtMatrixLayout_t a,
     return call;
 }
 
+enum stand_in_operands operands_of(const struct call &call)
+{
+    return call.operation.compute == CUBLAS_COMPUTE_32F             ? STAND_IN_BF16
+           : call.operation.compute == CUBLAS_COMPUTE_32F_FAST_TF32 ? STAND_IN_TF32
+                                                                    : STAND_IN_FP32;
+}
+
 cublasStatus_t check(const struct call &call)
 {
     const struct layout *layouts[] = {&call.a, &call.b, &call.c, &call.d};
@@ -103,7 +111,10 @@ cublasStatus_t check(const struct call &call)
         return CUBLAS_STATUS_INVALID_VALUE;
     if (call.operation.transa != CUBLAS_OP_T || call.operation.epilogue != CUBLASLT_EPILOGUE_BIAS)
         return CUBLAS_STATUS_NOT_SUPPORTED;
-    if (call.operation.compute == CUBLAS_COMPUTE_32F_FAST_TF32 && stand_in_capability() < 80)
+    if (call.b.type != call.a.type || call.d.type != CUDA_R_32F ||
+        (call.a.type == CUDA_R_16BF) != (call.operation.compute == CUBLAS_COMPUTE_32F))
+        return CUBLAS_STATUS_NOT_SUPPORTED; /* the bias has the result's type */
+    if (operands_of(call) != STAND_IN_FP32 && stand_in_capability() < 80)
         return CUBLAS_STATUS_ARCH_MISMATCH;
     return CUBLAS_STATUS_SUCCESS;
 }
@@ -137,7 +148,8 @@ cublasStatus_t cublasLtMatmulDescInit(cublasLtMatmulDesc_t opaque, cublasCompute
     struct operation operation = {OPERATION, compute, CUBLAS_OP_N, CUBLASLT_EPILOGUE_DEFAULT, NULL};
 
     if (scale != CUDA_R_32F ||
-        (compute != CUBLAS_COMPUTE_32F_PEDANTIC && compute != CUBLAS_COMPUTE_32F_FAST_TF32))
+        (compute != CUBLAS_COMPUTE_32F_PEDANTIC && compute != CUBLAS_COMPUTE_32F_FAST_TF32 &&
+         compute != CUBLAS_COMPUTE_32F))
         return CUBLAS_STATUS_NOT_SUPPORTED;
     write(opaque, operation);
     return CUBLAS_STATUS_SUCCESS;
@@ -165,9 +177,9 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t opaque,
 cublasStatus_t cublasLtMatrixLayoutInit(cublasLtMatrixLayout_t opaque, cudaDataType type,
                                         uint64_t rows, uint64_t columns, int64_t leading)
 {
-    struct layout layout = {LAYOUT, rows, columns, leading};
+    struct layout layout = {LAYOUT, rows, columns, leading, type};
 
-    if (type != CUDA_R_32F)
+    if (type != CUDA_R_32F && type != CUDA_R_16BF)
         return CUBLAS_STATUS_NOT_SUPPORTED;
     write(opaque, layout);
     return CUBLAS_STATUS_SUCCESS;
@@ -260,7 +272,9 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t oper
                                        0.0f,
                                        d,
                                        (int)call.d.leading,
-                                       call.operation.compute == CUBLAS_COMPUTE_32F_FAST_TF32};
+                                       operands_of(call),
+                                       false};
+    size_t operand = stand_in_operand_bytes(operands_of(call));
 
     if (stand_in_fails())
         return CUBLAS_STATUS_EXECUTION_FAILED;
@@ -274,10 +288,12 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t oper
         !is_aligned(a, algorithm.alignments[0]) || !is_aligned(b, algorithm.alignments[1]) ||
         !is_aligned(d, algorithm.alignments[2]) || !is_aligned(d, algorithm.alignments[3]) ||
         !is_aligned(bias, 16) ||
-        !stand_in_has_matrix(a, (int64_t)call.a.rows, (int64_t)call.a.columns, call.a.leading) ||
-        !stand_in_has_matrix(b, (int64_t)call.b.rows, (int64_t)call.b.columns, call.b.leading) ||
-        !stand_in_has_matrix(d, (int64_t)call.d.rows, (int64_t)call.d.columns, call.d.leading) ||
-        !stand_in_has_matrix(bias, (int64_t)call.d.rows, 1, (int64_t)call.d.rows))
+        !stand_in_has_matrix(a, operand, (int64_t)call.a.rows, (int64_t)call.a.columns,
+                             call.a.leading) ||
+        !stand_in_has_matrix(b, operand, (int64_t)call.b.rows, (int64_t)call.b.columns,
+                             call.b.leading) ||
+        !stand_in_has_matrix(d, 4, (int64_t)call.d.rows, (int64_t)call.d.columns, call.d.leading) ||
+        !stand_in_has_matrix(bias, 4, (int64_t)call.d.rows, 1, (int64_t)call.d.rows))
         return CUBLAS_STATUS_INVALID_VALUE;
     if (stand_in_setting("NIN_CUDA_LT", 0) == DOES_NOT_RUN)
         return CUBLAS_STATUS_NOT_SUPPORTED;

@@ -28,7 +28,8 @@ enum cublasAtomicsMode_t {
 };
 
 enum cudaDataType {
-    CUDA_R_32F = 0
+    CUDA_R_32F = 0,
+    CUDA_R_16BF = 14
 };
 
 enum cublasComputeType_t {

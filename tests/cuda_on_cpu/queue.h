@@ -27,7 +27,14 @@ void stand_in_enqueue(cudaStream_t stream, std::function<void()> work);
 /* Of the GPUs that there are: 75 for sm_75. */
 int stand_in_capability(void);
 
-/* A column-major product, c = a * b + add * c, whose operands may be rounded to TF32. */
+/* As tensor cores have operands, but for the first. */
+enum stand_in_operands {
+    STAND_IN_FP32,
+    STAND_IN_TF32, /* floats in memory */
+    STAND_IN_BF16
+};
+
+/* A column-major product, c = a * b + add * c. */
 struct stand_in_product {
     bool a_turned, b_turned;
     int m, n, k;
@@ -36,14 +43,21 @@ struct stand_in_product {
     float add;
     void *c;
     int ldc;
-    bool rounded;
+    enum stand_in_operands operands;
+    bool narrow; /* c is bf16, not float */
 };
 
 /* Multiplies at once: to be called when work is done. */
 void stand_in_multiply(const struct stand_in_product &product);
 
-/* A column-major matrix of floats, of that many stored rows and columns, lies in the device's memory. */
-bool stand_in_has_matrix(const void *matrix, int64_t rows, int64_t columns, int64_t leading);
+static inline size_t stand_in_operand_bytes(enum stand_in_operands operands)
+{
+    return operands == STAND_IN_BF16 ? 2 : 4;
+}
+
+/* A column-major matrix, of that many stored rows and columns, lies in the device's memory. */
+bool stand_in_has_matrix(const void *matrix, size_t element, int64_t rows, int64_t columns,
+                         int64_t leading);
 
 /* A number in the environment. */
 int stand_in_setting(const char *name, int otherwise);
