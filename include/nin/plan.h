@@ -41,15 +41,16 @@ typedef enum {
 /* Of the operands of matrix products, in all three of a layer: forward, gradient of the data, gradient of the
  * weights. On a CPU these are the 1x1 convolutions, and dense layers whose input is one pixel; on a CUDA device
  * all convolutions and dense layers. Operands are rounded as they are multiplied; sums are fp32, and so are
- * parameters, activations and gradients in memory, biases, and everything else that a network does. The root
- * mean square of a product's errors, relative to that of the result, is about 2e-3 for NIN_BF16, 3e-4 for
- * NIN_TF32 and 4e-6 for NIN_BF16X3 (operands around 0).
+ * parameters, activations and gradients in memory, biases, and everything else that a network does; but in
+ * NIN_BF16 a CUDA device has the outputs of all layers and their gradients as bf16 in memory, rounded to nearest
+ * and of two such to even, all but the scores. The root mean square of a product's errors, relative to that of
+ * the result, is about 2e-3 for NIN_BF16, 3e-4 for NIN_TF32 and 4e-6 for NIN_BF16X3 (operands around 0).
  *
  * A CPU has NIN_BF16 with the instruction sets AVX512_BF16 and AMX, NIN_BF16X3 with AMX, and no NIN_TF32; the
  * context's choice counts, not the processor alone. The two sets add up in different orders, so their bits
  * differ. The instructions round to nearest and take what is subnormal for 0, whatever the caller's
- * floating-point mode is. A CUDA device has NIN_TF32 from sm_80 (Ampere) on, by its tensor cores, and neither
- * NIN_BF16 nor NIN_BF16X3. What is missing is refused. */
+ * floating-point mode is. A CUDA device has NIN_TF32 and NIN_BF16 from sm_80 (Ampere) on, by its tensor cores,
+ * and no NIN_BF16X3. What is missing is refused. */
 typedef enum {
     NIN_FP32 = 0,
     NIN_BF16 = 1,   /* operands with 8 significant bits */
@@ -62,9 +63,9 @@ typedef enum {
  * NIN_ALGORITHM_GEMM products by cuBLAS of windows that are gathered, with NIN_ALGORITHM_WINOGRAD products
  * at the points of minimal filtering wherever it fits, with NIN_ALGORITHM_DIRECT kernels of libnin's own for 1x1 and for
  * few channels and products of windows elsewhere, and NIN_ALGORITHM_AUTO picks one of these by a rule of shapes
- * alone. NIN_FP32 is fp32 whatever the environment says; in NIN_TF32, which has NIN_ALGORITHM_AUTO and
- * NIN_ALGORITHM_GEMM only, all products are cuBLAS's, unless NVIDIA_TF32_OVERRIDE=0 forbids that. Other requests
- * are NIN_UNSUPPORTED there, and lanes mean nothing.
+ * alone. NIN_FP32 is fp32 whatever the environment says; in NIN_TF32 and NIN_BF16, which have NIN_ALGORITHM_AUTO
+ * and NIN_ALGORITHM_GEMM only, all products are cuBLAS's (in NIN_TF32 unless NVIDIA_TF32_OVERRIDE=0 forbids
+ * that). Other requests are NIN_UNSUPPORTED there, and lanes mean nothing.
  *
  * The root mean square of the errors of one convolution, relative to that of the result, where nothing is near the limits of single precision (1e-30 to 1e35). Behind a ReLU or a
  * maximum an error may decide otherwise between two that are nearly equal, and a few elements of a

@@ -5,9 +5,6 @@
 #include "cuda/bias.h"
 #include "cuda/vectors.h"
 
-/* nvcc does not see those of a template. */
-#pragma nv_diag_suppress missing_launch_bounds
-
 namespace
 {
 

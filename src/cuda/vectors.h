@@ -9,6 +9,9 @@
 
 #include <cuda_bf16.h>
 
+/* Kernels are templates of these types, and nvcc does not see a template's launch bounds. */
+#pragma nv_diag_suppress missing_launch_bounds
+
 typedef __nv_bfloat16 cuda_bf16;
 
 struct alignas(8) cuda_bf16x4 {
