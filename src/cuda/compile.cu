@@ -252,9 +252,10 @@ void place_outputs(struct nin__executable *executable)
     }
 }
 
-/* What the convolutions need most of each scratch: patches and points in elements, all else in floats. */
+/* What the convolutions need most of each scratch: patches and points in elements, sums
+ * in floats. */
 struct needs {
-    size_t patches, points, products, sums;
+    size_t patches, points, products, sums, tickets;
 };
 
 void at_least(size_t *most, size_t floats)
@@ -304,13 +305,14 @@ void need_sums(struct needs *needs, const struct nin__executable *executable, in
 
 struct needs needs_of(const struct nin__executable *executable)
 {
-    struct needs needs = {0, 0, 0, 0};
+    struct needs needs = {};
 
     for (int32_t i = 0; i < executable->program.count; i++) {
         const struct cuda_op *cuda = &executable->ops[i];
 
         if (cuda->op->kind != NIN__OP_CONV)
             continue;
+        at_least(&needs.tickets, nin__cuda_tickets(cuda->op));
         if (cuda->algorithm == CUDA_WINOGRAD)
             need_points(&needs, executable, cuda);
         else if (cuda->algorithm == CUDA_DIRECT)
@@ -338,6 +340,14 @@ nin_status allocate(struct nin__executable *executable)
     return NIN_OK;
 }
 
+/* On our own stream: nobody captures that. */
+nin_status clear(struct nin__device *device, void *memory, size_t bytes)
+{
+    NIN__TRY(nin__cuda_check(device, cudaMemsetAsync(memory, 0, bytes, device->own),
+                             "zeros in a plan's memory"));
+    return nin__cuda_check(device, cudaStreamSynchronize(device->own), "zeros in a plan's memory");
+}
+
 /* All of it, in one allocation. */
 nin_status make_memory(struct nin__executable *executable)
 {
@@ -346,8 +356,8 @@ nin_status make_memory(struct nin__executable *executable)
     struct nin__shape image = executable->program.ops[0].out;
     struct nin__shape scores = executable->program.ops[executable->program.scores].out;
     size_t largest = largest_output(executable), count = (size_t)executable->program.count;
-    size_t patches, points, products, sums, transposed, images, labels, score_gradient, losses,
-        marks;
+    size_t patches, points, products, sums, tickets, transposed, images, labels, score_gradient,
+        losses, marks;
     size_t spans, numbers, bad;
     bool narrow = executable->options.precision == NIN_BF16;
 
@@ -356,6 +366,7 @@ nin_status make_memory(struct nin__executable *executable)
     points = place(executable, needs.points * element_bytes(narrow));
     products = place(executable, needs.products * sizeof(float));
     sums = place(executable, needs.sums * sizeof(float));
+    tickets = place(executable, needs.tickets * sizeof(unsigned));
     transposed = place(executable, largest);
     images = place(executable, batch_bytes(executable, image));
     labels = place(executable, batch * sizeof(int32_t));
@@ -370,6 +381,7 @@ nin_status make_memory(struct nin__executable *executable)
     executable->scratch.points = at<void>(executable, points);
     executable->scratch.products = at<float>(executable, products);
     executable->scratch.sums = at<float>(executable, sums);
+    executable->tickets = at<unsigned>(executable, tickets);
     executable->transposed = at<float>(executable, transposed);
     executable->images = at<void>(executable, images);
     executable->labels = at<int32_t>(executable, labels);
@@ -379,7 +391,7 @@ nin_status make_memory(struct nin__executable *executable)
     executable->spans = at<struct nin__update_span>(executable, spans);
     executable->numbers = at<struct cuda_numbers>(executable, numbers);
     executable->bad = at<struct cuda_bad>(executable, bad);
-    return NIN_OK;
+    return clear(executable->device, executable->tickets, needs.tickets * sizeof(unsigned));
 }
 
 nin_status make_staging(struct nin__executable *executable)

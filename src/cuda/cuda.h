@@ -163,6 +163,7 @@ struct nin__executable {
     size_t bytes; /* of device memory */
     char *memory;
     struct cuda_scratch scratch;
+    unsigned *tickets; /* blocks count themselves, and leave 0: the last one does what comes next */
     float *transposed; /* an output as NCHW */
     void *images;      /* as the caller has them: NCHW, stored pixels or floats */
     int32_t *labels;
@@ -363,6 +364,7 @@ nin_status nin__cuda_prepare_conv(struct nin__device *device, const struct cuda_
 
 /* bias.cu, likewise: parts in which a bias's gradient over so many rows is added up */
 size_t nin__cuda_sum_parts(size_t rows);
+size_t nin__cuda_tickets(const struct nin__op *op); /* that it takes for them */
 
 /* input.cu: NCHW, as callers have it, and NHWC, which may be bf16 */
 nin_status nin__cuda_to_nhwc(struct nin__device *device, struct nin__shape shape, int32_t images,

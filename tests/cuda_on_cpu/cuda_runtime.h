@@ -160,6 +160,25 @@ static inline void atomicMin(unsigned long long *at, unsigned long long value)
     *at = value < *at ? value : *at; /* threads of a kernel take turns */
 }
 
+/* Back to 0 after `last`. */
+static inline unsigned atomicInc(unsigned *at, unsigned last)
+{
+    unsigned before = *at;
+
+    *at = before >= last ? 0 : before + 1;
+    return before;
+}
+
+/* Memory is one and the same here for all blocks, which run one after another. */
+static inline void __threadfence(void)
+{
+}
+
+template <typename T> static inline T __ldcg(const T *from)
+{
+    return *from;
+}
+
 extern "C" {
 const char *cudaGetErrorString(cudaError_t error);
 cudaError_t cudaGetLastError(void);
