@@ -238,6 +238,43 @@ START_TEST(small_whole_numbers_are_exact)
 }
 END_TEST
 
+/* A kernel makes the forms of 32 layers' weights. Each layer here doubles, or halves. */
+START_TEST(many_layers_have_their_weights)
+{
+    enum {
+        LAYERS = 34
+    };
+    const float images[] = {1.0f, -2.0f, 3.0f, 0.5f};
+    float parameters[LAYERS], scores[4];
+    nin_context *context = NULL;
+    nin_builder *builder = NULL;
+    nin_network *network = NULL;
+    nin_plan *plan = NULL;
+
+    use_a_device_module();
+    ASSERT_OK(nin_context_create(&context, NIN_DESC(nin_context_desc, .device = NIN_DEVICE_CUDA)));
+    ASSERT_OK(nin_builder_create(&builder, context,
+                                 NIN_DESC(nin_input_desc, .channels = 1, .height = 2, .width = 2)));
+    for (int i = 0; i < LAYERS; i++) {
+        nin_builder_conv2d(builder, NULL,
+                           NIN_DESC(nin_conv2d_desc, .filters = 1, .kernel = 1, .no_bias = 1));
+        parameters[i] = i % 2 == 0 ? 2.0f : 0.5f;
+    }
+    ASSERT_OK(nin_builder_finish(&network, builder));
+    ASSERT_OK(nin__network_upload(network, parameters));
+    ASSERT_OK(nin_plan_create(&plan, network, NIN_DESC(nin_plan_desc, .precision = NIN_BF16)));
+    ASSERT_OK(nin_plan_forward(
+        plan, NIN_DESC(nin_batch_desc, .images = images, .dtype = NIN_F32, .count = 1)));
+    ASSERT_OK(nin_plan_scores(plan, scores, 4));
+    for (int i = 0; i < 4; i++)
+        ck_assert_float_eq(scores[i], images[i]);
+    nin_plan_destroy(plan);
+    nin_network_destroy(network);
+    nin_builder_destroy(builder);
+    nin_context_destroy(context);
+}
+END_TEST
+
 struct Suite *cuda_bf16_suite(void)
 {
     Suite *suite = suite_create("cuda_bf16");
@@ -245,6 +282,7 @@ struct Suite *cuda_bf16_suite(void)
 
     tcase_set_tags(tests, "cuda");
     tcase_add_loop_test(tests, small_whole_numbers_are_exact, 0, sizeof nets / sizeof nets[0]);
+    tcase_add_test(tests, many_layers_have_their_weights);
     suite_add_tcase(suite, tests);
     return suite;
 }

@@ -31,14 +31,6 @@ nin_status nin__cuda_conv_backward(const struct cuda_call *call)
     }
 }
 
-nin_status nin__cuda_prepare_conv(struct nin__device *device, const struct cuda_op *cuda,
-                                  const float *weights, void *form, bool turned)
-{
-    if (cuda->algorithm == CUDA_WINOGRAD)
-        return nin__cuda_winograd_prepare(device, cuda, weights, (float *)form, turned);
-    return nin__cuda_gemm_prepare(device, cuda, weights, form);
-}
-
 /* A rule of shapes alone; in TF32 and bf16 cuBLAS has the tensor cores. */
 void nin__cuda_choose_algorithm(struct cuda_op *cuda, const struct nin__compile_options *options)
 {

@@ -43,13 +43,14 @@ nin_status nin__cuda_direct_conv_backward(const struct cuda_call *call);
 nin_status nin__cuda_gemm_conv(const struct cuda_call *call);
 nin_status nin__cuda_gemm_conv_backward(const struct cuda_call *call);
 nin_status nin__cuda_gemm_data_of(const struct cuda_call *call); /* dx alone, from a gated dy */
-nin_status nin__cuda_gemm_prepare(struct nin__device *device, const struct cuda_op *cuda,
-                                  const float *weights, void *permuted);
 
 /* conv_winograd.cu: Winograd's minimal filtering */
 nin_status nin__cuda_winograd_conv(const struct cuda_call *call);
 nin_status nin__cuda_winograd_conv_backward(const struct cuda_call *call);
 nin_status nin__cuda_winograd_prepare(struct nin__device *device, const struct cuda_op *cuda,
-                                      const float *weights, float *points, bool turned);
+                                      const float *parameters, void *points, bool turned);
+
+/* weights.cu: scratch.products, in the order of nin__cuda_row's rows, become the weights' gradient */
+nin_status nin__cuda_finish_weights(const struct cuda_call *call);
 
 #endif

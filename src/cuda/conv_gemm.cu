@@ -16,9 +16,9 @@ namespace
 {
 
 enum {
-    PATCH_ELEMENTS = 1 << 24, /* of patches, or those of one image */
-    PRODUCT_ROWS = 1 << 20,   /* of one product: cuBLAS has failed on more */
-    ROW_MULTIPLE = 8          /* bf16 that are loaded at once */
+    PATCH_BYTES = 1 << 26,  /* of patches, or those of one image */
+    PRODUCT_ROWS = 1 << 20, /* of one product: cuBLAS has failed on more */
+    ROW_MULTIPLE = 8        /* bf16 that are loaded at once */
 };
 
 /* ---- patches -------------------------------------------------------------------------------- */
@@ -164,60 +164,6 @@ nin_status scatter(const struct cuda_call *call, struct cuda_part part)
     return call->cuda->narrow_x ? scatter_as<cuda_bf16>(call, part) : scatter_as<float>(call, part);
 }
 
-/* ---- weights -------------------------------------------------------------------------------- */
-
-/* A tensor of weights, of which none has 2^31: OIHW in the arena, else OHWI in rows. */
-struct weights {
-    uint32_t filters, channels, taps, row;
-};
-
-struct weights weights_of(const struct cuda_op *cuda)
-{
-    const struct nin__op *op = cuda->op;
-    struct weights w = {(uint32_t)op->out.c, (uint32_t)op->in.c,
-                        (uint32_t)op->kernel_h * (uint32_t)op->kernel_w,
-                        (uint32_t)nin__cuda_row(cuda)};
-
-    return w;
-}
-
-template <typename T>
-__global__ void __launch_bounds__(BLOCK)
-    permute(T *permuted, const float *weights, struct weights w)
-{
-    uint32_t i = nin__cuda_element(w.filters * w.row).element, filter = i / w.row;
-    uint32_t in_row = i % w.row, c = in_row % w.channels, tap = in_row / w.channels;
-    float v = 0.0f;
-
-    if (i >= w.filters * w.row)
-        return;
-    if (tap < w.taps)
-        v = weights[(filter * w.channels + c) * w.taps + tap];
-    nin__cuda_store(permuted + i, v);
-}
-
-/* And back, to the gradient's arena or added to it. */
-__global__ void __launch_bounds__(BLOCK)
-    finish_weights(float *gradient, const float *products, struct weights w, bool accumulate)
-{
-    uint32_t i = nin__cuda_element(w.filters * w.channels * w.taps).element;
-    uint32_t filter = i / w.taps / w.channels, tap = i % w.taps, c = i / w.taps % w.channels;
-    uint32_t from = filter * w.row + tap * w.channels + c;
-
-    if (i < w.filters * w.channels * w.taps)
-        gradient[i] = accumulate ? gradient[i] + products[from] : products[from];
-}
-
-template <typename T>
-nin_status prepare(struct nin__device *device, const struct cuda_op *cuda, const float *weights,
-                   void *permuted)
-{
-    struct weights w = weights_of(cuda);
-
-    return nin__cuda_launch_images(device, 1, (size_t)w.filters * w.row, permute<T>, (T *)permuted,
-                                   weights, w);
-}
-
 /* ---- the passes ----------------------------------------------------------------------------- */
 
 /* Whether the product that is the gradient of the weights can be written where that belongs: in the same order, and
@@ -312,18 +258,6 @@ nin_status begin_backward(const struct cuda_call *call)
                             count);
 }
 
-nin_status finish(const struct cuda_call *call)
-{
-    const struct nin__op *op = call->op;
-
-    if (is_in_place(call))
-        return NIN_OK;
-    return nin__cuda_launch_images(call->device, 1, (size_t)op->out.c * nin__cuda_patch(op),
-                                   finish_weights, call->run->gradient + op->weight,
-                                   (const float *)call->executable->scratch.products,
-                                   weights_of(call->cuda), call->run->accumulate);
-}
-
 } // namespace
 
 size_t nin__cuda_patch(const struct nin__op *op)
@@ -357,18 +291,12 @@ int32_t nin__cuda_patch_images(const struct cuda_op *cuda, int32_t batch)
 {
     const struct nin__op *op = cuda->op;
     int64_t pixels = (int64_t)op->out.h * op->out.w, most = PRODUCT_ROWS / pixels;
-    int64_t room = PATCH_ELEMENTS / (pixels * (int64_t)nin__cuda_row(cuda));
+    int64_t element = cuda->narrow_x ? sizeof(cuda_bf16) : sizeof(float);
+    int64_t room = PATCH_BYTES / (pixels * (int64_t)nin__cuda_row(cuda) * element);
 
     if (!nin__cuda_is_flat(op) && room < most)
         most = room;
     return most < 1 ? 1 : most < batch ? (int32_t)most : batch;
-}
-
-nin_status nin__cuda_gemm_prepare(struct nin__device *device, const struct cuda_op *cuda,
-                                  const float *weights, void *permuted)
-{
-    return cuda->narrow_x ? prepare<cuda_bf16>(device, cuda, weights, permuted)
-                          : prepare<float>(device, cuda, weights, permuted);
 }
 
 nin_status nin__cuda_gemm_conv(const struct cuda_call *call)
@@ -418,6 +346,7 @@ nin_status nin__cuda_gemm_conv_backward(const struct cuda_call *call)
         NIN__TRY(gather(call, part));
         NIN__TRY(nin__cuda_gemm_weights(call->device, &product));
     }
-    NIN__TRY(finish(call));
+    if (!is_in_place(call))
+        NIN__TRY(nin__cuda_finish_weights(call));
     return call->dx == NULL ? NIN_OK : nin__cuda_gemm_data_of(call);
 }

@@ -471,12 +471,12 @@ const struct kind *kind_of(const struct cuda_op *cuda)
 } // namespace
 
 nin_status nin__cuda_winograd_prepare(struct nin__device *device, const struct cuda_op *cuda,
-                                      const float *weights, float *points, bool turned)
+                                      const float *parameters, void *points, bool turned)
 {
     size_t count = (size_t)cuda->op->out.c * (size_t)cuda->op->in.c;
 
-    return nin__cuda_launch_images(device, 1, count, kind_of(cuda)->weights, points, weights,
-                                   (uint32_t)count, turned);
+    return nin__cuda_launch_images(device, 1, count, kind_of(cuda)->weights, (float *)points,
+                                   parameters + cuda->op->weight, (uint32_t)count, turned);
 }
 
 nin_status nin__cuda_winograd_conv(const struct cuda_call *call)

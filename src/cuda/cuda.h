@@ -229,7 +229,7 @@ nin_status nin__cuda_use_stream(struct nin__device *device, cudaStream_t stream)
 /* Waits for all that has been started. */
 nin_status nin__cuda_wait(struct nin__device *device);
 
-/* ---- compile.cu, run.cu, update.cu, step.cu, describe.cu ------------------------------------ */
+/* ---- compile.cu, weights.cu, run.cu, update.cu, step.cu, describe.cu ------------------------ */
 
 nin_status nin__cuda_compile(struct nin__executable **out, struct nin__device *device,
                              const struct nin__program *program,
@@ -357,10 +357,6 @@ struct cuda_point_needs {
 };
 
 struct cuda_point_needs nin__cuda_point_needs(const struct cuda_op *cuda, int32_t batch);
-
-/* The weights as the op's algorithm wants them; turned: for the gradient of the data. */
-nin_status nin__cuda_prepare_conv(struct nin__device *device, const struct cuda_op *cuda,
-                                  const float *weights, void *form, bool turned);
 
 /* bias.cu, likewise: parts in which a bias's gradient over so many rows is added up */
 size_t nin__cuda_sum_parts(size_t rows);

@@ -166,18 +166,6 @@ nin_status fetch(struct nin__executable *executable, const struct cuda_op *cuda,
     return nin__cuda_wait(executable->device);
 }
 
-/* Of an op's weights; form: -1 for none. */
-nin_status prepare(const struct nin__executable *executable, const struct cuda_op *cuda,
-                   const float *parameters, void *const *targets, bool turned)
-{
-    int32_t form = turned ? cuda->turned : cuda->form;
-
-    if (form < 0 || targets[form] == NULL)
-        return NIN_OK;
-    return nin__cuda_prepare_conv(executable->device, cuda, parameters + cuda->op->weight,
-                                  targets[form], turned);
-}
-
 } // namespace
 
 nin_status nin__cuda_upload(struct nin__device *device, void *target, const void *source,
@@ -255,21 +243,6 @@ nin_status nin__cuda_run(struct nin__executable *executable, const struct nin__r
     NIN__TRY(status);
     NIN__TRY(end);
     nin__cuda_unstage(executable, run);
-    return NIN_OK;
-}
-
-nin_status nin__cuda_prepare(struct nin__executable *executable, const float *parameters,
-                             void *const *targets)
-{
-    struct cuda_scope scope(executable->device);
-
-    NIN__TRY(scope.status);
-    for (int32_t i = 0; i < executable->program.count; i++) {
-        const struct cuda_op *cuda = &executable->ops[i];
-
-        NIN__TRY(prepare(executable, cuda, parameters, targets, false));
-        NIN__TRY(prepare(executable, cuda, parameters, targets, true));
-    }
     return NIN_OK;
 }
 

@@ -11,17 +11,12 @@ namespace
 /* What no index is. */
 const unsigned long long NONE = ~0ull;
 
-__global__ void __launch_bounds__(BLOCK)
-    find_bad(struct cuda_bad *bad, const float *gradient, size_t count)
+__global__ void __launch_bounds__(BLOCK) find_bad(struct cuda_bad *bad, const float *gradient,
+                                                  size_t count, const double *losses, size_t images)
 {
     FOR_EACH_ELEMENT (i, count)
         if (!(gradient[i] - gradient[i] == 0.0f)) /* NaN, or an infinity */
             atomicMin(&bad->gradient, (unsigned long long)i);
-}
-
-__global__ void __launch_bounds__(BLOCK)
-    find_bad_losses(struct cuda_bad *bad, const double *losses, size_t images)
-{
     FOR_EACH_ELEMENT (i, images)
         if (!(losses[i] - losses[i] == 0.0))
             atomicMin(&bad->loss, (unsigned long long)i);
@@ -98,11 +93,11 @@ nin_status nin__cuda_clear_check(struct nin__executable *executable)
 nin_status nin__cuda_start_check(struct nin__executable *executable, const float *gradient,
                                  size_t count, int32_t losses)
 {
-    struct nin__device *device = executable->device;
+    size_t images = (size_t)losses;
 
-    NIN__TRY(nin__cuda_launch(device, count, find_bad, executable->bad, gradient, count));
-    return nin__cuda_launch(device, (size_t)losses, find_bad_losses, executable->bad,
-                            (const double *)executable->losses, (size_t)losses);
+    return nin__cuda_launch(executable->device, count > images ? count : images, find_bad,
+                            executable->bad, gradient, count, (const double *)executable->losses,
+                            images);
 }
 
 nin_status nin__cuda_download_check(struct nin__executable *executable)

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: MIT */
+/* Weights: OIHW in the arena, OHWI where products take them, with rows filled up with zeros, and perhaps in bf16. One
+ * kernel makes all of a network's, for each is small; a gradient that is a product comes back alone. */
+#include "cuda/conv.h"
+#include "cuda/vectors.h"
+
+namespace
+{
+
+enum {
+    AT_ONCE = 32 /* tensors of a kernel */
+};
+
+/* A tensor of weights, of which none has 2^31. */
+struct weights {
+    uint32_t filters, channels, taps;
+    uint32_t row; /* taps * channels and what is filled up */
+};
+
+/* A form that is to be made, by blocks from first_block on. */
+struct making {
+    const float *arena;
+    void *form;
+    struct weights weights;
+    uint32_t first_block;
+};
+
+struct makings {
+    struct making each[AT_ONCE];
+    uint32_t count, blocks;
+};
+
+struct weights weights_of(const struct cuda_op *cuda)
+{
+    const struct nin__op *op = cuda->op;
+    struct weights w = {(uint32_t)op->out.c, (uint32_t)op->in.c,
+                        (uint32_t)op->kernel_h * (uint32_t)op->kernel_w,
+                        (uint32_t)nin__cuda_row(cuda)};
+
+    return w;
+}
+
+template <typename T> __global__ void __launch_bounds__(BLOCK) make_forms(struct makings all)
+{
+    uint32_t n = all.count - 1;
+
+    while (all.each[n].first_block > blockIdx.x)
+        n--;
+
+    const struct making &m = all.each[n];
+    const struct weights &w = m.weights;
+    uint32_t i = (blockIdx.x - m.first_block) * BLOCK + threadIdx.x, filter = i / w.row;
+    uint32_t in_row = i % w.row, c = in_row % w.channels, tap = in_row / w.channels;
+    float v = 0.0f;
+
+    if (filter >= w.filters)
+        return;
+    if (tap < w.taps)
+        v = m.arena[(filter * w.channels + c) * w.taps + tap];
+    nin__cuda_store((T *)m.form + i, v);
+}
+
+/* Those that have been listed. */
+nin_status start(struct nin__executable *executable, struct makings *all)
+{
+    uint32_t blocks = all->blocks;
+    nin_status status =
+        executable->options.precision == NIN_BF16
+            ? nin__cuda_launch_blocks(executable->device, blocks, make_forms<cuda_bf16>, *all)
+            : nin__cuda_launch_blocks(executable->device, blocks, make_forms<float>, *all);
+
+    all->count = all->blocks = 0;
+    return status;
+}
+
+nin_status list(struct makings *all, struct nin__executable *executable, const struct cuda_op *cuda,
+                const float *parameters, void *form)
+{
+    struct weights w = weights_of(cuda);
+    struct making making = {parameters + cuda->op->weight, form, w, all->blocks};
+
+    all->each[all->count++] = making;
+    all->blocks += nin__cuda_blocks_of(w.filters * w.row);
+    return all->count < AT_ONCE ? NIN_OK : start(executable, all);
+}
+
+void *target_of(void *const *targets, int32_t form)
+{
+    return form < 0 ? NULL : targets[form];
+}
+
+/* OHWI to OIHW, to the gradient's arena or added to it. */
+__global__ void __launch_bounds__(BLOCK)
+    finish(float *gradient, const float *product, struct weights w, bool accumulate)
+{
+    uint32_t i = nin__cuda_element(w.filters * w.channels * w.taps).element;
+    uint32_t filter = i / w.taps / w.channels, tap = i % w.taps, c = i / w.taps % w.channels;
+    uint32_t from = filter * w.row + tap * w.channels + c;
+
+    if (i < w.filters * w.channels * w.taps)
+        gradient[i] = accumulate ? gradient[i] + product[from] : product[from];
+}
+
+} // namespace
+
+nin_status nin__cuda_prepare(struct nin__executable *executable, const float *parameters,
+                             void *const *targets)
+{
+    struct cuda_scope scope(executable->device);
+    struct makings all = {};
+
+    NIN__TRY(scope.status);
+    for (int32_t i = 0; i < executable->program.count; i++) {
+        const struct cuda_op *cuda = &executable->ops[i];
+        void *form = target_of(targets, cuda->form), *turned = target_of(targets, cuda->turned);
+
+        if (form != NULL && cuda->algorithm != CUDA_WINOGRAD)
+            NIN__TRY(list(&all, executable, cuda, parameters, form));
+        else if (form != NULL)
+            NIN__TRY(nin__cuda_winograd_prepare(executable->device, cuda, parameters, form, false));
+        if (turned != NULL)
+            NIN__TRY(
+                nin__cuda_winograd_prepare(executable->device, cuda, parameters, turned, true));
+    }
+    return start(executable, &all);
+}
+
+nin_status nin__cuda_finish_weights(const struct cuda_call *call)
+{
+    const struct nin__op *op = call->op;
+
+    return nin__cuda_launch_images(call->device, 1, (size_t)op->out.c * nin__cuda_patch(op), finish,
+                                   call->run->gradient + op->weight,
+                                   (const float *)call->executable->scratch.products,
+                                   weights_of(call->cuda), call->run->accumulate);
+}
