@@ -12,6 +12,7 @@
 
 #include <math.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 enum {
@@ -256,7 +257,10 @@ START_TEST(many_layers_have_their_weights)
     ASSERT_OK(nin_builder_create(&builder, context,
                                  NIN_DESC(nin_input_desc, .channels = 1, .height = 2, .width = 2)));
     for (int i = 0; i < LAYERS; i++) {
-        nin_builder_conv2d(builder, NULL,
+        char name[16];
+
+        snprintf(name, sizeof name, "layer%d", i);
+        nin_builder_conv2d(builder, name,
                            NIN_DESC(nin_conv2d_desc, .filters = 1, .kernel = 1, .no_bias = 1));
         parameters[i] = i % 2 == 0 ? 2.0f : 0.5f;
     }
