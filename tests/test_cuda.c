@@ -647,6 +647,66 @@ START_TEST(a_precision_that_is_missing_is_refused)
 }
 END_TEST
 
+/* ---- classifier ----------------------------------------------------------------------------- */
+
+/* Of labels, for scores that are there: (softmax - 1 at the label) / batch. */
+static float *score_gradient_of(const float *scores, const int32_t *labels, int32_t classes)
+{
+    float *gradient = calloc((size_t)BATCH * (size_t)classes, sizeof *gradient);
+
+    ck_assert_ptr_nonnull(gradient);
+    for (int32_t n = 0; n < BATCH; n++) {
+        const float *x = scores + n * classes;
+        double sum = 0.0;
+
+        for (int32_t c = 0; c < classes; c++)
+            sum += exp((double)x[c]);
+        for (int32_t c = 0; c < classes; c++)
+            gradient[n * classes + c] =
+                (float)((exp((double)x[c]) / sum - (c == labels[n])) / BATCH);
+    }
+    return gradient;
+}
+
+static const nin_precision classified[] = {NIN_FP32, NIN_TF32, NIN_BF16};
+
+/* With labels one kernel pools, classifies and goes back; without, three do, and the caller has the gradient. */
+START_TEST(the_classifier_is_its_parts)
+{
+    struct rig_desc desc = cuda_rig(RIG_SMALL, NIN_TRAIN);
+    float *together, *apart, *of_labels, *of_scores, *score_gradient;
+    size_t count;
+    struct rig rig;
+    char text[4096];
+    nin_batch_desc batch;
+
+    use_a_device_module();
+    desc.precision = classified[_i];
+    rig_make(&rig, &desc);
+    ck_assert_uint_lt(nin_plan_describe(rig.plan, text, sizeof text), sizeof text);
+    ck_assert_ptr_nonnull(strstr(text, "with the pool before it"));
+    rig_backward(&rig, 0, BATCH);
+    together = rig_scores(rig.plan, BATCH, &count);
+    of_labels = rig_gradient(&rig);
+    batch = rig_batch(&rig, 0, BATCH);
+    ASSERT_OK(nin_plan_forward(rig.plan, &batch));
+    apart = rig_scores(rig.plan, BATCH, &count);
+    ck_assert_mem_eq(together, apart, count * sizeof *apart);
+    score_gradient = score_gradient_of(apart, rig.labels, (int32_t)(count / BATCH));
+    ASSERT_OK(nin_plan_backward(NULL, rig.plan,
+                                NIN_DESC(nin_backward_desc, .score_gradient = score_gradient)));
+    of_scores = rig_gradient(&rig);
+    check_near(of_labels, of_scores, nin_network_parameter_count(rig.network),
+               classified[_i] == NIN_FP32 ? 1e-6 : 1e-3, "gradient");
+    free(together);
+    free(apart);
+    free(of_labels);
+    free(of_scores);
+    free(score_gradient);
+    rig_free(&rig);
+}
+END_TEST
+
 /* ---- checkpoints ----------------------------------------------------------------------------- */
 
 enum {
@@ -1187,6 +1247,7 @@ Suite *cuda_suite(void)
     tcase_add_test(training, a_bad_step_changes_nothing);
     tcase_add_loop_test(training, tf32_rounds_operands, 0, 2);
     tcase_add_loop_test(training, bf16_rounds_maps, 0, 2);
+    tcase_add_loop_test(training, the_classifier_is_its_parts, 0, 3);
     tcase_add_test(training, checkpoints_move_either_way);
     tcase_add_loop_test(training, minimal_filtering_agrees_with_the_cpu, 0,
                         sizeof convolutions / sizeof convolutions[0]);

@@ -101,6 +101,14 @@ void leave_rest_to_pools(struct nin__executable *executable)
     }
 }
 
+void choose_classifier(struct nin__executable *executable)
+{
+    int32_t loss = executable->program.count - 1;
+
+    executable->ops[loss].classifies = loss > 1 && executable->ops[loss].op->kind == NIN__OP_LOSS &&
+                                       nin__cuda_can_classify(executable->ops[loss - 1].op);
+}
+
 /* Whether op i's windows are in memory: a direct convolution's for its gradient of the data, if somebody wants that. */
 bool has_patches(const struct nin__executable *executable, int32_t i)
 {
@@ -430,6 +438,7 @@ nin_status build(struct nin__executable *executable, const struct nin__program *
     choose_types(executable);
     NIN__TRY(check_sizes(executable));
     leave_rest_to_pools(executable);
+    choose_classifier(executable);
     choose_forms(executable);
     NIN__TRY(make_memory(executable));
     return make_staging(executable);

@@ -138,10 +138,10 @@ struct cuda_op {
     nin_status (*backward)(const struct cuda_call *call);
     size_t y, dy, saved; /* places in the executable's memory */
     size_t saved_per_image;
-    int32_t form;   /* of weights in another order than the arena's; -1: none */
-    int32_t turned; /* likewise: for the gradient of the data */
-    bool
-        finish_later; /* CUDA_GEMM: outputs are without bias and ReLU, which the pool behind adds */
+    int32_t form;      /* of weights in another order than the arena's; -1: none */
+    int32_t turned;    /* likewise: for the gradient of the data */
+    bool finish_later; /* CUDA_GEMM: bias and ReLU are left to the pool behind */
+    bool classifies;   /* the loss: where labels are known it does the pool before it, too */
 };
 
 /* Memory that ops use one after another. */
@@ -357,6 +357,20 @@ struct cuda_point_needs {
 };
 
 struct cuda_point_needs nin__cuda_point_needs(const struct cuda_op *cuda, int32_t batch);
+
+/* Whoever makes the gradient of its output may leave out what its ReLU did. */
+static inline bool nin__cuda_wants_gate(const struct cuda_op *cuda)
+{
+    return cuda->op->kind == NIN__OP_CONV && cuda->op->relu;
+}
+
+/* classifier.cu: the loss with that pool before it, and the gradient of both in a run that goes backward */
+bool nin__cuda_can_classify(const struct nin__op *pool);
+static inline bool nin__cuda_classifies(const struct cuda_op *cuda, const struct nin__run *run)
+{
+    return cuda->classifies && run->labels != NULL && run->score_gradient == NULL;
+}
+nin_status nin__cuda_classify(const struct cuda_call *call);
 
 /* bias.cu, likewise: parts in which a bias's gradient over so many rows is added up */
 size_t nin__cuda_sum_parts(size_t rows);

@@ -68,6 +68,8 @@ nin_status nin__cuda_loss(const struct cuda_call *call)
     const struct nin__executable *executable = call->executable;
     size_t images = (size_t)call->images;
 
+    if (nin__cuda_classifies(call->cuda, call->run))
+        return nin__cuda_classify(call);
     if (call->run->labels == NULL)
         return NIN_OK;
     return nin__cuda_launch(call->device, images, losses_of, executable->losses, executable->marks,

@@ -79,11 +79,6 @@ template <typename V> __device__ V bias_of(int32_t channel, const struct pooling
     return bias;
 }
 
-template <typename V> __device__ V finished(V v, V bias, const struct pooling &p)
-{
-    return p.finish ? nin__cuda_rectified(nin__cuda_sum_of(v, bias)) : v;
-}
-
 /* ---- max ------------------------------------------------------------------------------------ */
 
 /* The maximum of a window, the first of equals, and its place in the window's rows of kernel_w; NaN wins and
@@ -100,7 +95,7 @@ __device__ float maximum(const X *x, struct place at, const struct pooling &p, i
         for (int32_t s = columns.first; s < columns.end; s++) {
             float v = nin__cuda_load(x + element_at(r, s, p.in_w, p.in_c, at.channel));
 
-            v = finished(v, bias, p);
+            v = nin__cuda_finished(v, bias, p.finish);
             if (v > largest || v != v) {
                 largest = v;
                 *found = (r - rows.first) * p.kernel_w + s - columns.first;
@@ -163,7 +158,8 @@ __device__ V gated(V gradient, const X *x, size_t i, int32_t channel, const stru
 {
     if (x == NULL)
         return gradient;
-    return nin__cuda_gated(gradient, finished(nin__cuda_load(x + i), bias_of<V>(channel, p), p));
+    return nin__cuda_gated(
+        gradient, nin__cuda_finished(nin__cuda_load(x + i), bias_of<V>(channel, p), p.finish));
 }
 
 /* Each input gets the gradients of the windows whose maximum it was. A thread has one channel, or four, which p
@@ -225,8 +221,9 @@ __global__ void __launch_bounds__(BLOCK) average_pool(Y *y, const X *x, struct p
         return;
     for (int32_t r = rows.first; r < rows.end; r++)
         for (int32_t s = columns.first; s < columns.end; s++)
-            sum += finished(nin__cuda_load(image + element_at(r, s, p.in_w, p.in_c, at.channel)),
-                            bias, p);
+            sum += nin__cuda_finished(
+                nin__cuda_load(image + element_at(r, s, p.in_w, p.in_c, at.channel)), bias,
+                p.finish);
     nin__cuda_store(y + (size_t)e.image * out_size(p) + e.element,
                     sum / divisor(at.row, at.column, p));
 }

@@ -90,13 +90,20 @@ struct cuda_call describe(const struct nin__executable *executable, const struct
     return call;
 }
 
+/* The loss does the pool before it, if it can: forward and, in the same go, backward. */
+bool is_classified(const struct nin__executable *executable, const struct nin__run *run, int32_t i)
+{
+    return i + 1 < executable->program.count && nin__cuda_classifies(&executable->ops[i + 1], run);
+}
+
 nin_status go_forward(const struct nin__executable *executable, const struct nin__run *run,
                       struct cuda_source source)
 {
     for (int32_t i = 0; i < executable->program.count; i++) {
         struct cuda_call call = describe(executable, run, source, i);
 
-        NIN__TRY(call.cuda->forward(&call));
+        if (!is_classified(executable, run, i))
+            NIN__TRY(call.cuda->forward(&call));
     }
     return NIN_OK;
 }
@@ -125,12 +132,6 @@ nin_status begin_backward(const struct nin__executable *executable, const struct
                              (float *)(void *)(executable->memory + executable->ops[*last].dy));
 }
 
-/* Whoever makes the gradient of its output may leave out what its ReLU did. */
-bool wants_gate(const struct cuda_op *cuda)
-{
-    return cuda->op->kind == NIN__OP_CONV && cuda->op->relu;
-}
-
 nin_status go_backward(const struct nin__executable *executable, const struct nin__run *run,
                        struct cuda_source source)
 {
@@ -140,11 +141,13 @@ nin_status go_backward(const struct nin__executable *executable, const struct ni
     for (int32_t i = last; i > 0 && i >= first; i--) {
         struct cuda_call call = describe(executable, run, source, i);
 
+        if (nin__cuda_classifies(call.cuda, run) || is_classified(executable, run, i))
+            continue;
         call.dy = executable->memory + call.cuda->dy;
-        call.gated = i < last && wants_gate(call.cuda) && call.cuda[1].gates;
+        call.gated = i < last && nin__cuda_wants_gate(call.cuda) && call.cuda[1].gates;
         if (i - 1 >= first)
             call.dx = executable->memory + call.cuda[-1].dy;
-        call.gate = call.dx != NULL && wants_gate(call.cuda - 1) && call.cuda->gates;
+        call.gate = call.dx != NULL && nin__cuda_wants_gate(call.cuda - 1) && call.cuda->gates;
         NIN__TRY(call.cuda->backward(&call));
     }
     return NIN_OK;

@@ -146,6 +146,12 @@ static __device__ inline float4 nin__cuda_sum_of(float4 a, float4 b)
     return result;
 }
 
+/* What a convolution left to the pool behind it, unless that is nothing. */
+template <typename V> __device__ inline V nin__cuda_finished(V v, V bias, bool finish)
+{
+    return finish ? nin__cuda_rectified(nin__cuda_sum_of(v, bias)) : v;
+}
+
 /* The arena gives no vector a place that is a multiple of its size. */
 static __device__ inline void nin__cuda_load_parameter(float *v, const float *parameters,
                                                        uint32_t channel)
