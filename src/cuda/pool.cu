@@ -81,33 +81,55 @@ template <typename V> __device__ V bias_of(int32_t channel, const struct pooling
 
 /* ---- max ------------------------------------------------------------------------------------ */
 
-/* The maximum of a window, the first of equals, and its place in the window's rows of kernel_w; NaN wins and
- * stays. x: an image */
-template <typename X>
-__device__ float maximum(const X *x, struct place at, const struct pooling &p, int32_t *found)
+/* The largest so far and its place; NaN wins and stays. */
+__device__ void keep_larger(float *largest, uint16_t *found, float v, int32_t place)
+{
+    if (v > *largest || v != v) {
+        *largest = v;
+        *found = (uint16_t)place;
+    }
+}
+
+__device__ void keep_larger(float4 *largest, ushort4 *found, float4 v, int32_t place)
+{
+    keep_larger(&largest->x, &found->x, v.x, place);
+    keep_larger(&largest->y, &found->y, v.y, place);
+    keep_larger(&largest->z, &found->z, v.z, place);
+    keep_larger(&largest->w, &found->w, v.w, place);
+}
+
+/* The maximum of a window, the first of equals, and its place in the window's rows of kernel_w: of one channel or four,
+ * which p then counts as one. x: an image; `largest` comes as the least that there is */
+template <typename X, typename V, typename Where>
+__device__ void find_maximum(V *largest, Where *found, const X *x, struct place at,
+                             const struct pooling &p)
 {
     struct extent rows = window(at.row, p.kernel_h, p.in_h, p);
     struct extent columns = window(at.column, p.kernel_w, p.in_w, p);
-    float largest = -INFINITY, bias = bias_of<float>(at.channel, p);
+    V bias = bias_of<V>(at.channel, p);
 
-    *found = 0;
     for (int32_t r = rows.first; r < rows.end; r++)
         for (int32_t s = columns.first; s < columns.end; s++) {
-            float v = nin__cuda_load(x + element_at(r, s, p.in_w, p.in_c, at.channel));
+            V v = nin__cuda_load(x + element_at(r, s, p.in_w, p.in_c, at.channel));
 
-            v = nin__cuda_finished(v, bias, p.finish);
-            if (v > largest || v != v) {
-                largest = v;
-                *found = (r - rows.first) * p.kernel_w + s - columns.first;
-            }
+            keep_larger(largest, found, nin__cuda_finished(v, bias, p.finish),
+                        (r - rows.first) * p.kernel_w + s - columns.first);
         }
-    return largest;
+}
+
+/* What a dropout behind the pool makes of a maximum, and of its place. */
+__device__ void drop(float *v, uint16_t *found, uint32_t word, const struct cuda_mask &mask)
+{
+    bool kept = word >= mask.threshold;
+
+    *v = kept ? *v * mask.scale : 0.0f;
+    *found = kept ? *found : (uint16_t)NOWHERE;
 }
 
 /* A thread has four elements of an image, as many as a block of random words. where: NULL or one for each
- * element */
+ * element. Of such blocks a multiprocessor may have only 4: with registers for more, some would be spilled. */
 template <typename X, typename Y>
-__global__ void __launch_bounds__(BLOCK)
+__global__ void __launch_bounds__(BLOCK, 4)
     max_pool(Y *y, uint16_t *where, const X *x, struct pooling p, struct cuda_mask mask)
 {
     uint32_t size = out_size(p), word[4] = {0, 0, 0, 0};
@@ -120,14 +142,43 @@ __global__ void __launch_bounds__(BLOCK)
     if (p.drop)
         nin__cuda_philox(word, mask, at.element, at.image);
     for (uint32_t i = 0, e = 4 * at.element; i < 4 && e < size; i++, e++) {
-        bool kept = !p.drop || word[i] >= mask.threshold;
-        int32_t found;
-        float v = maximum(image, place_of(e, p.out_w, p.in_c), p, &found);
+        float largest = -INFINITY;
+        uint16_t found = 0;
 
+        find_maximum(&largest, &found, image, place_of(e, p.out_w, p.in_c), p);
+        if (p.drop)
+            drop(&largest, &found, word[i], mask);
+        nin__cuda_store(y + first + e, largest);
         if (where != NULL)
-            where[first + e] = kept ? (uint16_t)found : (uint16_t)NOWHERE;
-        nin__cuda_store(y + first + e, !p.drop ? v : kept ? v * mask.scale : 0.0f);
+            where[first + e] = found;
     }
+}
+
+/* The same where these are four channels of a pixel. */
+template <typename X, typename Y>
+__global__ void __launch_bounds__(BLOCK, 4)
+    max_pool_fours(Y *y, ushort4 *where, const X *x, struct pooling p, struct cuda_mask mask)
+{
+    struct image_element at = nin__cuda_element(out_size(p));
+    size_t to = (size_t)at.image * out_size(p) + at.element;
+    float4 largest = {-INFINITY, -INFINITY, -INFINITY, -INFINITY};
+    ushort4 found = {0, 0, 0, 0};
+    uint32_t word[4];
+
+    if (at.element >= out_size(p))
+        return;
+    find_maximum(&largest, &found, x + (size_t)at.image * nin__cuda_in_size(p),
+                 place_of(at.element, p.out_w, p.in_c), p);
+    if (p.drop) {
+        nin__cuda_philox(word, mask, at.element, at.image);
+        drop(&largest.x, &found.x, word[0], mask);
+        drop(&largest.y, &found.y, word[1], mask);
+        drop(&largest.z, &found.z, word[2], mask);
+        drop(&largest.w, &found.w, word[3], mask);
+    }
+    nin__cuda_store(y + to, largest);
+    if (where != NULL)
+        where[to] = found;
 }
 
 /* The place of input `at` among those that the window of output (oy, ox) sees. */
@@ -260,11 +311,20 @@ uint16_t *saved(const struct cuda_call *call)
 
 template <typename X, typename Y> nin_status go_max(const struct cuda_call *call)
 {
-    uint32_t size = (uint32_t)nin__shape_size(call->op->out);
+    typedef typename cuda_four<X>::type X4;
+    typedef typename cuda_four<Y>::type Y4;
+    uint32_t threads = nin__cuda_fours((uint32_t)nin__shape_size(call->op->out));
+    struct pooling pooling = pooling_of(call);
+    struct cuda_mask mask = nin__cuda_mask_of(call);
 
-    return nin__cuda_launch_images(call->device, call->images, nin__cuda_fours(size),
-                                   max_pool<X, Y>, (Y *)call->y, saved(call), (const X *)call->x,
-                                   pooling_of(call), nin__cuda_mask_of(call));
+    if (pooling.in_c % 4 != 0)
+        return nin__cuda_launch_images(call->device, call->images, threads, max_pool<X, Y>,
+                                       (Y *)call->y, saved(call), (const X *)call->x, pooling,
+                                       mask);
+    pooling.in_c /= 4; /* whole maps of them begin where vectors may */
+    return nin__cuda_launch_images(call->device, call->images, threads, max_pool_fours<X4, Y4>,
+                                   (Y4 *)call->y, (ushort4 *)(void *)saved(call),
+                                   (const X4 *)call->x, pooling, mask);
 }
 
 template <typename X, typename Y> nin_status go_max_back(const struct cuda_call *call)
