@@ -76,16 +76,17 @@ void expect_attribute(cublasLtMatmulPreference_t preference,
     expect(bytes == sizeof got && got == wanted, what);
 }
 
-void expect_layout(cublasLtMatrixLayout_t layout, uint64_t rows, uint64_t columns, const char *what)
+void expect_layout(cublasLtMatrixLayout_t layout, cudaDataType type, uint64_t rows,
+                   uint64_t columns, const char *what)
 {
-    expect_attribute<uint32_t>(layout, CUBLASLT_MATRIX_LAYOUT_TYPE, CUDA_R_32F, what);
+    expect_attribute<uint32_t>(layout, CUBLASLT_MATRIX_LAYOUT_TYPE, type, what);
     expect_attribute<int32_t>(layout, CUBLASLT_MATRIX_LAYOUT_ORDER, CUBLASLT_ORDER_COL, what);
     expect_attribute<uint64_t>(layout, CUBLASLT_MATRIX_LAYOUT_ROWS, rows, what);
     expect_attribute<uint64_t>(layout, CUBLASLT_MATRIX_LAYOUT_COLS, columns, what);
     expect_attribute<int64_t>(layout, CUBLASLT_MATRIX_LAYOUT_LD, (int64_t)rows, what);
 }
 
-void check_product(nin_precision precision, cublasComputeType_t compute)
+void check_product(nin_precision precision, cublasComputeType_t compute, cudaDataType operand)
 {
     struct cuda_product product = product_of(precision);
     struct cuda_matmul_terms terms;
@@ -104,9 +105,9 @@ void check_product(nin_precision precision, cublasComputeType_t compute)
                                CUBLASLT_EPILOGUE_BIAS, "the epilogue is another");
     expect_attribute<const void *>(&terms.operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER,
                                    product.bias, "the bias is another");
-    expect_layout(&terms.w, 64, 48, "the layout of w is another");
-    expect_layout(&terms.x, 64, 100352, "the layout of x is another");
-    expect_layout(&terms.y, 48, 100352, "the layout of y is another");
+    expect_layout(&terms.w, operand, 64, 48, "the layout of w is another");
+    expect_layout(&terms.x, operand, 64, 100352, "the layout of x is another");
+    expect_layout(&terms.y, CUDA_R_32F, 48, 100352, "the layout of y is another");
 }
 
 void check_preference(void)
@@ -170,7 +171,11 @@ void show_algorithm(cublasLtHandle_t handle, int64_t p, int64_t n, int64_t k,
     status = cublasLtMatmulAlgoGetHeuristic(handle, &terms.operation, &terms.w, &terms.x, &terms.y,
                                             &terms.y, &preference, 1, &found, &count);
     printf("%lld x %lld x %lld in %s: status %d, %d algorithms\n", (long long)p, (long long)n,
-           (long long)k, precision == NIN_TF32 ? "tf32" : "fp32", (int)status, count);
+           (long long)k,
+           precision == NIN_TF32   ? "tf32"
+           : precision == NIN_BF16 ? "bf16"
+                                   : "fp32",
+           (int)status, count);
 }
 
 void show_algorithms(void)
@@ -181,7 +186,7 @@ void show_algorithms(void)
     if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0)
         return;
     expect(cublasLtCreate(&handle) == CUBLAS_STATUS_SUCCESS, "there is no handle");
-    for (nin_precision precision : {NIN_FP32, NIN_TF32}) {
+    for (nin_precision precision : {NIN_FP32, NIN_TF32, NIN_BF16}) {
         show_algorithm(handle, 100352, 48, 64, precision);
         show_algorithm(handle, 25088, 48, 96, precision);
         show_algorithm(handle, 6272, 10, 96, precision);
@@ -193,8 +198,9 @@ void show_algorithms(void)
 
 int main(void)
 {
-    check_product(NIN_FP32, CUBLAS_COMPUTE_32F_PEDANTIC);
-    check_product(NIN_TF32, CUBLAS_COMPUTE_32F_FAST_TF32);
+    check_product(NIN_FP32, CUBLAS_COMPUTE_32F_PEDANTIC, CUDA_R_32F);
+    check_product(NIN_TF32, CUBLAS_COMPUTE_32F_FAST_TF32, CUDA_R_32F);
+    check_product(NIN_BF16, CUBLAS_COMPUTE_32F, CUDA_R_16BF);
     check_preference();
     check_refusals();
     show_algorithms();
