@@ -55,7 +55,7 @@ cuda=$(dirname "$(dirname "$(readlink -f "$(command -v nvcc || echo /usr/local/c
 export LD_LIBRARY_PATH="${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$cuda/lib64:$cuda/targets/x86_64-linux/lib"
 export PATH="$cuda/bin:$PATH"
 
-program=$(make -s print-test-program CUDA=1)
+program=$(make -s print-test-program CUDA=1 2> /dev/null)
 if [ -n "${STAND_IN:-}" ]; then
     gpu="none: the stand-in"
     NIN_MODULE_DIR=$PWD/$(dirname "$program")/modules/stand_in
@@ -79,8 +79,8 @@ quoted() { # file, lines
 
 report() {
     {
-        printf '{"commit": "%s",\n "gpu": "%s",\n "parts": {' \
-            "$(git rev-parse --short HEAD 2> /dev/null)" "${gpu:-none}"
+        printf '{"commit": "%s",\n "sources": "%s",\n "gpu": "%s",\n "parts": {' \
+            "$(git rev-parse --short HEAD 2> /dev/null)" "$sources" "${gpu:-none}"
         separator=
         for state in "$out"/*.state; do
             [ -f "$state" ] || continue
@@ -187,7 +187,8 @@ tests() {
     done
 }
 
-# Kernels of cuBLAS are not searched for races between threads of a block; ours are in unnamed namespaces.
+# The short ones first: one that is cut off begins anew the next time. Kernels of cuBLAS are not searched for races
+# between threads of a block; ours are in unnamed namespaces.
 sanitizer() {
     while read -r tool suite case limit options; do
         # shellcheck disable=SC2086 # options are words
@@ -195,14 +196,14 @@ sanitizer() {
             CK_RUN_SUITE="$suite" CK_RUN_CASE="$case" \
             compute-sanitizer --tool "$tool" --error-exitcode 9 --print-limit 20 $options "$program" < /dev/null
     done << END
-memcheck cuda training 120
-racecheck cuda training 120 --kernel-name kns=_GLOBAL__N_
-synccheck cuda training 60 --kernel-name kns=_GLOBAL__N_
-initcheck cuda training 120
 memcheck ops stacks 60
 racecheck ops stacks 60 --kernel-name kns=_GLOBAL__N_
+synccheck ops stacks 60 --kernel-name kns=_GLOBAL__N_
 initcheck ops stacks 60
+memcheck cuda training 120
+racecheck cuda training 120 --kernel-name kns=_GLOBAL__N_
 memcheck stretch training 120
+initcheck cuda training 120
 racecheck stretch training 120 --kernel-name kns=_GLOBAL__N_
 memcheck gradients differences 120
 memcheck ops layers 240

@@ -177,10 +177,14 @@ report_step() { # preset precision target
             printf "%4d %7.1f %6s %8.1f %8.2f %8.2f %6s  %s\n", count, us, (sums > bytes / h100 ? "FLOP" : "bytes"),
                    $5 / 1e6, $6 / 1e6, $7 / 1e6, $1 == "kernel" ? $3 : "", what
             all += us; on_h200 += most(sums, bytes / h200) + 1.5
+            if ($5 > 0 && $6 == 0) lost = 1
             flop += $5; all_read += $6; written += $7; all_sums += sums
         }
         END {
-            if (count == 0) exit 1
+            if (count == 0 || lost) {
+                print "there is no graph, or a product whose operands nobody has seen coming"
+                exit 1
+            }
             printf "%4s %7.1f %6s %8.1f %8.2f %8.2f\n\n", "all", all, "", flop / 1e6, all_read / 1e6, written / 1e6
             printf "prediction: %.2f ms%s; %.2f on an H200, whose memory is faster; FLOP alone %.2f\n", all / 1e3,
                    target == "" ? "" : " (at most " target " is wanted)", on_h200 / 1e3, all_sums / 1e3
