@@ -9,9 +9,9 @@
 #     bench/gpu.sh short       machine build smoke first_round: at most six minutes where there are 16 processors
 #     bench/gpu.sh STAGE...    these; besides stand_in and paper, which need no GPU
 #
-#     LIMIT=SECONDS            ends everything by then, in good order
-#     ROUNDS=3 STEPS=200       of what is timed
-#     STAND_IN=1               a rehearsal without a GPU, on the stand-in of tests/cuda_on_cpu; times mean nothing
+#     LIMIT=SECONDS                  ends everything by then, in good order
+#     ROUNDS=3 STEPS=200 BATCH=128   of what is timed
+#     STAND_IN=1                     a rehearsal without a GPU, on the stand-in of tests/cuda_on_cpu; times mean nothing
 #
 # Needs nvcc, cuBLAS, a C and a C++ compiler and make; what else a bare machine lacks 'make gpu-bundle' puts into .gpu/.
 # All goes to runs/gpu. To $OUT, if that is set, goes what is to be kept: gpu.json, all.log, and runs.tar, with which
@@ -20,7 +20,6 @@ set -u
 cd "$(dirname "$0")/.." || exit
 out=runs/gpu${STAND_IN:+_stand_in}
 bundle=$PWD/.gpu/root
-steps=${STEPS:-200}
 mkdir -p "$out"
 
 all="machine build smoke first_round tests sanitizer speed quick reference"
@@ -213,7 +212,7 @@ END
 # libnin's steps and PyTorch's, in turns
 measure() { # round, preset, ways of PyTorch
     of=speed.$1.$2 preset=$2 ways=$3
-    set -- --device cuda --preset "$preset" --steps "$steps"
+    set -- --device cuda --preset "$preset" --steps "${STEPS:-200}" --batch "${BATCH:-128}"
     for precision in fp32 tf32 bf16; do
         for bench in step epoch infer; do
             part "$of.$precision.$bench" 60 bench/$bench "$@" --precision $precision
