@@ -127,7 +127,8 @@ part() { # name, seconds, command...
     start=$(now)
     [ "$limit" -lt $((deadline - start)) ] || limit=$((deadline - start))
     if [ "$limit" -le 0 ]; then
-        put_state "$part" 0 "not begun"
+        failed=1
+        [ -f "$out/$part.state" ] || put_state "$part" 0 "not begun"
         return 0
     fi
     timeout -k 5 "$limit" "$@" > "$out/$part.log" 2>&1
