@@ -271,7 +271,7 @@ reproduce: lib $(AT)examples/mnist_nin
 
 # ---- a bare machine with a GPU -----------------------------------------------------------------
 
-# What bench/gpu.sh needs and such a machine may lack: Debian's packages, unpacked, without static archives.
+# What bench/gpu.sh needs and such a machine may lack: Debian's packages, unpacked, without static archives; 60 MB at most.
 GPU_PACKAGES := zlib1g libopenblas0-pthread libopenblas-pthread-dev libgfortran5 libquadmath0 libjansson4 libjansson-dev \
                 zlib1g-dev check libsubunit0 libsubunit-dev
 .PHONY: gpu-bundle
@@ -283,8 +283,9 @@ gpu-bundle:
 	find .gpu/root '(' -name 'liblapack*' -o -name 'libblas.so*' -o -name '*.pc' -o -name 'libsubunit.so*' ')' -delete
 	cp -f .gpu/root/lib/x86_64-linux-gnu/libz.so.1.* .gpu/root/usr/lib/x86_64-linux-gnu/libz.so.1
 	ln -sf libz.so.1 .gpu/root/usr/lib/x86_64-linux-gnu/libz.so
-	rm -rf .gpu/debs .gpu/root/lib .gpu/root/usr/share .gpu/root/usr/bin .gpu/root/usr/lib/x86_64-linux-gnu/cmake
-	du -sh .gpu
+	rm -rf .gpu/debs .gpu/root/lib .gpu/root/usr/share .gpu/root/usr/bin
+	find .gpu/root -depth -type d '(' -name cmake -o -name pkgconfig ')' -exec rm -rf {} +
+	@du -sh .gpu && test "$$(du -sm .gpu | cut -f 1)" -le 60
 
 # ---- tests -----------------------------------------------------------------------------------
 

@@ -52,32 +52,28 @@ static void print(double step_ms, nin_context *context, const struct bench_optio
            step_ms, 1e3 * options->batch / step_ms);
 }
 
-int main(int argc, char **argv)
+static nin_status measure(struct bench_training *training, const struct bench_options *options)
 {
-    struct bench_options options = {.preset = "mnist", .batch = 128, .repetitions = 20};
-    struct bench_training training = {0};
     struct bench_batch samples = {0};
     nin_dataset *dataset = NULL;
     nin_trainer *trainer = NULL;
     double median = 0.0;
-    nin_status status;
+    nin_status status =
+        make_samples(&dataset, &samples, training, options->batch * options->repetitions);
 
-    if (!bench_parse(&options, argc, argv))
-        return 2;
-    status = bench_make_training(&training, &options);
     if (status == NIN_OK)
-        status = make_samples(&dataset, &samples, &training, options.batch * options.repetitions);
-    if (status == NIN_OK)
-        status = nin_trainer_create(&trainer, training.plan, training.sgd, NULL, dataset, NULL);
+        status = nin_trainer_create(&trainer, training->plan, training->sgd, NULL, dataset, NULL);
     if (status == NIN_OK)
         status = time_epochs(&median, trainer);
     if (status == NIN_OK)
-        print(median / options.repetitions, training.context, &options);
-    else
-        fprintf(stderr, "%s\n", nin_last_error());
+        print(median / options->repetitions, training->context, options);
     nin_trainer_destroy(trainer);
     nin_dataset_destroy(dataset);
     bench_free_batch(&samples);
-    bench_free_training(&training);
-    return status == NIN_OK ? 0 : 1;
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    return bench_run(measure, argc, argv);
 }

@@ -245,3 +245,20 @@ nin_status bench_time_step(double *ms, struct bench_training *t)
     *ms = bench_now_ms() - start;
     return status;
 }
+
+int bench_run(bench_measure *measure, int argc, char **argv)
+{
+    struct bench_options options = {.preset = "mnist", .batch = 128, .repetitions = 20};
+    struct bench_training training = {0};
+    nin_status status;
+
+    if (!bench_parse(&options, argc, argv))
+        return 2;
+    status = bench_make_training(&training, &options);
+    if (status == NIN_OK)
+        status = measure(&training, &options);
+    if (status != NIN_OK)
+        fprintf(stderr, "%s\n", nin_last_error());
+    bench_free_training(&training);
+    return status == NIN_OK ? 0 : 1;
+}

@@ -63,4 +63,10 @@ void bench_free_training(struct bench_training *training);
 /* What one step takes, in ms. */
 nin_status bench_time_step(double *ms, struct bench_training *training);
 
+/* The main function of a program that measures such a preset, and prints what it has found: 0, 1 after a sentence on
+ * stderr, 2 after a usage. */
+typedef nin_status bench_measure(struct bench_training *training,
+                                 const struct bench_options *options);
+int bench_run(bench_measure *measure, int argc, char **argv);
+
 #endif

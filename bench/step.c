@@ -31,26 +31,21 @@ static void print(double step_ms, nin_context *context, const struct bench_optio
     double gflops = 1e3 * bench_step_gflop(options) / step_ms;
 
     bench_print_head("step", options, threads, peak);
-    printf(", \"step_ms\": %.2f, \"images_per_s\": %.1f, \"gflops\": %.1f, \"of_peak\": %.3f}\n",
+    printf(", \"step_ms\": %.3f, \"images_per_s\": %.1f, \"gflops\": %.1f, \"of_peak\": %.3f}\n",
            step_ms, 1e3 * options->batch / step_ms, gflops, peak > 0.0 ? gflops / peak : 0.0);
+}
+
+static nin_status measure(struct bench_training *training, const struct bench_options *options)
+{
+    double median = 0.0;
+    nin_status status = time_steps(&median, training, options->repetitions);
+
+    if (status == NIN_OK)
+        print(median, training->context, options);
+    return status;
 }
 
 int main(int argc, char **argv)
 {
-    struct bench_options options = {.preset = "mnist", .batch = 128, .repetitions = 20};
-    struct bench_training training = {0};
-    double median = 0.0;
-    nin_status status;
-
-    if (!bench_parse(&options, argc, argv))
-        return 2;
-    status = bench_make_training(&training, &options);
-    if (status == NIN_OK)
-        status = time_steps(&median, &training, options.repetitions);
-    if (status == NIN_OK)
-        print(median, training.context, &options);
-    else
-        fprintf(stderr, "%s\n", nin_last_error());
-    bench_free_training(&training);
-    return status == NIN_OK ? 0 : 1;
+    return bench_run(measure, argc, argv);
 }

@@ -16,30 +16,47 @@ bool device_is_cuda(void)
     return name != NULL && strcmp(name, "cuda") == 0;
 }
 
+static nin_context *open_cuda(void)
+{
+    nin_context *context = NULL;
+
+    if (nin_context_create(&context, NIN_DESC(nin_context_desc, .device = NIN_DEVICE_CUDA)) !=
+        NIN_OK)
+        fprintf(stderr, "NIN_TEST_DEVICE=cuda: %s\n", nin_last_error());
+    return context;
+}
+
 /* In a process of its own: one that has used CUDA must not fork, as Check does. */
 static bool try_cuda(void)
 {
-    nin_context *context = NULL;
     int status;
     pid_t child = fork();
 
     if (child == 0) {
-        if (nin_context_create(&context, NIN_DESC(nin_context_desc, .device = NIN_DEVICE_CUDA)) !=
-            NIN_OK) {
-            fprintf(stderr, "NIN_TEST_DEVICE=cuda: %s\n", nin_last_error());
-            _exit(1);
-        }
+        nin_context *context = open_cuda();
+
         nin_context_destroy(context);
-        _exit(0);
+        _exit(context == NULL);
     }
     return child > 0 && waitpid(child, &status, 0) == child && status == 0;
+}
+
+/* All tests in this process: the driver's context stays for all of them, for making it takes longer than most. */
+static bool keep_cuda(void)
+{
+    static nin_context *kept;
+
+    kept = open_cuda();
+    return kept != NULL;
 }
 
 /* No module is in a folder that is none: a GPU of this machine is not what is tested. */
 bool device_choose(void)
 {
+    const char *forks = getenv("CK_FORK");
+
     if (device_is_cuda())
-        return try_cuda();
+        return forks != NULL && strcmp(forks, "no") == 0 ? keep_cuda() : try_cuda();
     return setenv("NIN_MODULE_DIR", "/dev/null", 1) == 0;
 }
 

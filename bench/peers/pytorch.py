@@ -111,7 +111,7 @@ def measure(args, way):
     step = nets.median_ms(runner.step, args.steps)
     runner.model.eval()
     infer = nets.median_ms(runner.infer, args.steps)
-    return loss, {"step_ms": round(step, 2), "infer_ms": round(infer, 2)}
+    return loss, {"step_ms": round(step, 3), "infer_ms": round(infer, 3)}
 
 
 def main():
@@ -120,6 +120,7 @@ def main():
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--device", choices=sorted(WAYS), default="cpu")
     parser.add_argument("--tf32", action="store_true", help="on a GPU, with fp32")
+    parser.add_argument("--ways", nargs="+", choices=WAYS["cuda"], help="not all of them")
     args = parser.parse_args()
     torch.backends.cuda.matmul.allow_tf32 = args.tf32
     torch.backends.cudnn.allow_tf32 = args.tf32
@@ -130,7 +131,7 @@ def main():
               "precision": "tf32" if args.tf32 else args.precision, "device": args.device}
     if args.device == "cuda":
         result["gpu"] = torch.cuda.get_device_name()
-    for way in WAYS[args.device]:
+    for way in args.ways or WAYS[args.device]:
         try:
             result["loss"], result[way] = measure(args, way)
         except (RuntimeError, AttributeError) as error:     # no compiler, or no torch.compile

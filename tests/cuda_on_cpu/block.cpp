@@ -214,6 +214,7 @@ void __pipeline_memcpy_async(void *target, const void *source, size_t size, size
         fail("a copy into shared memory that is not of 4, 8 or 16 aligned bytes");
     copy asked = {(char *)target, (const char *)source, size, zeros};
 
+    stand_in_watched_by->moves(source, size - zeros, false);
     if (random_bit()) /* some at once, so that what is overwritten too early shows, too */
         make(asked);
     else
