@@ -224,18 +224,30 @@ size_t largest_output(const struct nin__executable *executable)
     return largest;
 }
 
-/* What an op keeps for backward besides its output: where a maximum was, or the input at the points, where the
- * whole batch goes together. */
+size_t row_bytes(const struct cuda_op *cuda)
+{
+    return nin__cuda_row(cuda) * element_bytes(cuda->narrow_x);
+}
+
+/* What an op keeps for backward besides its output: where a maximum was, the input at the points, or its windows,
+ * where the whole batch goes together. */
 size_t saved_bytes(const struct nin__executable *executable, const struct cuda_op *cuda)
 {
+    const struct nin__op *op = cuda->op;
     int32_t batch = executable->options.max_batch;
+    size_t pixels = (size_t)batch * (size_t)op->out.h * (size_t)op->out.w;
 
     if (!executable->program.train)
         return 0;
-    if (cuda->op->kind == NIN__OP_MAX_POOL)
-        return (size_t)batch * nin__shape_size(cuda->op->out) * sizeof(uint16_t);
+    if (op->kind == NIN__OP_MAX_POOL)
+        return pixels * (size_t)op->out.c * sizeof(uint16_t);
+    if (op->kind != NIN__OP_CONV)
+        return 0;
     if (cuda->algorithm == CUDA_WINOGRAD && nin__cuda_tile_images(cuda, batch) == batch)
         return nin__cuda_point_needs(cuda, batch).x * sizeof(float);
+    if (cuda->algorithm == CUDA_GEMM && !nin__cuda_is_flat(op) &&
+        nin__cuda_patch_images(cuda, batch) == batch)
+        return pixels * row_bytes(cuda);
     return 0;
 }
 

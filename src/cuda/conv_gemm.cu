@@ -5,7 +5,8 @@
  *     y  (pixels x OC) = patches * w'      dw (OC x K) += dy' * patches      dpatches = dy * w
  *
  * with weights OHWI (OC x K). A 1x1 convolution and a dense layer need no gathering: their input is the
- * patches matrix. Images go together as far as their patches have room.
+ * patches matrix. Images go together as far as their patches have room; those of a whole batch are kept for
+ * backward.
  *
  * In NIN_BF16 all of these but dw are bf16; rows of patches, and those of weights, are then filled up with zeros
  * to a multiple of what tensor cores load at once. */
@@ -16,7 +17,7 @@ namespace
 {
 
 enum {
-    PATCH_BYTES = 1 << 26,  /* of patches, or those of one image */
+    PATCH_BYTES = 1 << 27,  /* of patches, or those of one image */
     PRODUCT_ROWS = 1 << 20, /* of one product: cuBLAS has failed on more */
     ROW_MULTIPLE = 8        /* bf16 that are loaded at once */
 };
@@ -109,6 +110,13 @@ template <typename T> const T *images_of(const void *map, struct cuda_part part,
     return (const T *)map + (size_t)part.first * size;
 }
 
+/* Where the windows of the input go. */
+void *windows_of(const struct cuda_call *call)
+{
+    return call->cuda->saved_per_image == 0 ? call->executable->scratch.patches
+                                            : call->executable->memory + call->cuda->saved;
+}
+
 template <typename V>
 nin_status start_gather(const struct cuda_call *call, int32_t images, const void *x,
                         struct patches p)
@@ -116,7 +124,7 @@ nin_status start_gather(const struct cuda_call *call, int32_t images, const void
     size_t size = (size_t)p.out_h * (size_t)p.out_w * p.row;
 
     return nin__cuda_launch_images(call->device, images, size, gather_patches<V>,
-                                   (V *)call->executable->scratch.patches, (const V *)x, p);
+                                   (V *)windows_of(call), (const V *)x, p);
 }
 
 /* In vectors of 16 bytes, where channels come in these: then whole maps of them begin where a vector may. */
@@ -198,8 +206,7 @@ struct cuda_product describe(const struct cuda_call *call, struct cuda_part part
     product.p = (int64_t)part.images * op->out.h * op->out.w;
     product.n = op->out.c;
     product.k = (int64_t)nin__cuda_row(cuda);
-    product.x = nin__cuda_is_flat(op) ? from(call->x, in, cuda->narrow_x)
-                                      : call->executable->scratch.patches;
+    product.x = nin__cuda_is_flat(op) ? from(call->x, in, cuda->narrow_x) : windows_of(call);
     product.w = call->weights;
     product.y = from(call->y, out, cuda->narrow_y);
     product.narrow_y = cuda->narrow_y;
@@ -343,7 +350,8 @@ nin_status nin__cuda_gemm_conv_backward(const struct cuda_call *call)
     while (nin__cuda_next_part(&part, call, most)) {
         struct cuda_product product = describe_backward(call, part);
 
-        NIN__TRY(gather(call, part));
+        if (call->cuda->saved_per_image == 0)
+            NIN__TRY(gather(call, part));
         NIN__TRY(nin__cuda_gemm_weights(call->device, &product));
     }
     if (!is_in_place(call))
