@@ -828,6 +828,31 @@ START_TEST(without_an_epilogue_biases_are_added_apart)
 }
 END_TEST
 
+/* The two may differ in bits, so a run does not go on from one to the other unasked. */
+START_TEST(epilogues_are_part_of_a_checkpoint)
+{
+    const nin_restore_desc other = {.struct_size = sizeof other, .other_algorithm = 1};
+    nin_dataset *samples = make_samples();
+    struct moving with, without;
+
+    use_module("stand_in");
+    make_folder();
+    start_moving(&with, NIN_DEVICE_CUDA, samples);
+    setenv("NIN_CUDA_EPILOGUE", "0", 1);
+    start_moving(&without, NIN_DEVICE_CUDA, samples);
+    ASSERT_OK(nin_trainer_save(with.trainer, in_folder("moved")));
+    ASSERT_FAILS(NIN_MISMATCH, "'cuda, no epilogues: stand-in 0, ",
+                 nin_trainer_restore(without.trainer, in_folder("moved"), NULL));
+    ASSERT_OK(nin_trainer_restore(without.trainer, in_folder("moved"), &other));
+    ASSERT_OK(nin_trainer_save(without.trainer, in_folder("moved")));
+    ASSERT_OK(nin_trainer_restore(without.trainer, in_folder("moved"), NULL));
+    stop_moving(&with);
+    stop_moving(&without);
+    nin_dataset_destroy(samples);
+    remove_folder();
+}
+END_TEST
+
 /* ---- two of them ---------------------------------------------------------------------------- */
 
 /* In DLPack's terms: kDLCUDA and a number. */
@@ -1299,6 +1324,7 @@ Suite *cuda_suite(void)
     tcase_add_loop_test(stand_in, without_an_epilogue_biases_are_added_apart, 0, 1);
     tcase_add_loop_test(more, without_an_epilogue_biases_are_added_apart, 1,
                         sizeof without_epilogues / sizeof without_epilogues[0]);
+    tcase_add_test(stand_in, epilogues_are_part_of_a_checkpoint);
     tcase_add_test(stand_in, contexts_work_side_by_side);
     tcase_add_test(stand_in, the_current_device_is_left_as_it_is);
     tcase_add_test(stand_in, a_stream_of_the_callers_is_used);

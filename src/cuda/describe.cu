@@ -63,7 +63,7 @@ size_t nin__cuda_order_of_sums(const struct nin__executable *executable, int32_t
         properties.name[0] = '\0';
     nin__cuda_drop(error);
     (void)cublasGetVersion(executable->device->blas, &version);
-    nin__text_add(&text, "cuda: %s, cuBLAS %d%s", properties.name, version,
-                  executable->device->epilogues ? "" : " without epilogues");
+    nin__text_add(&text, "cuda%s: %s, cuBLAS %d",
+                  executable->device->epilogues ? "" : ", no epilogues", properties.name, version);
     return text.length;
 }
