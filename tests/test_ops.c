@@ -1068,17 +1068,18 @@ END_TEST
 Suite *ops_suite(void)
 {
     Suite *suite = suite_create("ops");
-    TCase *layers = tcase_create("layers");
-    TCase *stacks = tcase_create("stacks"), *more = tcase_create("more");
+    TCase *convolutions = tcase_create("convolutions"), *layers = tcase_create("layers");
+    TCase *planes = tcase_create("planes"), *more = tcase_create("more");
+    TCase *stacks = tcase_create("stacks");
 
-    tcase_add_loop_test(layers, convolution, 1, 12);
-    tcase_add_test(layers, large_convolutions);
-    tcase_add_test(layers, deep_convolutions);
+    tcase_add_loop_test(convolutions, convolution, 1, 12);
+    tcase_add_test(convolutions, large_convolutions);
+    tcase_add_test(convolutions, deep_convolutions);
     if (device_is_cuda())
         tcase_set_tags(more, "long");
     tcase_add_loop_test(more, convolutions_of_many_tiles, 0, 3);
-    tcase_add_test(layers, planes_of_both_tiles);
-    tcase_add_loop_test(layers, planes_of_both_transforms, 0,
+    tcase_add_test(planes, planes_of_both_tiles);
+    tcase_add_loop_test(planes, planes_of_both_transforms, 0,
                         sizeof transform_cases / sizeof transform_cases[0]);
     tcase_add_test(layers, dense);
     tcase_add_loop_test(layers, max_pool, 1, 8);
@@ -1101,6 +1102,8 @@ Suite *ops_suite(void)
     tcase_add_test(stacks, strided_network);
     tcase_add_test(stacks, dense_network);
     tcase_add_test(stacks, accumulated_gradients);
+    suite_add_tcase(suite, convolutions);
+    suite_add_tcase(suite, planes);
     suite_add_tcase(suite, layers);
     suite_add_tcase(suite, stacks);
     suite_add_tcase(suite, more);

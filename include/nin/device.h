@@ -10,7 +10,8 @@
  * libnin.a, beside the program), and nowhere else. The thread's current CUDA device and context are left as they
  * are. A training step becomes one CUDA graph; NIN_CUDA_GRAPH=0 in the environment leaves it at single calls.
  * cublasLt adds biases to products where it can; contexts that are made while NIN_CUDA_EPILOGUE=0 is in the environment
- * add them apart. A process that forks must not use its CUDA contexts in the child. */
+ * add them apart, which may give sums other bits: a checkpoint says which it was. A process that forks must not use its
+ * CUDA contexts in the child. */
 
 #include <nin/status.h>
 

@@ -24,7 +24,7 @@ nin_status allocate(void **out, struct nin__device *device, size_t bytes, const 
     NIN__TRY(nin__cuda_check(device, cudaMalloc(&memory, bytes > 0 ? bytes : 1), what));
     status = zero(device, memory, bytes);
     if (status != NIN_OK) {
-        (void)cudaFree(memory);
+        nin__cuda_drop(cudaFree(memory));
         return status;
     }
     *out = memory;
@@ -36,7 +36,7 @@ void release(struct nin__device *device, void *memory)
     struct cuda_scope scope(device, true);
 
     if (scope.status == NIN_OK && memory != NULL)
-        (void)cudaFree(memory);
+        nin__cuda_drop(cudaFree(memory));
 }
 
 nin_status copy(struct nin__device *device, void *target, const void *source, size_t bytes,

@@ -514,13 +514,12 @@ void nin__cuda_discard(struct nin__executable *executable)
         struct cuda_scope scope(executable->device, true);
 
         if (scope.status == NIN_OK) {
-            (void)cudaStreamSynchronize(executable->device->stream);
-            (void)cudaFree(executable->memory);
-            (void)cudaFreeHost(executable->pinned);
+            nin__cuda_drop(cudaStreamSynchronize(executable->device->stream));
+            nin__cuda_drop(cudaFree(executable->memory));
+            nin__cuda_drop(cudaFreeHost(executable->pinned));
             for (int i = 0; i < CUDA_GRAPHS; i++)
                 if (executable->graphs[i].graph != NULL)
-                    (void)cudaGraphExecDestroy(executable->graphs[i].graph);
-            (void)cudaGetLastError(); /* the application is not to find one of ours */
+                    nin__cuda_drop(cudaGraphExecDestroy(executable->graphs[i].graph));
         }
     }
     free(executable->program.ops);

@@ -219,6 +219,9 @@ nin_status nin__cuda_alive(struct nin__device *device);
 nin_status nin__cuda_check(struct nin__device *device, cudaError_t error, const char *what);
 nin_status nin__cuda_check_blas(struct nin__device *device, cublasStatus_t error, const char *what);
 
+/* A failure of ours that nobody is told of is not left for the application either, whose own errors stay. */
+void nin__cuda_drop(cudaError_t error);
+
 /* The device can no longer be used, for that reason. */
 nin_status nin__cuda_kill(struct nin__device *device, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

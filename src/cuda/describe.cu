@@ -49,20 +49,22 @@ size_t nin__cuda_describe(struct nin__executable *executable, bool measure, char
     return text.length;
 }
 
-/* cuBLAS gives the same bits on one model of GPU in one version. */
+/* cuBLAS gives the same bits on one model of GPU in one version; products with an epilogue may have other ones. */
 size_t nin__cuda_order_of_sums(const struct nin__executable *executable, int32_t batch, char *start,
                                size_t size)
 {
     struct nin__text text = {start, start == NULL ? 0 : size, 0};
     cudaDeviceProp properties;
+    cudaError_t error;
     int version = 0;
 
     (void)batch;
-    if (cudaGetDeviceProperties(&properties, executable->device->index) != cudaSuccess) {
+    error = cudaGetDeviceProperties(&properties, executable->device->index);
+    if (error != cudaSuccess)
         properties.name[0] = '\0';
-        (void)cudaGetLastError();
-    }
+    nin__cuda_drop(error);
     (void)cublasGetVersion(executable->device->blas, &version);
-    nin__text_add(&text, "cuda: %s, cuBLAS %d", properties.name, version);
+    nin__text_add(&text, "cuda%s: %s, cuBLAS %d",
+                  executable->device->epilogues ? "" : ", no epilogues", properties.name, version);
     return text.length;
 }

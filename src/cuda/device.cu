@@ -35,10 +35,11 @@ static bool find(const char *name, unsigned version, void *function)
 {
     cudaDriverEntryPointQueryResult result = cudaDriverEntryPointSymbolNotFound;
     void *found = NULL;
+    cudaError_t error =
+        cudaGetDriverEntryPointByVersion(name, &found, version, cudaEnableDefault, &result);
 
-    if (cudaGetDriverEntryPointByVersion(name, &found, version, cudaEnableDefault, &result) !=
-            cudaSuccess ||
-        result != cudaDriverEntryPointSuccess || found == NULL)
+    nin__cuda_drop(error);
+    if (error != cudaSuccess || result != cudaDriverEntryPointSuccess || found == NULL)
         return false;
     memcpy(function, &found, sizeof found);
     return true;
@@ -61,6 +62,7 @@ static int32_t count_devices(char *why, size_t size)
     int version = 0, count = 0;
     cudaError_t error = cudaDriverGetVersion(&version);
 
+    nin__cuda_drop(error);
     if (error != cudaSuccess || version == 0) {
         snprintf(why, size, "no NVIDIA driver on this machine");
         return 0;
@@ -72,11 +74,11 @@ static int32_t count_devices(char *why, size_t size)
         return 0;
     }
     error = cudaGetDeviceCount(&count);
+    nin__cuda_drop(error);
     if (error != cudaSuccess || count == 0) {
         snprintf(why, size, "%s",
                  error == cudaSuccess || error == cudaErrorNoDevice ? "no CUDA device"
                                                                     : cudaGetErrorString(error));
-        (void)cudaGetLastError();
         return 0;
     }
     return count;
@@ -112,7 +114,7 @@ void nin__cuda_describe_device(nin_device_info *info, int32_t index)
         describe(info, &properties);
         return;
     }
-    (void)cudaGetLastError();
+    nin__cuda_drop(error);
     snprintf(info->unusable_because, sizeof info->unusable_because, "%s",
              cudaGetErrorString(error));
 }
@@ -219,14 +221,15 @@ static nin_status make_workspace(struct nin__device *device)
 /* The default streams are other ones in each thread, or wait for all others. */
 static nin_status check_stream(const struct nin__device *device, cudaStream_t stream)
 {
+    cudaError_t error;
     int index = -1;
 
     if (stream == cudaStreamLegacy || stream == cudaStreamPerThread)
         return nin__fail(NIN_INVALID_ARGUMENT, "context: cuda_stream is a default stream");
-    if (cudaStreamGetDevice(stream, &index) != cudaSuccess) {
-        (void)cudaGetLastError();
+    error = cudaStreamGetDevice(stream, &index);
+    nin__cuda_drop(error);
+    if (error != cudaSuccess)
         return nin__fail(NIN_INVALID_ARGUMENT, "context: cuda_stream is no stream");
-    }
     if (index != device->index)
         return nin__fail(NIN_INVALID_ARGUMENT,
                          "context: cuda_stream is of device %d, the context of device %d", index,
@@ -261,14 +264,13 @@ static void free_parts(struct nin__device *device)
     if (scope.status != NIN_OK)
         return;
     if (device->stream != NULL)
-        (void)cudaStreamSynchronize(device->stream);
+        nin__cuda_drop(cudaStreamSynchronize(device->stream));
     if (device->blas != NULL)
         (void)cublasDestroy(device->blas);
     if (device->workspace != NULL)
-        (void)cudaFree(device->workspace);
+        nin__cuda_drop(cudaFree(device->workspace));
     if (device->own != NULL)
-        (void)cudaStreamDestroy(device->own);
-    (void)cudaGetLastError(); /* the application is not to find one of ours */
+        nin__cuda_drop(cudaStreamDestroy(device->own));
 }
 
 static void make_lock(pthread_mutex_t *lock)
@@ -281,7 +283,7 @@ static void make_lock(pthread_mutex_t *lock)
     pthread_mutexattr_destroy(&recursive);
 }
 
-/* NIN_CUDA_EPILOGUE=0: biases are added apart, which is slower and nothing else. */
+/* NIN_CUDA_EPILOGUE=0: biases are added apart, which is slower; sums may have another order. */
 static bool wants_epilogues(void)
 {
     const char *text = getenv("NIN_CUDA_EPILOGUE");

@@ -85,13 +85,19 @@ nin_status nin__cuda_alive(struct nin__device *device)
     return dead ? nin__fail(NIN_BACKEND_FAILED, "%s", device->cause) : NIN_OK;
 }
 
+void nin__cuda_drop(cudaError_t error)
+{
+    if (error != cudaSuccess)
+        (void)cudaGetLastError();
+}
+
 nin_status nin__cuda_check(struct nin__device *device, cudaError_t error, const char *what)
 {
     if (error == cudaSuccess)
         return NIN_OK;
     if (is_sticky(error))
         return die(device, what, cudaGetErrorString(error));
-    (void)cudaGetLastError(); /* ours: the application is not to find it */
+    nin__cuda_drop(error);
     return nin__fail(error == cudaErrorMemoryAllocation ? NIN_OUT_OF_MEMORY : NIN_BACKEND_FAILED,
                      "cuda: %s: %s", what, cudaGetErrorString(error));
 }
@@ -105,7 +111,7 @@ nin_status nin__cuda_check_blas(struct nin__device *device, cublasStatus_t error
 
         if (is_sticky(reason))
             return die(device, what, cudaGetErrorString(reason));
-        (void)cudaGetLastError();
+        nin__cuda_drop(reason);
     }
     return nin__fail(error == CUBLAS_STATUS_ALLOC_FAILED ? NIN_OUT_OF_MEMORY : NIN_BACKEND_FAILED,
                      "cuda: %s: %s", what, cublasGetStatusString(error));

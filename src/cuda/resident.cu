@@ -53,7 +53,7 @@ nin_status allocate(struct nin__resident *resident, struct nin__device *device, 
         return NIN_OK;
     error = cudaMalloc(&memory, bytes);
     if (error == cudaErrorMemoryAllocation) {
-        (void)cudaGetLastError();
+        nin__cuda_drop(error);
         return NIN_OK;
     }
     NIN__TRY(nin__cuda_check(device, error, "memory for a data set"));
@@ -188,7 +188,7 @@ void nin__cuda_unload(struct nin__device *device, struct nin__resident *resident
         struct cuda_scope scope(device, true);
 
         if (scope.status == NIN_OK)
-            (void)cudaFree(resident->memory);
+            nin__cuda_drop(cudaFree(resident->memory));
     }
     free(resident);
 }

@@ -82,7 +82,7 @@ bool fits(const struct cuda_graph *graph, const struct step *step)
 void forget(struct cuda_graph *graph)
 {
     if (graph->graph != NULL)
-        (void)cudaGraphExecDestroy(graph->graph);
+        nin__cuda_drop(cudaGraphExecDestroy(graph->graph));
     *graph = cuda_graph();
 }
 
@@ -130,13 +130,13 @@ nin_status capture_on_own(struct cuda_graph *graph, const struct step *step)
     end = cudaStreamEndCapture(device->stream, &captured);
     if (status == NIN_OK)
         status = nin__cuda_check(device, end, "the capture of a step");
-    else if (end != cudaSuccess)
-        (void)cudaGetLastError();
+    else
+        nin__cuda_drop(end);
     if (status == NIN_OK)
         status = nin__cuda_check(device, cudaGraphInstantiate(&graph->graph, captured, 0),
                                  "the graph of a step");
     if (captured != NULL)
-        (void)cudaGraphDestroy(captured);
+        nin__cuda_drop(cudaGraphDestroy(captured));
     return status;
 }
 

@@ -19,13 +19,17 @@
 #include <sanitizer/common_interface_defs.h>
 #endif
 
-thread_local uint3 threadIdx, blockIdx;
-thread_local dim3 gridDim;
+uint3 threadIdx, blockIdx;
+dim3 gridDim;
 
 namespace
 {
 
 const size_t STACK = (size_t)256 << 10;
+
+/* Stacks begin this far apart, modulo the size of a mapping: else a cache would have room for those of a few fibers
+ * only. */
+const size_t APART = 17 * 64, BEGINNINGS = 64;
 
 /* Switching saves no signal mask, so that it needs no call of the system; a context is only how a fiber gets to
  * its stack. */
@@ -49,7 +53,7 @@ struct copies {
     size_t made = 0;
 };
 
-/* Of a thread of the host. */
+/* One for all threads of the host: they run blocks in turn. */
 struct scheduler {
     std::vector<copies> under_way; /* thread by thread */
     uint32_t random;
@@ -71,7 +75,7 @@ struct scheduler {
     }
 };
 
-thread_local scheduler here;
+scheduler here;
 
 void fail(const char *what)
 {
@@ -80,6 +84,12 @@ void fail(const char *what)
 }
 
 /* ---- switching: sanitizers are told on both sides ------------------------------------------- */
+
+/* Compilers are to know nothing about it: before control comes back others use memory and registers. */
+__attribute__((noipa)) void go_on(void **place)
+{
+    __builtin_longjmp(place, 1);
+}
 
 void leave_fiber()
 {
@@ -90,7 +100,7 @@ void leave_fiber()
     __sanitizer_start_switch_fiber(&fake, here.bottom, here.bytes);
 #endif
     if (__builtin_setjmp(f->place) == 0)
-        __builtin_longjmp(here.place, 1);
+        go_on(here.place);
 #if defined(__SANITIZE_ADDRESS__)
     __sanitizer_finish_switch_fiber(fake, &here.bottom, &here.bytes);
 #endif
@@ -105,7 +115,7 @@ void run_fiber(fiber *f)
 #endif
     here.running = f;
     if (__builtin_setjmp(here.place) == 0)
-        __builtin_longjmp(f->place, 1);
+        go_on(f->place);
     here.running = NULL;
 #if defined(__SANITIZE_ADDRESS__)
     __sanitizer_finish_switch_fiber(fake, NULL, NULL);
@@ -128,7 +138,7 @@ void live()
 /* ---- fibers of a block ---------------------------------------------------------------------- */
 
 /* Goes to a new fiber's stack, and comes back when it waits. */
-void begin(fiber *f)
+void begin(fiber *f, size_t number)
 {
     ucontext_t context;
 
@@ -138,7 +148,7 @@ void begin(fiber *f)
         fail("no memory for a stack");
     getcontext(&context);
     context.uc_stack.ss_sp = f->stack;
-    context.uc_stack.ss_size = STACK;
+    context.uc_stack.ss_size = STACK - number % BEGINNINGS * APART;
     context.uc_link = NULL;
     makecontext(&context, live, 0);
 #if defined(__SANITIZE_ADDRESS__)
@@ -160,7 +170,7 @@ void make_fibers(size_t count)
 {
     while (here.fibers.size() < count) {
         here.fibers.push_back(new fiber());
-        begin(here.fibers.back());
+        begin(here.fibers.back(), here.fibers.size());
     }
 }
 

@@ -18,7 +18,7 @@
 #define __device__
 #define __host__
 #define __launch_bounds__(...)
-#define __shared__ static thread_local /* one block at a time has it */
+#define __shared__ static /* one block at a time has it, whichever thread of the host runs it */
 
 enum cudaError_t {
     cudaSuccess = 0,
@@ -91,8 +91,8 @@ struct uint3 {
     unsigned x, y, z;
 };
 
-extern thread_local uint3 threadIdx, blockIdx;
-extern thread_local dim3 gridDim;
+extern uint3 threadIdx, blockIdx;
+extern dim3 gridDim;
 
 /* block.cpp */
 void __syncthreads(void);

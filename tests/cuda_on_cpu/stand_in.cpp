@@ -64,7 +64,6 @@ struct machine {
     uint64_t random = 88172645463325252ull + (uint64_t)stand_in_setting("NIN_CUDA_SEED", 1);
     int calls = 0, fail_at = 0, graphs = 0, waits = 0, resets = 0, contexts[16] = {};
     bool broken = false;
-    cudaError_t last = cudaSuccess;
 };
 
 machine &the_machine()
@@ -84,10 +83,12 @@ uint32_t random_number()
     return (uint32_t)(x >> 16);
 }
 
+/* Of this thread's calls, as CUDA keeps it: until it is asked for, and longer if the device is broken. */
+thread_local cudaError_t last_error = cudaSuccess;
+
 cudaError_t remember(cudaError_t error)
 {
-    if (error != cudaSuccess)
-        the_machine().last = error;
+    last_error = error;
     return error;
 }
 
@@ -376,6 +377,16 @@ extern "C" __attribute__((visibility("default"))) int stand_in_fail(int n)
     return calls;
 }
 
+extern "C" __attribute__((visibility("default"))) int stand_in_last_error(void)
+{
+    return last_error;
+}
+
+extern "C" __attribute__((visibility("default"))) void stand_in_set_last_error(int error)
+{
+    last_error = (cudaError_t)error;
+}
+
 extern "C" __attribute__((visibility("default"))) void stand_in_break(void)
 {
     the_machine().broken = true;
@@ -507,9 +518,10 @@ const char *cudaGetErrorString(cudaError_t error)
 
 cudaError_t cudaGetLastError(void)
 {
-    cudaError_t last = the_machine().last;
+    cudaError_t last = last_error;
 
-    the_machine().last = cudaSuccess;
+    if (!the_machine().broken)
+        last_error = cudaSuccess;
     return last;
 }
 

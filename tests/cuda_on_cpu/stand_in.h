@@ -12,6 +12,10 @@ extern "C" {
  * been counted since it was last called. */
 int stand_in_fail(int n);
 
+/* What cudaPeekAtLastError would tell the application on this thread, and an error of the application's own. */
+int stand_in_last_error(void);
+void stand_in_set_last_error(int error);
+
 /* Every later run of the queue ends with an error that CUDA does not recover from. */
 void stand_in_break(void);
 
