@@ -36,6 +36,7 @@ static void show_runtime(void)
     SHOW(cudaErrorExternalDevice);
     SHOW(cudaErrorStreamCaptureUnsupported);
     SHOW(cudaErrorStreamCaptureInvalidated);
+    SHOW(cudaErrorStreamCaptureIsolation);
     SHOW(cudaMemcpyHostToDevice);
     SHOW(cudaMemcpyDeviceToHost);
     SHOW(cudaDevAttrComputeCapabilityMajor);
@@ -43,6 +44,8 @@ static void show_runtime(void)
     SHOW(cudaDriverEntryPointSuccess);
     SHOW(cudaDriverEntryPointSymbolNotFound);
     SHOW(cudaStreamNonBlocking);
+    SHOW(cudaEventBlockingSync);
+    SHOW(cudaEventDisableTiming);
     SHOW(cudaHostAllocPortable);
     SHOW(cudaEnableDefault);
     SHOW(cudaStreamCaptureModeGlobal);

@@ -6,7 +6,8 @@
  * is full of NaN, a large one in its first 4 MiB; a piece that was given back is never opened again.
  *
  * A stream is a queue. Its work is done when somebody waits for it, or some of it at once, as a seed
- * (NIN_CUDA_SEED) has it: so a missing wait shows. Blocks and threads of a kernel run one after another in an
+ * (NIN_CUDA_SEED) has it: so a missing wait shows. Where a stream comes to a wait for an event, the stream that
+ * the event was recorded in is done up to there, and no further. Blocks and threads of a kernel run one after another in an
  * order that the seed picks (block.cpp). Copies from memory that is not pinned read it at the call, as CUDA does; those
  * from pinned memory read it when their turn comes.
  *
@@ -22,6 +23,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <set>
 #include <string>
@@ -62,7 +64,8 @@ struct machine {
     std::map<const void *, std::function<void()>>
         things; /* graphs and handles, and what destroys them */
     uint64_t random = 88172645463325252ull + (uint64_t)stand_in_setting("NIN_CUDA_SEED", 1);
-    int calls = 0, fail_at = 0, graphs = 0, waits = 0, resets = 0, contexts[16] = {};
+    int calls = 0, fail_at = 0, graphs = 0, waits = 0, event_waits = 0, resets = 0;
+    int contexts[16] = {}, at_work_on[16] = {};
     bool broken = false;
     cudaError_t last = cudaSuccess;
 };
@@ -165,11 +168,16 @@ size_t whole_pages(size_t bytes)
     return (bytes + page - 1) / page * page;
 }
 
-/* What works on the device may touch what lives there, and the host may not. */
+/* What works on the device may touch what lives there, and the host may not. A stream's work may have to wait for
+ * another stream's: then one is done inside the other. */
 void open_memory(int device, bool open)
 {
     std::lock_guard<std::recursive_mutex> held(the_machine().lock);
+    int &depth = the_machine().at_work_on[device];
 
+    depth += open ? 1 : -1;
+    if (depth != (open ? 1 : 0))
+        return;
     for (const auto &entry : the_machine().pieces)
         if (entry.second.device == device)
             mprotect(entry.second.map, entry.second.map_bytes,
@@ -220,27 +228,46 @@ struct stand_in_graph_exec {
     std::vector<piece_of_work> work;
 };
 
+/* A place in a stream, where an event has been recorded. */
+struct stand_in_mark {
+    cudaStream_t stream; /* lives until it is reached */
+    bool reached;
+};
+
+struct stand_in_event {
+    int device;
+    std::shared_ptr<stand_in_mark> mark; /* the last one; none: nobody has to wait */
+};
+
 static stand_in_watcher nobody;
 stand_in_watcher *stand_in_watched_by = &nobody;
 
 namespace
 {
 
-/* Does the first `count` pieces of work. */
-void work_off(cudaStream_t stream, size_t count)
+/* Does the first `count` pieces of work, fewer if then the mark is reached. */
+void work_off(cudaStream_t stream, size_t count, const stand_in_mark *mark = NULL)
 {
     std::lock_guard<std::recursive_mutex> turn(the_machine().at_work);
 
     if (count == 0 || stream->work.empty())
         return;
     open_memory(stream->device, true);
-    for (; count > 0 && !stream->work.empty(); count--) {
+    for (; count > 0 && !stream->work.empty() && !(mark != NULL && mark->reached); count--) {
         std::function<void()> next = stream->work.front();
 
         stream->work.pop_front();
         next();
     }
     open_memory(stream->device, false);
+}
+
+void work_up_to(const std::shared_ptr<stand_in_mark> &mark)
+{
+    std::lock_guard<std::recursive_mutex> turn(the_machine().at_work);
+
+    if (mark != NULL && !mark->reached)
+        work_off(mark->stream, SIZE_MAX, mark.get());
 }
 
 bool is_pinned(const void *memory)
@@ -251,6 +278,13 @@ bool is_pinned(const void *memory)
         return false;
     after--;
     return (const char *)memory < after->first + after->second;
+}
+
+bool is_event(cudaEvent_t event)
+{
+    std::lock_guard<std::recursive_mutex> held(the_machine().lock);
+
+    return the_machine().things.count(event) == 1;
 }
 
 /* The same as a node of a graph. */
@@ -397,6 +431,21 @@ extern "C" __attribute__((visibility("default"))) int stand_in_graphs(void)
 extern "C" __attribute__((visibility("default"))) int stand_in_waits(void)
 {
     return the_machine().waits;
+}
+
+extern "C" __attribute__((visibility("default"))) int stand_in_event_waits(void)
+{
+    return the_machine().event_waits;
+}
+
+extern "C" __attribute__((visibility("default"))) size_t stand_in_taken(void)
+{
+    std::lock_guard<std::recursive_mutex> held(the_machine().lock);
+    size_t taken = 0;
+
+    for (const auto &entry : the_machine().pieces)
+        taken += entry.second.bytes;
+    return taken;
 }
 
 /* Memory stays where it is, and can no longer be touched. */
@@ -636,6 +685,76 @@ cudaError_t cudaStreamGetDevice(cudaStream_t stream, int *device)
     if (the_machine().streams.count(stream) == 0)
         return remember(cudaErrorInvalidResourceHandle);
     *device = stream->device;
+    return cudaSuccess;
+}
+
+/* A stream that is captured waits only for events of the same capture, which there are none of here. */
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags)
+{
+    if (stand_in_fails())
+        return remember(cudaErrorUnknown);
+    if (!stand_in_knows(stream) || !is_event(event))
+        return remember(cudaErrorInvalidResourceHandle);
+    if (flags != 0)
+        return remember(cudaErrorInvalidValue);
+    if (stream->capturing) {
+        stream->spoilt = true;
+        return remember(cudaErrorStreamCaptureIsolation);
+    }
+    std::shared_ptr<stand_in_mark> mark = event->mark; /* later records change nothing */
+    stand_in_enqueue(stream, [mark]() { work_up_to(mark); });
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags)
+{
+    if (stand_in_fails())
+        return remember(cudaErrorMemoryAllocation);
+    if (flags != (cudaEventBlockingSync | cudaEventDisableTiming))
+        return remember(cudaErrorInvalidValue);
+    stand_in_event *made = new stand_in_event{current_device(), {}};
+    stand_in_keep(made, [made]() { delete made; });
+    *event = made;
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t event)
+{
+    if (!is_event(event))
+        return remember(cudaErrorInvalidResourceHandle);
+    stand_in_destroy(event);
+    return cudaSuccess;
+}
+
+/* In a stream that is captured it would become part of the graph, which is not done here. */
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
+{
+    if (stand_in_fails())
+        return remember(cudaErrorUnknown);
+    if (!stand_in_knows(stream) || !is_event(event) || event->device != stream->device)
+        return remember(cudaErrorInvalidResourceHandle);
+    if (stream->capturing) {
+        stream->spoilt = true;
+        return remember(cudaErrorStreamCaptureUnsupported);
+    }
+    std::shared_ptr<stand_in_mark> mark(new stand_in_mark{stream, false});
+    event->mark = mark;
+    stand_in_enqueue(stream, [mark]() { mark->reached = true; });
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t event)
+{
+    if (stand_in_fails())
+        return remember(cudaErrorUnknown);
+    if (!is_event(event))
+        return remember(cudaErrorInvalidResourceHandle);
+    if (the_machine().broken)
+        return remember(cudaErrorIllegalAddress);
+    if (stand_in_spoils())
+        return remember(cudaErrorStreamCaptureUnsupported);
+    the_machine().event_waits++;
+    work_up_to(event->mark);
     return cudaSuccess;
 }
 
