@@ -6,13 +6,13 @@
  * is full of NaN, a large one in its first 4 MiB; a piece that was given back is never opened again.
  *
  * A stream is a queue. Its work is done when somebody waits for it, or some of it at once, as a seed
- * (NIN_CUDA_SEED) has it: so a missing wait shows. Where a stream comes to a wait for an event, the stream that
- * the event was recorded in is done up to there, and no further. Blocks and threads of a kernel run one after another in an
- * order that the seed picks (block.cpp). Copies from memory that is not pinned read it at the call, as CUDA does; those
- * from pinned memory read it when their turn comes.
+ * (NIN_CUDA_SEED) has it: so a missing wait shows. Where a stream comes to a wait for an event, the stream that the
+ * event was recorded in is done up to there, and no further. Blocks and threads of a kernel run one after another in
+ * an order that the seed picks (block.cpp). Copies from memory that is not pinned read it at the call, as CUDA does;
+ * those from pinned memory read it when their turn comes.
  *
  * NIN_CUDA_DEVICES, NIN_CUDA_DRIVER (0: none), NIN_CUDA_CAPABILITY (75: sm_75) and NIN_CUDA_MEMORY (in KiB) say what
- * machine this is. */
+ * machine this is; with NIN_CUDA_LATE=1 it does nothing before somebody waits. */
 #include "stand_in.h"
 
 #include "block.h"
@@ -369,6 +369,8 @@ void stand_in_enqueue(cudaStream_t stream, std::function<void()> work)
         stream->calls++;
         stream->work.push_back(work);
         some = random_number() % 8 == 0 ? random_number() % (stream->work.size() + 1) : 0;
+        if (stand_in_setting("NIN_CUDA_LATE", 0) == 1)
+            some = 0;
     }
     work_off(stream, some);
 }
