@@ -771,6 +771,25 @@ START_TEST(every_failure_is_survived)
 }
 END_TEST
 
+/* Of the device, by the application; or an error that CUDA does not recover from. Nothing that is gone is touched. */
+START_TEST(a_feed_ends_with_its_device)
+{
+    const char *function = _i == 0 ? "stand_in_reset" : "stand_in_break";
+    void (*end)(void);
+    struct run run;
+
+    make_run(&run, &(struct run_desc){.batch = 4, .apart = true});
+    ASSERT_OK(nin_trainer_epoch(NULL, run.trainer));
+    find_function(&end, function);
+    end();
+    for (int i = 0; i < 2; i++)
+        ASSERT_FAILS(NIN_BACKEND_FAILED, "can no longer be used",
+                     nin_trainer_epoch(NULL, run.trainer));
+    free_run(&run);
+    ck_assert_int_eq(alive(), 0);
+}
+END_TEST
+
 /* ---- two at once ----------------------------------------------------------------------------- */
 
 static void *train_three_epochs(void *user)
@@ -840,6 +859,7 @@ Suite *stretch_suite(void)
     tcase_add_loop_test(stand_in, who_feeds_and_who_is_fed_wait_for_each_other, 0, 2);
     tcase_add_test(stand_in, the_host_waits_once_a_stretch);
     tcase_add_test(stand_in, a_data_set_that_does_not_fit_is_fed);
+    tcase_add_loop_test(stand_in, a_feed_ends_with_its_device, 0, 2);
     tcase_add_loop_test(stand_in, a_data_set_that_is_not_fed_is_taken_step_by_step, 0, 2);
     tcase_add_loop_test(stand_in, a_bad_step_is_noticed_on_the_way, 0, 4);
     tcase_add_checked_fixture(failures, setup_stand_in, NULL);
