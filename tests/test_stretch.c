@@ -43,7 +43,9 @@ struct run_desc {
     enum pace pace;
     nin_dtype dtype;
     int32_t batch, samples;
-    void *stream; /* the caller's */
+    void *stream;    /* the caller's */
+    bool apart;      /* images stay the host's */
+    int64_t stretch; /* steps at most; 0: an epoch */
 };
 
 static float pixels[SAMPLES * PIXELS];
@@ -107,6 +109,8 @@ static void make_run(struct run *run, const struct run_desc *desc)
                  .count = desc->samples > 0 ? desc->samples : SAMPLES)));
     ASSERT_OK(nin_trainer_create(&run->trainer, run->rig.plan, run->rig.optimizer, run->scheduler,
                                  run->dataset, NULL));
+    run->trainer->ahead.hidden.apart = desc->apart;
+    run->trainer->ahead.hidden.steps = desc->stretch;
 }
 
 static void free_run(struct run *run)
@@ -183,6 +187,15 @@ static int waits(void)
     return function();
 }
 
+/* That the host has waited for: one a step where it feeds the device. */
+static int event_waits(void)
+{
+    int (*function)(void);
+
+    find_function(&function, "stand_in_event_waits");
+    return function();
+}
+
 static int launched_graphs(void)
 {
     int (*function)(void);
@@ -241,6 +254,58 @@ START_TEST(neither_a_graph_nor_a_change_of_pace_is_part_of_the_bits)
     assert_same(&mixed, &single);
     free_run(&single);
     free_run(&mixed);
+}
+END_TEST
+
+/* Images that stay the host's: more and fewer batches than there are slots for twice, the last one smaller or not. */
+START_TEST(batches_that_are_fed_have_the_bits_of_single_steps)
+{
+    static const struct run_desc descs[] = {
+        {.apart = true, .batch = 4, .pace = COSINE_PER_STEP},
+        {.apart = true, .batch = 11, .pace = PLATEAU_PER_EPOCH},
+        {.apart = true, .batch = 7, .dtype = NIN_U8, .pace = DROPS_PER_STEP},
+        {.apart = true, .batch = 10},
+        {.apart = true, .batch = 2, .dtype = NIN_U8},
+        {.apart = true, .batch = 1},
+    };
+    const struct run_desc *desc = &descs[_i];
+    const int32_t steps = (SAMPLES - 1) / desc->batch + 1;
+    struct run single, fed, resident;
+
+    make_run(&single, desc);
+    make_run(&fed, desc);
+    take_steps(&single, 3 * steps);
+    take_steps(&fed, 1);
+    for (int i = 0; i < 3; i++)
+        ASSERT_OK(nin_trainer_epoch(NULL, fed.trainer));
+    assert_same(&fed, &single);
+    free_run(&single);
+    make_run(&resident,
+             &(struct run_desc){.batch = desc->batch, .dtype = desc->dtype, .pace = desc->pace});
+    for (int i = 0; i < 3; i++)
+        ASSERT_OK(nin_trainer_epoch(NULL, resident.trainer));
+    assert_same(&fed, &resident);
+    free_run(&fed);
+    free_run(&resident);
+}
+END_TEST
+
+/* Where the rates of an epoch are too many at once. */
+START_TEST(stretches_may_be_cut)
+{
+    const struct run_desc desc = {
+        .apart = _i == 1, .batch = 4, .pace = COSINE_PER_STEP, .stretch = 5};
+    struct run single, cut;
+
+    make_run(&single, &desc);
+    make_run(&cut, &desc);
+    take_steps(&single, 2 * 13);
+    for (int i = 0; i < 2; i++)
+        ASSERT_OK(nin_trainer_epoch(NULL, cut.trainer));
+    ck_assert_int_eq(cut.trainer->ahead.steps, 5);
+    assert_same(&cut, &single);
+    free_run(&single);
+    free_run(&cut);
 }
 END_TEST
 
@@ -311,6 +376,57 @@ START_TEST(the_host_waits_once_an_epoch)
 }
 END_TEST
 
+/* And for the slot of each batch, which has long been free if the host is slower than the device. */
+START_TEST(a_host_that_feeds_waits_once_an_epoch)
+{
+    static const int32_t batches[] = {1, 2, 7, 10};
+
+    for (size_t i = 0; i < sizeof batches / sizeof batches[0]; i++) {
+        const int steps = (SAMPLES - 1) / batches[i] + 1;
+        struct run run;
+        int before;
+
+        make_run(&run, &(struct run_desc){.apart = true, .batch = batches[i]});
+        (void)waits_of_an_epoch(&run);
+        before = event_waits();
+        ck_assert_int_eq(waits_of_an_epoch(&run), ALONE);
+        ck_assert_int_eq(event_waits() - before, steps);
+        free_run(&run);
+    }
+    ck_assert_int_eq(alive(), 0);
+}
+END_TEST
+
+/* On a device that does nothing before somebody waits: a copy, a step or the host that is not kept back comes too
+ * early. */
+START_TEST(who_feeds_and_who_is_fed_wait_for_each_other)
+{
+    const struct run_desc desc = {.batch = _i == 0 ? 2 : 4, .apart = true};
+    struct run single, fed;
+
+    setenv("NIN_CUDA_LATE", "1", 1);
+    make_run(&single, &desc);
+    take_steps(&single, (SAMPLES - 1) / desc.batch + 1);
+    make_run(&fed, &desc);
+    ASSERT_OK(nin_trainer_epoch(NULL, fed.trainer));
+    assert_same(&fed, &single);
+    free_run(&single);
+    free_run(&fed);
+    unsetenv("NIN_CUDA_LATE");
+}
+END_TEST
+
+START_TEST(the_host_waits_once_a_stretch)
+{
+    struct run run;
+
+    make_run(&run, &(struct run_desc){.batch = 4, .stretch = 5});
+    (void)waits_of_an_epoch(&run);
+    ck_assert_int_eq(waits_of_an_epoch(&run), 3 * ALONE);
+    free_run(&run);
+}
+END_TEST
+
 /* Of the plan, by the caller: the stretch after it has nothing to do with it. */
 START_TEST(a_bad_step_before_is_forgotten)
 {
@@ -346,18 +462,54 @@ START_TEST(the_host_waits_once_an_interval)
 }
 END_TEST
 
-/* A data set may have half of what the device has left: here nothing. */
-START_TEST(a_data_set_that_does_not_fit_is_fed_step_by_step)
+static void leave_memory(size_t left)
 {
-    const struct run_desc desc = {.batch = 4};
+    size_t (*taken)(void);
+    char kib[32];
+
+    find_function(&taken, "stand_in_taken");
+    snprintf(kib, sizeof kib, "%zu", (taken() + left + 1023) / 1024);
+    setenv("NIN_CUDA_MEMORY", kib, 1);
+}
+
+/* A data set may have half of what the device has left: here that is less than all images, more than four batches. */
+START_TEST(a_data_set_that_does_not_fit_is_fed)
+{
+    const struct run_desc desc = {.pace = COSINE_PER_STEP, .batch = 4};
     struct run single, epochs;
+    int before;
 
     make_run(&single, &desc);
     take_steps(&single, 2 * 13);
     make_run(&epochs, &desc);
-    setenv("NIN_CUDA_MEMORY", "64", 1);
+    leave_memory(2 * sizeof pixels - 1024);
     (void)waits_of_an_epoch(&epochs);
-    ck_assert_int_ge(waits_of_an_epoch(&epochs), 13);
+    before = event_waits();
+    ck_assert_int_eq(waits_of_an_epoch(&epochs), ALONE);
+    ck_assert_int_eq(event_waits() - before, 13);
+    assert_same(&epochs, &single);
+    free_run(&single);
+    free_run(&epochs);
+    ck_assert_int_eq(alive(), 0);
+}
+END_TEST
+
+/* Here there is no room even for four batches, or there are no more than four. */
+START_TEST(a_data_set_that_is_not_fed_is_taken_step_by_step)
+{
+    static const int32_t batches[] = {4, 13};
+    const struct run_desc desc = {.batch = batches[_i], .apart = _i == 1};
+    const int steps = (SAMPLES - 1) / desc.batch + 1;
+    struct run single, epochs;
+
+    make_run(&single, &desc);
+    take_steps(&single, 2 * steps);
+    make_run(&epochs, &desc);
+    if (_i == 0)
+        leave_memory(2 * (4 * 4 * PIXELS * sizeof *pixels));
+    (void)waits_of_an_epoch(&epochs);
+    ck_assert_int_ge(waits_of_an_epoch(&epochs), steps);
+    ck_assert_int_eq(event_waits(), 0);
     assert_same(&epochs, &single);
     free_run(&single);
     free_run(&epochs);
@@ -416,13 +568,14 @@ static int64_t steps_until_failure(const struct run *run, char sentence[512])
  * one. */
 START_TEST(an_epoch_fails_at_the_step_that_fails)
 {
-    const struct run_desc desc = {.pace = COSINE_PER_STEP, .batch = 4};
+    const int image = _i / 2;
+    const struct run_desc desc = {.pace = COSINE_PER_STEP, .batch = 4, .apart = _i % 2 == 1};
     struct run single, epochs;
     char sentence[512];
     int64_t steps;
 
     for (size_t i = 0; i < PIXELS; i++)
-        pixels[(size_t)_i * PIXELS + i] = 3e38f;
+        pixels[(size_t)image * PIXELS + i] = 3e38f;
     make_run(&single, &desc);
     make_run(&epochs, &desc);
     steps = steps_until_failure(&single, sentence);
@@ -484,6 +637,7 @@ START_TEST(a_gradient_is_as_bad_as_a_loss)
         labels[i] = i % 2;
     make_steep(&single);
     make_steep(&epochs);
+    epochs.trainer->ahead.hidden.apart = _i == 1;
     steps = steps_until_failure(&single, sentence);
     ck_assert_msg(strstr(sentence, "the gradient of layer 'steep'") != NULL, "%s", sentence);
     ck_assert_int_eq(steps, 23 / 4);
@@ -496,11 +650,19 @@ START_TEST(a_gradient_is_as_bad_as_a_loss)
 }
 END_TEST
 
-/* The host looks now and then, without a wait, and starts no more steps that would change nothing. */
+/* The host looks now and then, without a wait, and starts no more steps that would change nothing: after every 64, or
+ * as the caller of fit wishes. */
 START_TEST(a_bad_step_is_noticed_on_the_way)
 {
+    static const struct {
+        int64_t interval; /* 0: an epoch without fit */
+        bool apart;
+        int least, most; /* steps that are started as graphs */
+    } cases[] = {
+        {0, false, 64, 128}, {0, true, 64, 128}, {4, false, 32, 48}, {1000, false, 390, 400}};
     static float many[400 * PIXELS];
     static int32_t classes[400];
+    nin_fit_desc fit = {.struct_size = sizeof fit, .epochs = 1};
     struct run run;
     int before;
 
@@ -513,9 +675,14 @@ START_TEST(a_bad_step_is_noticed_on_the_way)
                                .images = many, .labels = classes, .count = 400)));
     ASSERT_OK(nin_trainer_create(&run.trainer, run.rig.plan, run.rig.optimizer, NULL, run.dataset,
                                  NIN_DESC(nin_trainer_desc, .no_shuffle = 1)));
+    run.trainer->ahead.hidden.apart = cases[_i].apart;
+    fit.step_interval = cases[_i].interval;
     before = launched_graphs();
-    ASSERT_FAILS(NIN_NOT_FINITE, "the loss of step 30 is", nin_trainer_epoch(NULL, run.trainer));
-    ck_assert_int_lt(launched_graphs() - before, 200);
+    ASSERT_FAILS(NIN_NOT_FINITE, "the loss of step 30 is",
+                 fit.step_interval == 0 ? nin_trainer_epoch(NULL, run.trainer)
+                                        : nin_trainer_fit(NULL, run.trainer, &fit));
+    ck_assert_int_ge(launched_graphs() - before, cases[_i].least - 2);
+    ck_assert_int_le(launched_graphs() - before, cases[_i].most);
     free_run(&run);
 }
 END_TEST
@@ -525,7 +692,7 @@ START_TEST(a_label_that_has_become_wrong_fails_its_step)
 {
     struct run run;
 
-    make_run(&run, &(struct run_desc){.batch = 4});
+    make_run(&run, &(struct run_desc){.batch = 4, .apart = _i == 1});
     labels[17] = 5;
     ASSERT_FAILS(NIN_INVALID_ARGUMENT, "label 5 of image", nin_trainer_epoch(NULL, run.trainer));
     labels[17] = 0;
@@ -567,10 +734,12 @@ static void *make_stream(void)
  * the results of steps do not come, or cuBLAS does not come back from a capture: then nothing goes on. */
 START_TEST(every_failure_is_survived)
 {
-    const int streams = _i;
+    const int streams = _i % 2;
+    const bool fed = _i / 2 == 1;
     const struct run_desc desc = {.pace = COSINE_PER_STEP,
                                   .batch = 2,
-                                  .samples = 5,
+                                  .samples = fed ? 9 : 5,
+                                  .apart = fed,
                                   .stream = streams == 0 ? NULL : make_stream()};
     int calls = 1, lost = 0, failures = 0;
     uint64_t wanted = 0;
@@ -602,6 +771,25 @@ START_TEST(every_failure_is_survived)
 }
 END_TEST
 
+/* Of the device, by the application; or an error that CUDA does not recover from. Nothing that is gone is touched. */
+START_TEST(a_feed_ends_with_its_device)
+{
+    const char *function = _i == 0 ? "stand_in_reset" : "stand_in_break";
+    void (*end)(void);
+    struct run run;
+
+    make_run(&run, &(struct run_desc){.batch = 4, .apart = true});
+    ASSERT_OK(nin_trainer_epoch(NULL, run.trainer));
+    find_function(&end, function);
+    end();
+    for (int i = 0; i < 2; i++)
+        ASSERT_FAILS(NIN_BACKEND_FAILED, "can no longer be used",
+                     nin_trainer_epoch(NULL, run.trainer));
+    free_run(&run);
+    ck_assert_int_eq(alive(), 0);
+}
+END_TEST
+
 /* ---- two at once ----------------------------------------------------------------------------- */
 
 static void *train_three_epochs(void *user)
@@ -617,7 +805,7 @@ static void *train_three_epochs(void *user)
 /* Two trainers of a context: what one starts comes between the other's steps. */
 START_TEST(two_of_a_context_do_not_disturb_each_other)
 {
-    const struct run_desc desc = {.batch = 4};
+    const struct run_desc desc = {.batch = 4}, fed = {.batch = 4, .apart = true};
     struct run single, first, second;
     void *failed = NULL;
     pthread_t thread;
@@ -625,7 +813,7 @@ START_TEST(two_of_a_context_do_not_disturb_each_other)
     make_run(&single, &desc);
     take_steps(&single, 3 * 13);
     make_run(&first, &desc);
-    make_run(&second, &desc);
+    make_run(&second, &fed);
     ck_assert_int_eq(pthread_create(&thread, NULL, train_three_epochs, &second), 0);
     ck_assert_ptr_null(train_three_epochs(&first));
     ck_assert_int_eq(pthread_join(thread, &failed), 0);
@@ -649,26 +837,35 @@ Suite *stretch_suite(void)
     tcase_add_loop_test(training, neither_a_graph_nor_a_change_of_pace_is_part_of_the_bits, 0, 1);
     tcase_add_test(training, a_fit_has_them_too);
     tcase_add_test(training, a_callback_is_asked_in_each_epoch);
-    tcase_add_test(training, a_gradient_is_as_bad_as_a_loss);
-    tcase_add_test(training, a_label_that_has_become_wrong_fails_its_step);
+    tcase_add_loop_test(training, an_epoch_fails_at_the_step_that_fails, 2, 4);
+    tcase_add_loop_test(training, a_gradient_is_as_bad_as_a_loss, 0, 2);
+    tcase_add_loop_test(training, a_label_that_has_become_wrong_fails_its_step, 0, 2);
+    tcase_add_loop_test(training, batches_that_are_fed_have_the_bits_of_single_steps, 0, 2);
+    tcase_add_loop_test(training, stretches_may_be_cut, 0, 2);
     tcase_add_test(training, two_of_a_context_do_not_disturb_each_other);
     tcase_add_checked_fixture(more, setup, NULL);
     tcase_set_tags(training, "cuda");
     tcase_set_tags(stand_in, "cuda");
     tcase_set_tags(more, "cuda long");
     tcase_add_loop_test(more, neither_a_graph_nor_a_change_of_pace_is_part_of_the_bits, 1, 2);
+    tcase_add_loop_test(more, batches_that_are_fed_have_the_bits_of_single_steps, 2, 6);
     tcase_add_loop_test(more, epochs_have_the_bits_of_single_steps, 3, 2 * PACES);
-    tcase_add_loop_test(more, an_epoch_fails_at_the_step_that_fails, 0, 16);
+    tcase_add_loop_test(more, an_epoch_fails_at_the_step_that_fails, 4, 32);
     tcase_add_checked_fixture(stand_in, setup_stand_in, NULL);
     tcase_add_test(stand_in, the_host_waits_once_an_epoch);
     tcase_add_test(stand_in, a_bad_step_before_is_forgotten);
     tcase_add_test(stand_in, the_host_waits_once_an_interval);
-    tcase_add_test(stand_in, a_data_set_that_does_not_fit_is_fed_step_by_step);
-    tcase_add_test(stand_in, a_bad_step_is_noticed_on_the_way);
+    tcase_add_test(stand_in, a_host_that_feeds_waits_once_an_epoch);
+    tcase_add_loop_test(stand_in, who_feeds_and_who_is_fed_wait_for_each_other, 0, 2);
+    tcase_add_test(stand_in, the_host_waits_once_a_stretch);
+    tcase_add_test(stand_in, a_data_set_that_does_not_fit_is_fed);
+    tcase_add_loop_test(stand_in, a_feed_ends_with_its_device, 0, 2);
+    tcase_add_loop_test(stand_in, a_data_set_that_is_not_fed_is_taken_step_by_step, 0, 2);
+    tcase_add_loop_test(stand_in, a_bad_step_is_noticed_on_the_way, 0, 4);
     tcase_add_checked_fixture(failures, setup_stand_in, NULL);
     tcase_set_timeout(failures, 600);
     tcase_set_tags(failures, "cuda long");
-    tcase_add_loop_test(failures, every_failure_is_survived, 0, 2);
+    tcase_add_loop_test(failures, every_failure_is_survived, 0, 4);
     suite_add_tcase(suite, training);
     suite_add_tcase(suite, more);
     suite_add_tcase(suite, stand_in);

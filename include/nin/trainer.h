@@ -103,8 +103,11 @@ typedef struct {
     nin_step_callback on_step;   /* after each step, or each step_interval of them; may be NULL */
     nin_epoch_callback on_epoch; /* after each epoch and its evaluation; may be NULL */
     void *user;                  /* handed to both */
-    int64_t step_interval; /* on_step is called after every so many steps of an epoch, and after its
-                                   last; 0 is 1. In between steps are taken as by nin_trainer_epoch */
+    int64_t step_interval; /* after how many steps of an epoch the host hears of them. on_step is
+                                   called then, and after the last; and a device that takes steps by
+                                   itself (nin_trainer_epoch) is looked at, without a wait, so that it
+                                   starts no more once one has gone wrong. 0: on_step after each step,
+                                   a look after 64. Results do not depend on it */
 } nin_fit_desc;
 
 /* Why nin_trainer_fit came back. */
@@ -135,13 +138,14 @@ NIN_CHECKED nin_status nin_trainer_create(nin_trainer **out, nin_plan *plan,
  * NIN_BUSY; the trainer is then where it was. Since 0.1. */
 NIN_CHECKED nin_status nin_trainer_step(nin_result *out, nin_trainer *trainer);
 
-/* Steps until the epoch ends, from wherever it is. On a CUDA device whose free memory is at least twice a data
- * set of arrays, the first call makes a copy of it there, which stays until the trainer is destroyed; from then on
- * the device goes from step to step by itself, and the host waits for it at the end. The bits are those of single
- * steps, and so is what a failure leaves behind. Steps are taken one by one, with a wait at each, where there is
- * no room for the copy, where a callback gives the images, and where a plateau scheduler advances per step.
- * Meanwhile other threads' work in the same context waits for the device, and calls that need the network are
- * NIN_BUSY.
+/* Steps until the epoch ends, from wherever it is. On a CUDA device and a data set of arrays the device goes from step
+ * to step by itself, and the host waits for it at the end. If its free memory is at least twice the data set, the first
+ * call makes a copy of that there, which stays until the trainer is destroyed; else the images stay the host's, who
+ * gathers each batch ahead and sends it up while the step before runs. The bits are those of single steps, and so is
+ * what a failure leaves behind. Steps are taken one by one, with a wait at each, where half of that memory is too small
+ * even for four batches and 17 bytes for each image of the set, where a callback gives the images, and where a plateau
+ * scheduler advances per step. Meanwhile other threads' work in the same context waits for the device, and calls that
+ * need the network are NIN_BUSY.
  *   out  result of the whole epoch; may be NULL
  * Fails as nin_trainer_step, at the step that failed. Since 0.1. */
 NIN_CHECKED nin_status nin_trainer_epoch(nin_result *out, nin_trainer *trainer);
@@ -177,7 +181,8 @@ NIN_API uint32_t nin_trainer_seed(const nin_trainer *trainer);
 NIN_CHECKED nin_status nin_trainer_curve(nin_epoch_info *out, const nin_trainer *trainer,
                                          int64_t i);
 
-/* Frees the trainer, also its copy of the data set on a device, and nothing that it borrowed. NULL is fine. Since 0.1. */
+/* Frees the trainer, also its memory for the data set on a device, and nothing that it borrowed. NULL is fine.
+ * Since 0.1. */
 NIN_API void nin_trainer_destroy(nin_trainer *trainer);
 
 #ifdef __cplusplus

@@ -16,7 +16,7 @@
 
 struct nin__device;     /* a backend's own state of a context */
 struct nin__executable; /* a compiled program with its memory and workers */
-struct nin__resident;   /* a data set in a device's memory */
+struct nin__resident;   /* a data set in a device's memory, or on its way there */
 
 /* What a plan asks of compile. The last three are for tests: zero in every plan of a user. */
 struct nin__compile_options {
@@ -93,15 +93,17 @@ struct nin__samples {
     int64_t steps; /* of a stretch */
     int32_t batch; /* images of a step */
     int32_t spans; /* of an update */
+    bool apart;    /* for tests: as if there were no room for the images */
 };
 
 /* A stretch: training steps one after another on a data set that is resident. */
 struct nin__stretch {
     struct nin__resident *resident;
     struct nin__run
-        run;       /* the first step's, but images.index and count are of all steps. Base and labels
-                            are not looked at, losses and marks are those below */
+        run;       /* the first step's, but images.index and count are of all steps. Labels are not
+                            looked at, losses and marks are those below */
     int32_t batch; /* images of a step; the last may have fewer */
+    int64_t look;  /* after so many steps the device is asked whether something is bad */
     struct nin__update update;
     const float *rates; /* [step][span], in place of the spans' own */
     double *losses;     /* of each image, in the order of index */
@@ -178,7 +180,8 @@ struct nin__backend {
                        const struct nin__update *update, size_t *bad);
 
     /* A stretch of steps without a question in between, for a backend that can do it; else all three are NULL.
-     * *out stays NULL where there is no room for the data set. */
+     * Where there is no room for the images they stay the host's, and each step's go up in time; *out stays NULL
+     * where there is no room for that either. */
     nin_status (*load)(struct nin__resident **out, struct nin__device *device,
                        const struct nin__samples *samples);
     void (*unload)(struct nin__device *device, struct nin__resident *resident);

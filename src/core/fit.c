@@ -121,12 +121,13 @@ static nin_status run_epoch(struct fit *fit)
 {
     nin_trainer *trainer = fit->trainer;
     const int64_t epoch = trainer->progress.epoch;
-    const int64_t asked = fit->desc.step_interval > 0 ? fit->desc.step_interval : 1;
-    const int64_t interval = fit->desc.on_step != NULL ? asked : INT64_MAX;
+    const int64_t asked = fit->desc.step_interval;
+    const int64_t interval = fit->desc.on_step == NULL ? INT64_MAX : asked > 0 ? asked : 1;
     nin_result step;
 
     while (trainer->progress.epoch == epoch && !fit->stopped) {
-        NIN__TRY(nin__trainer_steps(&step, trainer, interval - trainer->progress.batch % interval));
+        NIN__TRY(nin__trainer_steps(&step, trainer, interval - trainer->progress.batch % interval,
+                                    asked > 0 ? asked : NIN__LOOK));
         /* before the callback, which may save a checkpoint */
         trainer->progress.due = trainer->progress.epoch > epoch;
         if (trainer->progress.batch % interval == 0) /* also at the epoch's end */

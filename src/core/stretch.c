@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Stretches of a trainer: steps that a device takes one after another by itself, on a copy of the data set that it
- * holds. The host knows beforehand what each step is (its images, its rate) and adds the results up afterwards, as
- * after single steps. The step that a stretch ends before, if it is not the last, is taken alone, to fail as it
- * does there. */
+ * holds, or on batches that the host gathers ahead. The host knows beforehand what each step is (its images, its rate)
+ * and adds the results up afterwards, as after single steps. The step that a stretch ends before, if it is not the
+ * last, is taken alone, to fail as it does there. */
 #include "core/trainer.h"
 
 #include "core/error.h"
@@ -11,8 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* So that rates need little memory whatever the batch is. */
-static const int64_t MOST_STEPS = 1 << 16;
+/* 4 MiB of them, whatever the batch and the network are: longer stretches are cut. */
+static const int64_t MOST_RATES = 1 << 20;
 
 static const struct nin__backend *backend_of(const nin_trainer *trainer)
 {
@@ -34,7 +34,7 @@ void nin__ahead_free(struct nin__ahead *ahead)
     free(ahead->losses);
     free(ahead->marks);
     free(ahead->rates);
-    *ahead = (struct nin__ahead){.tried = true};
+    *ahead = (struct nin__ahead){.hidden = ahead->hidden, .tried = true};
 }
 
 /* Of arrays that have been changed meanwhile they may be none; a single step then says so. */
@@ -46,20 +46,32 @@ static bool are_classes(const int32_t *labels, int64_t count, int32_t classes)
     return true;
 }
 
+/* Steps of a stretch: those of an epoch, unless they have too many rates. */
+static int64_t most_steps(const nin_trainer *trainer, int32_t spans)
+{
+    const int64_t hidden = trainer->ahead.hidden.steps;
+
+    return least(trainer->batches.pieces, hidden > 0 ? hidden : MOST_RATES / spans);
+}
+
+/* Gives whether there can be stretches. */
 static bool load(nin_trainer *trainer)
 {
     const nin_dataset *dataset = trainer->dataset;
+    const int32_t spans = 2 * trainer->plan->network->layer_count;
     struct nin__ahead *ahead = &trainer->ahead;
     struct nin__samples samples = {.images = dataset->images,
                                    .labels = dataset->labels,
                                    .count = dataset->info.count,
                                    .image_bytes = dataset->image_bytes,
-                                   .steps = least(trainer->batches.pieces, MOST_STEPS),
+                                   .steps = most_steps(trainer, spans),
                                    .batch = (int32_t)trainer->batches.size,
-                                   .spans = 2 * trainer->plan->network->layer_count};
+                                   .spans = spans,
+                                   .apart = ahead->hidden.apart};
     const size_t count = (size_t)samples.count;
 
-    if (!are_classes(samples.labels, samples.count, trainer->plan->scores.c))
+    ahead->steps = samples.steps;
+    if (samples.steps < 2 || !are_classes(samples.labels, samples.count, trainer->plan->scores.c))
         return false;
     ahead->context = nin__context_retain(trainer->plan->network->context);
     ahead->losses = malloc(count * sizeof *ahead->losses);
@@ -121,18 +133,20 @@ static int64_t find_rates(nin_trainer *trainer, int64_t most)
     return steps;
 }
 
-static struct nin__stretch describe(nin_trainer *trainer, int64_t steps)
+static struct nin__stretch describe(nin_trainer *trainer, int64_t steps, int64_t look)
 {
     const struct nin__progress *progress = &trainer->progress;
     const int64_t first = progress->batch * trainer->batches.size;
     const int64_t left = trainer->dataset->info.count - first;
     struct nin__stretch stretch = {.resident = trainer->ahead.resident,
                                    .batch = (int32_t)trainer->batches.size,
+                                   .look = look,
                                    .rates = trainer->ahead.rates,
                                    .losses = trainer->ahead.losses,
                                    .marks = trainer->ahead.marks};
 
     nin__trainer_order(trainer);
+    stretch.run.images.base = trainer->dataset->images;
     stretch.run.images.index = trainer->order + first;
     stretch.run.images.dtype = trainer->dataset->info.dtype;
     stretch.run.images.count = (int32_t)least(left, steps * trainer->batches.size);
@@ -157,27 +171,27 @@ static void count_up(nin_result *result, nin_trainer *trainer, const struct nin_
 
 /* Gives in *done how many of the steps have been taken. */
 static nin_status take_stretch(int64_t *done, nin_result *result, nin_trainer *trainer,
-                               int64_t steps)
+                               int64_t steps, int64_t look)
 {
     const double start = nin__seconds();
     struct nin__stretch stretch;
     nin_status status;
 
     NIN__TRY(nin__trainer_reserve(trainer, trainer->progress.epoch + 1));
-    stretch = describe(trainer, steps);
+    stretch = describe(trainer, steps, look);
     status = nin__plan_steps(done, trainer->plan, trainer->optimizer, &stretch);
     count_up(result, trainer, &stretch, *done, nin__seconds() - start);
     return status;
 }
 
-nin_status nin__trainer_steps(nin_result *result, nin_trainer *trainer, int64_t most)
+nin_status nin__trainer_steps(nin_result *result, nin_trainer *trainer, int64_t most, int64_t look)
 {
     int64_t steps = least(most, trainer->batches.pieces - trainer->progress.batch), done = 0;
 
     if (steps > 1 && is_possible(trainer)) {
-        steps = find_rates(trainer, least(steps, MOST_STEPS));
+        steps = find_rates(trainer, least(steps, trainer->ahead.steps));
         if (steps > 1)
-            NIN__TRY(take_stretch(&done, result, trainer, steps));
+            NIN__TRY(take_stretch(&done, result, trainer, steps, look));
         if (done > 0 && done == steps)
             return NIN_OK;
     }

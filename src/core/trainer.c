@@ -353,7 +353,7 @@ static nin_status step_to_the_end(nin_result *epoch, nin_trainer *trainer)
     nin_result step;
 
     do {
-        NIN__TRY(nin__trainer_steps(&step, trainer, INT64_MAX));
+        NIN__TRY(nin__trainer_steps(&step, trainer, INT64_MAX, NIN__LOOK));
     } while (trainer->progress.epoch == running);
     epoch->loss = trainer->curve[running].loss;
     epoch->correct = trainer->curve[running].correct;

@@ -35,9 +35,16 @@ struct nin__ahead {
     bool tried;                     /* to have the rest; it is tried once */
     struct nin__resident *resident; /* NULL: steps are taken one by one */
     nin_context *context;           /* retained: whose memory that is */
+    int64_t steps;                  /* of a stretch, at most */
     double *losses;                 /* dataset count */
     uint8_t *marks;
     float *rates; /* [step][span] */
+
+    /* For tests, which set them before the first stretch: zero for every user. */
+    struct {
+        int64_t steps; /* of a stretch at most, in place of the rule's */
+        bool apart;    /* the images stay the host's, as if there were no room for them */
+    } hidden;
 };
 
 struct nin_trainer {
@@ -61,9 +68,11 @@ struct nin_trainer {
     atomic_flag busy;
 };
 
+/* The defaults. */
 enum {
-    NIN__STALL_EPOCHS = 10
-}; /* the default */
+    NIN__STALL_EPOCHS = 10,
+    NIN__LOOK = 64 /* steps of a stretch after which the device is looked at */
+};
 
 /* A trainer does one thing at a time: NIN_BUSY for another thread, and for a data set's callback that
  * calls the trainer which is just reading from it. */
@@ -84,9 +93,10 @@ nin_status nin__gather(struct nin__images *images, const nin_dataset *dataset, c
 /* nin_trainer_step and nin_evaluate after their arguments are checked. */
 nin_status nin__trainer_step(nin_result *result, nin_trainer *trainer);
 
-/* At least one step of the running epoch and `most` at most, a stretch of them where that can be had; `result` is
- * the last one's. Fails as that many calls of nin__trainer_step, one after another, at the step that fails. */
-nin_status nin__trainer_steps(nin_result *result, nin_trainer *trainer, int64_t most);
+/* At least one step of the running epoch and `most` at most, a stretch of them where that can be had, in which the
+ * device is looked at after each `look`; `result` is the last one's. Fails as that many calls of nin__trainer_step,
+ * one after another, at the step that fails. */
+nin_status nin__trainer_steps(nin_result *result, nin_trainer *trainer, int64_t most, int64_t look);
 
 /* For stretches: puts the images of the running epoch in order; counts a step that is over, which took so many
  * seconds and was taken at that rate. */

@@ -267,6 +267,9 @@ nin_status nin__cuda_upload(struct nin__device *device, void *target, const void
 nin_status nin__cuda_download(struct nin__device *device, void *target, const void *source,
                               size_t bytes, const char *what);
 
+/* Images of so many bytes, one behind the other, by the host. */
+void nin__cuda_gather(char *target, const struct nin__images *images, size_t bytes);
+
 /* update.cu, likewise: the rates go up; the check of losses and gradient is cleared, done and comes down; and an
  * update, which may heed it. */
 void nin__cuda_stage_update(struct nin__executable *executable, const struct nin__update *update);
@@ -278,6 +281,24 @@ nin_status nin__cuda_start_check(struct nin__executable *executable, const float
 nin_status nin__cuda_download_check(struct nin__executable *executable);
 nin_status nin__cuda_start_update(struct nin__executable *executable,
                                   const struct nin__update *update, bool heed);
+
+/* ---- feed.cu: batches that come from the host's memory during a stretch ---------------------- */
+
+struct cuda_feed;
+
+enum {
+    CUDA_SLOTS = 4 /* for batches; two would do for a host that is never late */
+};
+
+/* `images` is the device's memory for CUDA_SLOTS batches. there: what a reset has not taken away. */
+nin_status nin__cuda_make_feed(struct cuda_feed **out, struct nin__device *device, char *images,
+                               size_t image_bytes, int32_t batch);
+void nin__cuda_free_feed(struct cuda_feed *feed, bool there);
+
+/* The batch of a stretch's step, counted from 0, goes to slot step % CUDA_SLOTS; what is then started on the
+ * device's stream finds it there. To be called before each step, in order. */
+nin_status nin__cuda_feed(struct cuda_feed *feed, struct nin__device *device,
+                          const struct nin__images *images, int64_t step);
 
 /* ---- resident.cu: data sets in the device's memory ------------------------------------------ */
 
@@ -293,6 +314,10 @@ uint64_t nin__cuda_resident_number(const struct nin__resident *resident);
 nin_status nin__cuda_begin_stretch(const struct nin__stretch *stretch, struct nin__device *device);
 nin_status nin__cuda_end_stretch(const struct nin__stretch *stretch, struct nin__device *device,
                                  size_t images, uint32_t *steps);
+
+/* Where the images are the host's, those of a step go up, as above; else nothing is done. */
+nin_status nin__cuda_feed_batch(const struct nin__resident *resident, struct nin__device *device,
+                                const struct nin__images *images, int64_t step);
 
 /* The batch of the stretch's next step, and at its end the step is over, unless something is wrong with it: then the
  * stretch stays where it is. */

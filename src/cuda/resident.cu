@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* A data set in the device's memory, with what a stretch of steps on it needs: the order of its images, the rates of
- * its steps, where it is, and the losses of all images, which the host reads when it is over. */
+ * its steps, where it is, and the losses of all images, which the host reads when it is over. Where there is no room
+ * for its images some batches of them are there, which the host feeds. */
 #include "cuda/launch.h"
 
 #include <stdlib.h>
@@ -19,6 +20,8 @@ struct nin__resident {
     uint64_t number;
     char *memory; /* all of the rest */
     void *images;
+    struct cuda_feed *feed; /* of batches; NULL: all images are there */
+    uint32_t batch;         /* images of a slot of the feed's */
     int32_t *labels;
     int32_t *order; /* of a stretch's images */
     int32_t *index; /* of a step's */
@@ -62,11 +65,12 @@ nin_status allocate(struct nin__resident *resident, struct nin__device *device, 
                            "zeros in memory");
 }
 
+/* For so many images of the data set. */
 nin_status make_memory(struct nin__resident *resident, struct nin__device *device,
-                       const struct nin__samples *samples)
+                       const struct nin__samples *samples, size_t some)
 {
     size_t count = (size_t)samples->count, bytes = 0;
-    size_t images = nin__cuda_deal(&bytes, count * samples->image_bytes);
+    size_t images = nin__cuda_deal(&bytes, some * samples->image_bytes);
     size_t labels = nin__cuda_deal(&bytes, count * sizeof(int32_t));
     size_t order = nin__cuda_deal(&bytes, count * sizeof(int32_t));
     size_t index = nin__cuda_deal(&bytes, (size_t)samples->batch * sizeof(int32_t));
@@ -95,37 +99,66 @@ nin_status fill(struct nin__resident *resident, struct nin__device *device,
                 const struct nin__samples *samples)
 {
     size_t count = (size_t)samples->count;
-    nin_status status = nin__cuda_upload(device, resident->images, samples->images,
-                                         count * samples->image_bytes, "a data set to the device");
+    nin_status status = nin__cuda_upload(device, resident->labels, samples->labels,
+                                         count * sizeof *samples->labels, "labels to the device");
     nin_status end;
 
-    if (status == NIN_OK)
-        status = nin__cuda_upload(device, resident->labels, samples->labels,
-                                  count * sizeof *samples->labels, "labels to the device");
+    if (status == NIN_OK && resident->feed == NULL)
+        status = nin__cuda_upload(device, resident->images, samples->images,
+                                  count * samples->image_bytes, "a data set to the device");
     end = nin__cuda_wait(device);
     return status == NIN_OK ? end : status;
 }
 
+/* Some batches in place of the images, if they are fewer. */
+nin_status make_fed(struct nin__resident *resident, struct nin__device *device,
+                    const struct nin__samples *samples)
+{
+    int64_t some = (int64_t)CUDA_SLOTS * samples->batch;
+
+    if (some >= samples->count)
+        return NIN_OK;
+    NIN__TRY(make_memory(resident, device, samples, (size_t)some));
+    if (resident->memory == NULL)
+        return NIN_OK;
+    resident->batch = (uint32_t)samples->batch;
+    return nin__cuda_make_feed(&resident->feed, device, (char *)resident->images,
+                               samples->image_bytes, samples->batch);
+}
+
+nin_status make(struct nin__resident *resident, struct nin__device *device,
+                const struct nin__samples *samples)
+{
+    if (!samples->apart)
+        NIN__TRY(make_memory(resident, device, samples, (size_t)samples->count));
+    if (resident->memory == NULL)
+        NIN__TRY(make_fed(resident, device, samples));
+    return resident->memory == NULL ? NIN_OK : fill(resident, device, samples);
+}
+
 /* ---- on the device -------------------------------------------------------------------------- */
 
+/* fed: images of a slot of the feed's, or 0. */
 __global__ void __launch_bounds__(BLOCK)
-    take_batch(struct place *place, const int32_t *order, const int32_t *all_labels, int32_t *index,
-               int32_t *labels, uint32_t images, const float *rates, struct nin__update_span *spans,
-               uint32_t span_count)
+    take_batch(struct place *place, const int32_t *order, uint32_t fed, const int32_t *all_labels,
+               int32_t *index, int32_t *labels, uint32_t images, const float *rates,
+               struct nin__update_span *spans, uint32_t span_count)
 {
     FOR_EACH_ELEMENT (i, (size_t)images + span_count) {
         if (i == 0)
             place->first = place->image;
         if (i < images) {
-            index[i] = order[place->image + i];
-            labels[i] = all_labels[index[i]];
+            int32_t image = order[place->image + i];
+
+            index[i] = fed > 0 ? (int32_t)(place->step % CUDA_SLOTS * fed + (uint32_t)i) : image;
+            labels[i] = all_labels[image];
         } else {
             spans[i - images].rate = rates[(size_t)place->step * span_count + (i - images)];
         }
     }
 }
 
-/* Once something is bad the place stays. */
+/* Once something is bad the place stays; what still runs, in vain, may read a slot that is just written. */
 __global__ void __launch_bounds__(BLOCK)
     close_step(struct place *place, struct cuda_numbers *numbers, const struct cuda_bad *bad,
                const double *losses, const uint8_t *marks, double *all_losses, uint8_t *all_marks,
@@ -171,9 +204,7 @@ nin_status nin__cuda_load(struct nin__resident **out, struct nin__device *device
     if (resident == NULL)
         return nin__no_memory("a data set on the device");
     resident->number = ++device->residents;
-    status = make_memory(resident, device, samples);
-    if (status == NIN_OK && resident->memory != NULL)
-        status = fill(resident, device, samples);
+    status = make(resident, device, samples);
     if (status != NIN_OK || resident->memory == NULL) {
         nin__cuda_unload(device, resident);
         return status;
@@ -187,6 +218,7 @@ void nin__cuda_unload(struct nin__device *device, struct nin__resident *resident
     {
         struct cuda_scope scope(device, true);
 
+        nin__cuda_free_feed(resident->feed, scope.status == NIN_OK);
         if (scope.status == NIN_OK)
             nin__cuda_drop(cudaFree(resident->memory));
     }
@@ -223,11 +255,17 @@ nin_status nin__cuda_end_stretch(const struct nin__stretch *stretch, struct nin_
                               "marks from the device");
 }
 
+nin_status nin__cuda_feed_batch(const struct nin__resident *resident, struct nin__device *device,
+                                const struct nin__images *images, int64_t step)
+{
+    return resident->feed == NULL ? NIN_OK : nin__cuda_feed(resident->feed, device, images, step);
+}
+
 nin_status nin__cuda_take_batch(struct nin__executable *executable,
                                 const struct nin__resident *resident, int32_t images, int32_t spans)
 {
     return nin__cuda_launch(executable->device, (size_t)images + (size_t)spans, take_batch,
-                            resident->place, (const int32_t *)resident->order,
+                            resident->place, (const int32_t *)resident->order, resident->batch,
                             (const int32_t *)resident->labels, resident->index, executable->labels,
                             (uint32_t)images, (const float *)resident->rates, executable->spans,
                             (uint32_t)spans);

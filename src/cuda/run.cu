@@ -10,18 +10,12 @@ namespace
 
 /* ---- up and down ---------------------------------------------------------------------------- */
 
-/* The images of a batch come one behind the other. */
 void stage_images(struct nin__executable *executable, const struct nin__images *images)
 {
     size_t element = images->dtype == NIN_U8 ? 1 : sizeof(float);
-    size_t bytes = nin__shape_size(executable->program.ops[0].out) * element;
 
-    for (int32_t n = 0; n < images->count; n++) {
-        size_t image = (size_t)(images->index != NULL ? images->index[n] : n);
-
-        memcpy(executable->staging.images + (size_t)n * bytes,
-               (const char *)images->base + image * bytes, bytes);
-    }
+    nin__cuda_gather(executable->staging.images, images,
+                     nin__shape_size(executable->program.ops[0].out) * element);
 }
 
 nin_status upload_batch(struct nin__executable *executable, const struct nin__run *run)
@@ -185,6 +179,15 @@ nin_status nin__cuda_download(struct nin__device *device, void *target, const vo
     return nin__cuda_check(
         device, cudaMemcpyAsync(target, source, bytes, cudaMemcpyDeviceToHost, device->stream),
         what);
+}
+
+void nin__cuda_gather(char *target, const struct nin__images *images, size_t bytes)
+{
+    for (int32_t n = 0; n < images->count; n++) {
+        size_t image = (size_t)(images->index != NULL ? images->index[n] : n);
+
+        memcpy(target + (size_t)n * bytes, (const char *)images->base + image * bytes, bytes);
+    }
 }
 
 /* The last run has waited, so nobody reads the staging. */

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Training steps without a question in between. A single one: batch up, forward, backward, check, update, losses
- * down, and the host waits. A stretch of them: their batches are gathered from a data set that is resident, and the
- * host waits at the end. The first step of a kind runs call by call, which also loads the kernels; the second is
- * captured as a CUDA graph, which from then on is started by one call. NIN_CUDA_GRAPH=0 leaves it at calls. */
+ * down, and the host waits. A stretch of them: their batches are gathered from a data set that is resident, or go up
+ * while the step before runs, and the host waits at the end. The first step of a kind runs call by call, which also
+ * loads the kernels; the second is captured as a CUDA graph, which from then on is started by one call.
+ * NIN_CUDA_GRAPH=0 leaves it at calls. */
 #include "cuda/cuda.h"
 
 #include <stdlib.h>
@@ -184,8 +185,6 @@ nin_status go(const struct step *step)
 
 /* ---- stretches ------------------------------------------------------------------------------ */
 
-const int64_t LOOK = 64; /* after so many steps what is bad comes down, for a look without a wait */
-
 nin_status begin(struct nin__executable *executable, const struct nin__stretch *stretch)
 {
     struct cuda_scope scope(executable->device);
@@ -210,15 +209,17 @@ bool looks_bad(const struct nin__executable *executable)
 }
 
 /* Enters the device for each step alone: other threads come in between. */
-nin_status take_step(const struct step *step)
+nin_status take_step(const struct step *step, int64_t number)
 {
-    struct cuda_scope scope(step->executable->device);
+    struct nin__device *device = step->executable->device;
+    struct cuda_scope scope(device);
 
     NIN__TRY(scope.status);
+    NIN__TRY(nin__cuda_feed_batch(step->resident, device, &step->run->images, number));
     return go(step);
 }
 
-/* What fails here is found by the next step. */
+/* What is bad comes down, without a wait. What fails here is found by the next step. */
 void look(struct nin__executable *executable)
 {
     struct cuda_scope scope(executable->device);
@@ -237,11 +238,12 @@ nin_status take_steps(int64_t *started, struct nin__executable *executable,
 
     *started = 0;
     while (*started < steps && !looks_bad(executable)) {
-        int64_t left = stretch->run.images.count - *started * stretch->batch;
+        int64_t first = *started * stretch->batch, left = stretch->run.images.count - first;
 
+        run.images.index = stretch->run.images.index + first;
         run.images.count = left < stretch->batch ? (int32_t)left : stretch->batch;
-        NIN__TRY(take_step(&step));
-        if (++*started % LOOK == 0)
+        NIN__TRY(take_step(&step, *started));
+        if (++*started % stretch->look == 0)
             look(executable);
     }
     return NIN_OK;

@@ -37,6 +37,7 @@ static void show_runtime(void)
     SHOW(cudaErrorExternalDevice);
     SHOW(cudaErrorStreamCaptureUnsupported);
     SHOW(cudaErrorStreamCaptureInvalidated);
+    SHOW(cudaErrorStreamCaptureIsolation);
     SHOW(cudaMemcpyHostToDevice);
     SHOW(cudaMemcpyDeviceToHost);
     SHOW(cudaDevAttrComputeCapabilityMajor);
@@ -44,6 +45,8 @@ static void show_runtime(void)
     SHOW(cudaDriverEntryPointSuccess);
     SHOW(cudaDriverEntryPointSymbolNotFound);
     SHOW(cudaStreamNonBlocking);
+    SHOW(cudaEventBlockingSync);
+    SHOW(cudaEventDisableTiming);
     SHOW(cudaHostAllocPortable);
     SHOW(cudaEnableDefault);
     SHOW(cudaStreamCaptureModeGlobal);

@@ -47,6 +47,7 @@ enum cudaError_t {
     cudaErrorExternalDevice = 911,
     cudaErrorStreamCaptureUnsupported = 900,
     cudaErrorStreamCaptureInvalidated = 901,
+    cudaErrorStreamCaptureIsolation = 905,
     cudaErrorUnknown = 999
 };
 
@@ -67,6 +68,8 @@ enum cudaDriverEntryPointQueryResult {
 
 enum {
     cudaStreamNonBlocking = 1,
+    cudaEventBlockingSync = 1,
+    cudaEventDisableTiming = 2,
     cudaHostAllocPortable = 1,
     cudaEnableDefault = 0
 };
@@ -115,6 +118,7 @@ static inline float __fmaf_rn(float a, float b, float c)
 }
 
 typedef struct stand_in_stream *cudaStream_t;
+typedef struct stand_in_event *cudaEvent_t;
 typedef struct stand_in_graph *cudaGraph_t;
 typedef struct stand_in_graph_exec *cudaGraphExec_t;
 
@@ -193,6 +197,11 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags);
 cudaError_t cudaStreamDestroy(cudaStream_t stream);
 cudaError_t cudaStreamSynchronize(cudaStream_t stream);
 cudaError_t cudaStreamGetDevice(cudaStream_t stream, int *device);
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags);
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags);
+cudaError_t cudaEventDestroy(cudaEvent_t event);
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
+cudaError_t cudaEventSynchronize(cudaEvent_t event);
 cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode *mode);
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode);
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph);

@@ -6,12 +6,13 @@
  * is full of NaN, a large one in its first 4 MiB; a piece that was given back is never opened again.
  *
  * A stream is a queue. Its work is done when somebody waits for it, or some of it at once, as a seed
- * (NIN_CUDA_SEED) has it: so a missing wait shows. Blocks and threads of a kernel run one after another in an
- * order that the seed picks (block.cpp). Copies from memory that is not pinned read it at the call, as CUDA does; those
- * from pinned memory read it when their turn comes.
+ * (NIN_CUDA_SEED) has it: so a missing wait shows. Where a stream comes to a wait for an event, the stream that the
+ * event was recorded in is done up to there, and no further. Blocks and threads of a kernel run one after another in
+ * an order that the seed picks (block.cpp). Copies from memory that is not pinned read it at the call, as CUDA does;
+ * those from pinned memory read it when their turn comes.
  *
  * NIN_CUDA_DEVICES, NIN_CUDA_DRIVER (0: none), NIN_CUDA_CAPABILITY (75: sm_75) and NIN_CUDA_MEMORY (in KiB) say what
- * machine this is. */
+ * machine this is; with NIN_CUDA_LATE=1 it does nothing before somebody waits. */
 #include "stand_in.h"
 
 #include "block.h"
@@ -22,6 +23,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <set>
 #include <string>
@@ -62,7 +64,8 @@ struct machine {
     std::map<const void *, std::function<void()>>
         things; /* graphs and handles, and what destroys them */
     uint64_t random = 88172645463325252ull + (uint64_t)stand_in_setting("NIN_CUDA_SEED", 1);
-    int calls = 0, fail_at = 0, graphs = 0, waits = 0, resets = 0, contexts[16] = {};
+    int calls = 0, fail_at = 0, graphs = 0, waits = 0, event_waits = 0, resets = 0;
+    int contexts[16] = {}, at_work_on[16] = {};
     bool broken = false;
 };
 
@@ -166,11 +169,16 @@ size_t whole_pages(size_t bytes)
     return (bytes + page - 1) / page * page;
 }
 
-/* What works on the device may touch what lives there, and the host may not. */
+/* What works on the device may touch what lives there, and the host may not. A stream's work may have to wait for
+ * another stream's: then one is done inside the other. */
 void open_memory(int device, bool open)
 {
     std::lock_guard<std::recursive_mutex> held(the_machine().lock);
+    int &depth = the_machine().at_work_on[device];
 
+    depth += open ? 1 : -1;
+    if (depth != (open ? 1 : 0))
+        return;
     for (const auto &entry : the_machine().pieces)
         if (entry.second.device == device)
             mprotect(entry.second.map, entry.second.map_bytes,
@@ -221,27 +229,46 @@ struct stand_in_graph_exec {
     std::vector<piece_of_work> work;
 };
 
+/* A place in a stream, where an event has been recorded. */
+struct stand_in_mark {
+    cudaStream_t stream; /* lives until it is reached */
+    bool reached;
+};
+
+struct stand_in_event {
+    int device;
+    std::shared_ptr<stand_in_mark> mark; /* the last one; none: nobody has to wait */
+};
+
 static stand_in_watcher nobody;
 stand_in_watcher *stand_in_watched_by = &nobody;
 
 namespace
 {
 
-/* Does the first `count` pieces of work. */
-void work_off(cudaStream_t stream, size_t count)
+/* Does the first `count` pieces of work, fewer if then the mark is reached. */
+void work_off(cudaStream_t stream, size_t count, const stand_in_mark *mark = NULL)
 {
     std::lock_guard<std::recursive_mutex> turn(the_machine().at_work);
 
     if (count == 0 || stream->work.empty())
         return;
     open_memory(stream->device, true);
-    for (; count > 0 && !stream->work.empty(); count--) {
+    for (; count > 0 && !stream->work.empty() && !(mark != NULL && mark->reached); count--) {
         std::function<void()> next = stream->work.front();
 
         stream->work.pop_front();
         next();
     }
     open_memory(stream->device, false);
+}
+
+void work_up_to(const std::shared_ptr<stand_in_mark> &mark)
+{
+    std::lock_guard<std::recursive_mutex> turn(the_machine().at_work);
+
+    if (mark != NULL && !mark->reached)
+        work_off(mark->stream, SIZE_MAX, mark.get());
 }
 
 bool is_pinned(const void *memory)
@@ -252,6 +279,13 @@ bool is_pinned(const void *memory)
         return false;
     after--;
     return (const char *)memory < after->first + after->second;
+}
+
+bool is_event(cudaEvent_t event)
+{
+    std::lock_guard<std::recursive_mutex> held(the_machine().lock);
+
+    return the_machine().things.count(event) == 1;
 }
 
 /* The same as a node of a graph. */
@@ -336,6 +370,8 @@ void stand_in_enqueue(cudaStream_t stream, std::function<void()> work)
         stream->calls++;
         stream->work.push_back(work);
         some = random_number() % 8 == 0 ? random_number() % (stream->work.size() + 1) : 0;
+        if (stand_in_setting("NIN_CUDA_LATE", 0) == 1)
+            some = 0;
     }
     work_off(stream, some);
 }
@@ -408,6 +444,21 @@ extern "C" __attribute__((visibility("default"))) int stand_in_graphs(void)
 extern "C" __attribute__((visibility("default"))) int stand_in_waits(void)
 {
     return the_machine().waits;
+}
+
+extern "C" __attribute__((visibility("default"))) int stand_in_event_waits(void)
+{
+    return the_machine().event_waits;
+}
+
+extern "C" __attribute__((visibility("default"))) size_t stand_in_taken(void)
+{
+    std::lock_guard<std::recursive_mutex> held(the_machine().lock);
+    size_t taken = 0;
+
+    for (const auto &entry : the_machine().pieces)
+        taken += entry.second.bytes;
+    return taken;
 }
 
 /* Memory stays where it is, and can no longer be touched. */
@@ -648,6 +699,76 @@ cudaError_t cudaStreamGetDevice(cudaStream_t stream, int *device)
     if (the_machine().streams.count(stream) == 0)
         return remember(cudaErrorInvalidResourceHandle);
     *device = stream->device;
+    return cudaSuccess;
+}
+
+/* A stream that is captured waits only for events of the same capture, which there are none of here. */
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags)
+{
+    if (stand_in_fails())
+        return remember(cudaErrorUnknown);
+    if (!stand_in_knows(stream) || !is_event(event))
+        return remember(cudaErrorInvalidResourceHandle);
+    if (flags != 0)
+        return remember(cudaErrorInvalidValue);
+    if (stream->capturing) {
+        stream->spoilt = true;
+        return remember(cudaErrorStreamCaptureIsolation);
+    }
+    std::shared_ptr<stand_in_mark> mark = event->mark; /* later records change nothing */
+    stand_in_enqueue(stream, [mark]() { work_up_to(mark); });
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags)
+{
+    if (stand_in_fails())
+        return remember(cudaErrorMemoryAllocation);
+    if (flags != (cudaEventBlockingSync | cudaEventDisableTiming))
+        return remember(cudaErrorInvalidValue);
+    stand_in_event *made = new stand_in_event{current_device(), {}};
+    stand_in_keep(made, [made]() { delete made; });
+    *event = made;
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t event)
+{
+    if (!is_event(event))
+        return remember(cudaErrorInvalidResourceHandle);
+    stand_in_destroy(event);
+    return cudaSuccess;
+}
+
+/* In a stream that is captured it would become part of the graph, which is not done here. */
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
+{
+    if (stand_in_fails())
+        return remember(cudaErrorUnknown);
+    if (!stand_in_knows(stream) || !is_event(event) || event->device != stream->device)
+        return remember(cudaErrorInvalidResourceHandle);
+    if (stream->capturing) {
+        stream->spoilt = true;
+        return remember(cudaErrorStreamCaptureUnsupported);
+    }
+    std::shared_ptr<stand_in_mark> mark(new stand_in_mark{stream, false});
+    event->mark = mark;
+    stand_in_enqueue(stream, [mark]() { mark->reached = true; });
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t event)
+{
+    if (stand_in_fails())
+        return remember(cudaErrorUnknown);
+    if (!is_event(event))
+        return remember(cudaErrorInvalidResourceHandle);
+    if (the_machine().broken)
+        return remember(cudaErrorIllegalAddress);
+    if (stand_in_spoils())
+        return remember(cudaErrorStreamCaptureUnsupported);
+    the_machine().event_waits++;
+    work_up_to(event->mark);
     return cudaSuccess;
 }
 

@@ -4,6 +4,8 @@
 
 /* What tests say to the stand-in. They find the functions in the module by dlsym. */
 
+#include <stddef.h>
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -19,8 +21,12 @@ void stand_in_set_last_error(int error);
 /* Every later run of the queue ends with an error that CUDA does not recover from. */
 void stand_in_break(void);
 
-/* Calls that have waited for a stream. */
+/* Calls that have waited for a stream, and for an event. */
 int stand_in_waits(void);
+int stand_in_event_waits(void);
+
+/* Bytes of devices' memory that somebody has. */
+size_t stand_in_taken(void);
 
 /* The application resets device 0, which must not be used just then. */
 void stand_in_reset(void);
