@@ -55,7 +55,7 @@ static const struct argp_option known[] = {
     {"threads", KEY_THREADS, "N", 0, "Threads of the CPU (default: 0, all that there are)", 0},
     {"precision", KEY_PRECISION, "fp32|bf16|bf16x3|tf32", 0,
      "Of the operands of products (default: fp32): bf16 and bf16x3 on a CPU, in 1x1 convolutions; "
-     "tf32 on a GPU",
+     "tf32 and bf16 on a GPU, in all",
      0},
     {NULL, 0, NULL, 0, "Files:", 3},
     {"save", KEY_SAVE, "FILE", 0,
