@@ -41,7 +41,7 @@ say_kernels() {
     done
 }
 
-# name, threads, registers, stack, spills, shared memory, and of instructions: FFMA, LDGSTS, to local memory
+# name, threads, registers, stack, spills, shared memory, and of instructions: FFMA or HMMA, LDGSTS, to local memory
 read_kernels() {
     awk -v OFS='\t' '
         /Compiling entry function/ { split($0, part, "\047"); name = part[2]; names[++count] = name }
@@ -55,7 +55,7 @@ read_kernels() {
         /^\.entry|^\.visible \.entry/ { entry = $NF; sub(/\(.*/, "", entry) }
         /^\.maxntid/ { threads[entry] = $2 + 0 }
         /Function :/ { entry = $3 }
-        / FFMA[ .]/ { ffma[entry]++ }
+        / (FFMA|HMMA)[ .]/ { ffma[entry]++ }
         / LDGSTS[ .]/ { copies[entry]++ }
         / (LDL|STL)[ .]/ { local[entry]++ }
         END {
@@ -74,7 +74,7 @@ print_kernels() {
         function least(a, b) { return a < b ? a : b }
         BEGIN {
             printf "%7s %9s %5s %6s %6s %9s %5s %6s %5s  kernel\n", "threads", "registers", "stack", "spills",
-                   "shared", "occupancy", "FFMA", "LDGSTS", "local"
+                   "shared", "occupancy", "FMA", "LDGSTS", "local"
         }
         {
             warps = $2 / 32
@@ -90,7 +90,7 @@ print_kernels() {
         }
         END {
             printf "\nspills, stack or local memory: %s\n", spilling == "" ? "none" : spilling
-            if (disassembled) printf "products without FFMA or without LDGSTS: %s\n", slow == "" ? "none" : slow
+            if (disassembled) printf "products without FFMA and HMMA or without LDGSTS: %s\n", slow == "" ? "none" : slow
             else print "no cuobjdump (CUOBJDUMP names it), so that instructions are not counted"
         }'
 }
@@ -117,7 +117,7 @@ count() { # preset precision
 
 report_step() { # preset precision target
     nodes=$work/$1.$2
-    awk -F '\t' '$1 == "kernel" { print $2 }' "$nodes" | LC_ALL=C sort -u > "$work/places"
+    awk -F '\t' '$1 ~ /^kernel/ { print $2 }' "$nodes" | LC_ALL=C sort -u > "$work/places"
     addr2line -f -C -e "$NIN_COUNTED/libnin_cuda.so" < "$work/places" | awk 'NR % 2 == 1' | short_names |
         paste "$work/places" - > "$work/names"
     echo
@@ -127,8 +127,8 @@ report_step() { # preset precision target
         function most(a, b) { return a > b ? a : b }
         BEGIN {
             peak["fp32"] = peak["kernel"] = 0.75 * 66.9e6 # FLOP a us
-            peak["tf32"] = 0.5 * 494.7e6
-            peak["bf16"] = 0.45 * 989.4e6
+            peak["tf32"] = peak["kernel in tf32"] = 0.5 * 494.7e6
+            peak["bf16"] = peak["kernel in bf16"] = 0.45 * 989.4e6
             peak["copy"] = 1
             h100 = 0.85 * 3.35e6 # bytes a us
             h200 = 0.85 * 4.8e6
@@ -137,12 +137,12 @@ report_step() { # preset precision target
         NR == FNR { name[$1] = $2; next }
         {
             count++
-            what = $1 == "kernel" ? name[$2] : $1 == "copy" ? "copy" : "cuBLAS, " $1 ": " $2
+            what = $1 ~ /^kernel/ ? name[$2] : $1 == "copy" ? "copy" : "cuBLAS, " $1 ": " $2
             sums = $5 / peak[$1]
             bytes = $6 + $7
             us = most(sums, bytes / h100) + 1.5
             printf "%4d %7.1f %6s %8.1f %8.2f %8.2f %6s  %s\n", count, us, (sums > bytes / h100 ? "FLOP" : "bytes"),
-                   $5 / 1e6, $6 / 1e6, $7 / 1e6, $1 == "kernel" ? $3 : "", what
+                   $5 / 1e6, $6 / 1e6, $7 / 1e6, $1 ~ /^kernel/ ? $3 : "", what
             all += us; on_h200 += most(sums, bytes / h200) + 1.5
             flop += $5; all_read += $6; written += $7; all_sums += sums
         }

@@ -296,7 +296,7 @@ void need_sums(struct needs *needs, const struct nin__executable *executable, in
     int32_t batch = executable->options.max_batch;
     size_t windows = (size_t)op->out.h * (size_t)op->out.w * nin__cuda_patch(op);
 
-    at_least(&needs->sums, nin__cuda_direct_sums(op, batch));
+    at_least(&needs->sums, nin__cuda_direct_sums(executable->ops + i, batch));
     if (has_patches(executable, i))
         at_least(&needs->patches,
                  (size_t)nin__cuda_patch_images(executable->ops + i, batch) * windows);
@@ -441,11 +441,14 @@ nin_status check_options(const struct nin__device *device,
     NIN__TRY(check_precision(device, options->precision));
     if (options->algorithm == NIN_ALGORITHM_FFT)
         return nin__fail(NIN_UNSUPPORTED, "plan: a CUDA device has no NIN_ALGORITHM_FFT");
-    if (options->precision != NIN_FP32 && options->algorithm != NIN_ALGORITHM_AUTO &&
+    if (options->precision == NIN_TF32 && options->algorithm != NIN_ALGORITHM_AUTO &&
         options->algorithm != NIN_ALGORITHM_GEMM)
+        return nin__fail(
+            NIN_UNSUPPORTED,
+            "plan: in NIN_TF32 a CUDA device has NIN_ALGORITHM_GEMM only, which auto is too");
+    if (options->precision == NIN_BF16 && options->algorithm == NIN_ALGORITHM_WINOGRAD)
         return nin__fail(NIN_UNSUPPORTED,
-                         "plan: in %s a CUDA device has NIN_ALGORITHM_GEMM only, which auto is too",
-                         options->precision == NIN_TF32 ? "NIN_TF32" : "NIN_BF16");
+                         "plan: in NIN_BF16 a CUDA device has no NIN_ALGORITHM_WINOGRAD");
     return NIN_OK;
 }
 

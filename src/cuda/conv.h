@@ -35,7 +35,7 @@ static inline bool nin__cuda_is_pointwise(const struct nin__op *op)
 }
 
 /* conv_direct.cu: one product a pass, of windows that are not in memory */
-bool nin__cuda_direct_fits(const struct nin__op *op, int32_t batch);
+bool nin__cuda_direct_fits(const struct nin__op *op, nin_precision precision, int32_t batch);
 nin_status nin__cuda_direct_conv(const struct cuda_call *call);
 nin_status nin__cuda_direct_conv_backward(const struct cuda_call *call);
 
