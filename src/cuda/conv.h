@@ -42,7 +42,8 @@ nin_status nin__cuda_direct_conv_backward(const struct cuda_call *call);
 /* conv_gemm.cu: products over windows, gathered unless they lie as a matrix already */
 nin_status nin__cuda_gemm_conv(const struct cuda_call *call);
 nin_status nin__cuda_gemm_conv_backward(const struct cuda_call *call);
-nin_status nin__cuda_gemm_data_of(const struct cuda_call *call); /* dx alone, from a gated dy */
+nin_status nin__cuda_gemm_round(const struct cuda_call *call);   /* a gated dy, if it has to be */
+nin_status nin__cuda_gemm_data_of(const struct cuda_call *call); /* then dx alone */
 nin_status nin__cuda_gemm_prepare(struct nin__device *device, const struct cuda_op *cuda,
                                   const float *weights, void *permuted);
 

@@ -50,28 +50,60 @@ __device__ cuda_bf16 rounded(const struct cuda_matrix &m, size_t at)
                     : __float2bfloat16_rn(((const float *)m.data)[at]);
 }
 
-/* Rows and columns of a matrix, from (row, k) on, into shared memory; zeros from row `end` on, and behind its columns.
- * What is in pieces comes while the thread goes on. */
-template <int HEIGHT, int WIDTH>
+__device__ void load_elements(cuda_bf16 *piece, const struct cuda_matrix &m, uint32_t row,
+                              uint32_t k)
+{
+    for (uint32_t e = 0; e < PIECE; e++)
+        piece[e] =
+            k + e < m.depth ? rounded(m, (size_t)row * m.depth + k + e) : __float2bfloat16_rn(0.0f);
+}
+
+/* Taps of a window, of a map that is bf16: one tap is found by division, the others follow it. */
+__device__ void load_taps(cuda_bf16 *piece, const struct cuda_matrix &m, uint32_t row, uint32_t k)
+{
+    const struct windows &w = m.windows;
+    uint32_t pixels = (uint32_t)w.out_h * (uint32_t)w.out_w, pixel = row % pixels;
+    const cuda_bf16 *image =
+        (const cuda_bf16 *)m.data + (size_t)(row / pixels) * nin__cuda_in_size(w);
+    int32_t c = (int32_t)k % w.in_c, s = (int32_t)k / w.in_c % w.kernel_w;
+    int32_t y =
+        (int32_t)(pixel / (uint32_t)w.out_w) * w.stride - w.pad + (int32_t)k / w.in_c / w.kernel_w;
+    int32_t x = (int32_t)(pixel % (uint32_t)w.out_w) * w.stride - w.pad;
+
+#pragma unroll
+    for (uint32_t e = 0; e < PIECE; e++) {
+        bool inside = k + e < m.depth && y >= 0 && y < w.in_h && x + s >= 0 && x + s < w.in_w;
+
+        piece[e] = inside ? image[(y * w.in_w + x + s) * w.in_c + c] : __float2bfloat16_rn(0.0f);
+        c = c + 1 < w.in_c ? c + 1 : 0;
+        s += c == 0;
+        y += s == w.kernel_w;
+        s = s == w.kernel_w ? 0 : s;
+    }
+}
+
+/* Rows and columns of a matrix, from (row0, k0) on, into shared memory; zeros from row `end` on, and behind its
+ * columns. What is in pieces comes while the thread goes on. */
+template <bool FLAT, int HEIGHT, int WIDTH>
 __device__ void load_tile(cuda_bf16 (*tile)[WIDTH + PIECE], const struct cuda_matrix &m,
                           uint32_t row0, uint32_t end, uint32_t k0)
 {
-    bool pieces = m.narrow && m.depth % PIECE == 0;
+    bool pieces = FLAT && m.narrow && m.depth % PIECE == 0;
 
 #pragma unroll 2
     for (uint32_t i = threadIdx.x; i < HEIGHT * WIDTH / PIECE; i += THREADS) {
         uint32_t row = row0 + i / (WIDTH / PIECE), k = k0 + i % (WIDTH / PIECE) * PIECE;
         cuda_bf16 *target = tile[i / (WIDTH / PIECE)] + i % (WIDTH / PIECE) * PIECE;
-        size_t from = (size_t)row * m.depth + k, bytes = PIECE * sizeof *target;
         bool there = row < end && k < m.depth;
+        size_t from = there ? (size_t)row * m.depth + k : 0, bytes = PIECE * sizeof *target;
 
-        if (pieces)
-            __pipeline_memcpy_async(target, (const cuda_bf16 *)m.data + (there ? from : 0), bytes,
+        if (pieces || !there)
+            __pipeline_memcpy_async(target, (const cuda_bf16 *)m.data + from, bytes,
                                     there ? 0 : bytes);
+        else if (FLAT)
+            load_elements(target, m, row, k);
         else
-            for (uint32_t e = 0; e < PIECE; e++)
-                target[e] =
-                    row < end && k + e < m.depth ? rounded(m, from + e) : __float2bfloat16_rn(0.0f);
+            load_taps(target, m, row, k);
     }
 }
 
@@ -190,7 +222,7 @@ __device__ void finish_rows(const struct cuda_tensor_product &p, uint32_t column
 
 #endif
 
-template <bool TURNED, int ACROSS, int NT>
+template <bool FLAT, bool TURNED, int ACROSS, int NT>
 __global__ void __launch_bounds__(THREADS, at_once(NT))
     multiply_rows(struct cuda_tensor_product p, uint32_t columns, uint32_t tiles)
 {
@@ -211,9 +243,9 @@ __global__ void __launch_bounds__(THREADS, at_once(NT))
     load_bias<tile::COLUMNS>(bias, p, n0, columns);
     for (uint32_t k0 = 0, stage = 0; k0 < p.a.depth + DEPTH; k0 += DEPTH, stage ^= 1) {
         if (k0 < p.a.depth) {
-            load_tile<ROWS, DEPTH>(room.operands.a[stage], p.a, row0, p.a.count, k0);
-            load_tile<tile::B_HEIGHT, tile::B_WIDTH>(room.operands.b[stage], p.b, TURNED ? n0 : k0,
-                                                     p.b.count, TURNED ? k0 : n0);
+            load_tile<FLAT, ROWS, DEPTH>(room.operands.a[stage], p.a, row0, p.a.count, k0);
+            load_tile<true, tile::B_HEIGHT, tile::B_WIDTH>(
+                room.operands.b[stage], p.b, TURNED ? n0 : k0, p.b.count, TURNED ? k0 : n0);
         }
         __pipeline_commit();
         if (k0 == 0)
@@ -296,7 +328,7 @@ __device__ void store_square(float *target, uint32_t row, uint32_t rows, uint32_
 
 #endif
 
-template <int NT>
+template <bool FLAT, int NT>
 __global__ void __launch_bounds__(THREADS, 2) multiply_parts(struct cuda_tensor_sums o)
 {
 #if HAS_TENSOR_CORES
@@ -330,9 +362,10 @@ __global__ void __launch_bounds__(THREADS, 2) multiply_parts(struct cuda_tensor_
         if (coming < chunks) {
             uint32_t row = first + coming * DEPTH;
 
-            load_tile<DEPTH, tile::FILTERS>(room.operands.dy[coming % SUM_STAGES], o.dy, row, end,
-                                            n0);
-            load_tile<DEPTH, tile::TAPS>(room.operands.x[coming % SUM_STAGES], o.x, row, end, k0);
+            load_tile<true, DEPTH, tile::FILTERS>(room.operands.dy[coming % SUM_STAGES], o.dy, row,
+                                                  end, n0);
+            load_tile<FLAT, DEPTH, tile::TAPS>(room.operands.x[coming % SUM_STAGES], o.x, row, end,
+                                               k0);
         }
         __pipeline_commit();
         if (coming < SUM_STAGES - 1)
@@ -391,14 +424,14 @@ uint32_t choose_width(const uint32_t *widths, int count, uint32_t columns, uint3
     return best;
 }
 
-template <bool TURNED, int ACROSS, int NT>
+template <bool FLAT, bool TURNED, int ACROSS, int NT>
 nin_status start_rows(struct nin__device *device, const struct cuda_tensor_product *p,
                       uint32_t columns)
 {
     uint32_t tiles = tiles_over(columns, row_tile<TURNED, ACROSS, NT>::COLUMNS);
 
     return nin__cuda_launch_threads(device, (size_t)tiles_over(p->a.count, ROWS) * tiles, THREADS,
-                                    multiply_rows<TURNED, ACROSS, NT>, *p, columns, tiles);
+                                    multiply_rows<FLAT, TURNED, ACROSS, NT>, *p, columns, tiles);
 }
 
 template <bool TURNED>
@@ -410,61 +443,74 @@ nin_status start_product(struct nin__device *device, const struct cuda_tensor_pr
 
     switch (choose_width(widths, count, columns, DEPTH)) {
     case 16:
-        return start_rows<TURNED, 1, 1>(device, p, columns);
+        return start_rows<true, TURNED, 1, 1>(device, p, columns);
     case 48:
-        return start_rows<TURNED, 1, 3>(device, p, columns);
+        return start_rows<true, TURNED, 1, 3>(device, p, columns);
     case 64:
-        return start_rows<TURNED, 2, 2>(device, p, columns);
+        return start_rows<true, TURNED, 2, 2>(device, p, columns);
     case 96:
-        return start_rows<TURNED, 2, 3>(device, p, columns);
+        return start_rows<true, TURNED, 2, 3>(device, p, columns);
     default:
-        return start_rows<TURNED, 2, 4>(device, p, columns);
+        return start_rows<true, TURNED, 2, 4>(device, p, columns);
     }
 }
 
-uint32_t choose_taps(uint32_t patch)
+/* Of windows, which each tile looks for again. */
+nin_status start_windows(struct nin__device *device, const struct cuda_tensor_product *p,
+                         uint32_t columns)
 {
-    const uint32_t widths[] = {64, 96, 128};
-
-    return choose_width(widths, 3, patch, sum_tile<1>::FILTERS);
+    return columns > 48 ? start_rows<false, true, 2, 3>(device, p, columns)
+                        : start_rows<false, true, 1, 3>(device, p, columns);
 }
 
-uint32_t sum_tiles(uint32_t filters, uint32_t patch)
+uint32_t choose_taps(uint32_t patch, bool flat)
 {
-    return tiles_over(filters, sum_tile<1>::FILTERS) * tiles_over(patch, choose_taps(patch));
+    const uint32_t widths[] = {32, 96, 64, 128};
+
+    return choose_width(widths, flat ? 4 : 2, patch, sum_tile<1>::FILTERS);
 }
 
-template <int NT>
+uint32_t sum_tiles(uint32_t filters, uint32_t patch, bool flat)
+{
+    return tiles_over(filters, sum_tile<1>::FILTERS) * tiles_over(patch, choose_taps(patch, flat));
+}
+
+template <bool FLAT, int NT>
 nin_status start_sums(struct nin__device *device, const struct cuda_tensor_sums *o)
 {
-    size_t blocks = (size_t)o->parts * sum_tiles(o->dy.depth, o->x.depth);
+    size_t blocks = (size_t)o->parts * sum_tiles(o->dy.depth, o->x.depth, FLAT);
 
-    return nin__cuda_launch_threads(device, blocks, THREADS, multiply_parts<NT>, *o);
+    return nin__cuda_launch_threads(device, blocks, THREADS, multiply_parts<FLAT, NT>, *o);
 }
 
 } // namespace
 
 nin_status nin__cuda_tensor_product(struct nin__device *device, const struct cuda_tensor_product *p)
 {
+    if (!p->a.flat)
+        return start_windows(device, p, p->b.count);
     return p->turned ? start_product<true>(device, p, p->b.count)
                      : start_product<false>(device, p, p->b.depth);
 }
 
 nin_status nin__cuda_tensor_sums(struct nin__device *device, const struct cuda_tensor_sums *o)
 {
-    switch (choose_taps(o->x.depth)) {
+    switch (choose_taps(o->x.depth, o->x.flat)) {
+    case 32:
+        return o->x.flat ? start_sums<true, 1>(device, o) : start_sums<false, 1>(device, o);
     case 64:
-        return start_sums<2>(device, o);
+        return start_sums<true, 2>(device, o);
     case 96:
-        return start_sums<3>(device, o);
+        return o->x.flat ? start_sums<true, 3>(device, o) : start_sums<false, 3>(device, o);
     default:
-        return start_sums<4>(device, o);
+        return start_sums<true, 4>(device, o);
     }
 }
 
-uint32_t nin__cuda_most_tensor_parts(uint32_t filters, uint32_t patch, uint32_t rows)
+uint32_t nin__cuda_most_tensor_parts(uint32_t filters, uint32_t patch, bool flat, uint32_t rows)
 {
-    uint32_t wanted = tiles_over(PART_BLOCKS, sum_tiles(filters, patch));
+    uint32_t blocks = flat ? PART_BLOCKS : 4 * PART_BLOCKS; /* who looks for windows waits more */
+    uint32_t wanted = tiles_over(blocks, sum_tiles(filters, patch, flat));
     uint32_t possible = tiles_over(rows, PART_ROWS);
 
     return wanted < possible ? wanted : possible;
@@ -473,7 +519,7 @@ uint32_t nin__cuda_most_tensor_parts(uint32_t filters, uint32_t patch, uint32_t 
 void nin__cuda_cut_tensor_sums(struct cuda_tensor_sums *o)
 {
     uint32_t rows = o->dy.count;
-    uint32_t most = nin__cuda_most_tensor_parts(o->dy.depth, o->x.depth, rows);
+    uint32_t most = nin__cuda_most_tensor_parts(o->dy.depth, o->x.depth, o->x.flat, rows);
 
     o->part_rows = tiles_over(tiles_over(rows, most), DEPTH) * DEPTH;
     o->parts = tiles_over(rows, o->part_rows);
