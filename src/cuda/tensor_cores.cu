@@ -34,10 +34,15 @@ enum {
     PART_ROWS = 256    /* of a part at least, for it is written in floats */
 };
 
-/* Blocks that a multiprocessor is to have at once, for so many squares of a warp across: 80 or 128 registers each. */
+/* Blocks that a multiprocessor is to have at once, for so many squares of a warp across: 80 or 128 registers each. Before
+ * sm_90 addresses take more of them. */
 constexpr int at_once(int squares)
 {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+    return squares > 2 ? 2 : 3;
+#else
     return squares > 3 ? 2 : 3;
+#endif
 }
 
 /* ---- operands ------------------------------------------------------------------------------- */
