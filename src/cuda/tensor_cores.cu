@@ -225,6 +225,34 @@ __device__ void finish_rows(const struct cuda_tensor_product &p, uint32_t column
     }
 }
 
+/* Adds the products of what is in one stage: of `depth` columns, or DEPTH. a, b: where the warp's part begins. */
+template <bool TURNED, int DOWN, int NT, int B_ROW>
+__device__ void multiply_stage(square (*sums)[NT], const cuda_bf16 *a, const cuda_bf16 *b,
+                               uint32_t depth)
+{
+#pragma unroll
+    for (uint32_t k = 0; k < DEPTH; k += SIDE) {
+        left<nvcuda::wmma::row_major> rows[DOWN];
+
+        if (k >= depth)
+            break;
+#pragma unroll
+        for (int i = 0; i < DOWN; i++)
+            nvcuda::wmma::load_matrix_sync(rows[i], a + i * SIDE * (DEPTH + PIECE) + k,
+                                           DEPTH + PIECE);
+#pragma unroll
+        for (int j = 0; j < NT; j++) {
+            right<typename layout_of<TURNED>::b> columns;
+
+            nvcuda::wmma::load_matrix_sync(
+                columns, b + (TURNED ? j * SIDE * B_ROW + k : k * B_ROW + j * SIDE), B_ROW);
+#pragma unroll
+            for (int i = 0; i < DOWN; i++)
+                nvcuda::wmma::mma_sync(sums[i][j], rows[i], columns, sums[i][j]);
+        }
+    }
+}
+
 #endif
 
 template <bool FLAT, bool TURNED, int ACROSS, int NT>
@@ -238,6 +266,7 @@ __global__ void __launch_bounds__(THREADS, at_once(NT))
     uint32_t row0 = blockIdx.x / tiles * ROWS, n0 = blockIdx.x % tiles * tile::COLUMNS;
     uint32_t warp = threadIdx.x / WARP, down = warp / ACROSS * tile::DOWN * SIDE;
     uint32_t across = warp % ACROSS * NT * SIDE;
+    float(*results)[NT * SIDE + PIECE] = room.results[warp];
     square sums[tile::DOWN][NT];
 
 #pragma unroll
@@ -257,35 +286,14 @@ __global__ void __launch_bounds__(THREADS, at_once(NT))
             continue;
         __pipeline_wait_prior(1);
         __syncthreads();
-#pragma unroll
-        for (uint32_t k = 0; k < DEPTH; k += SIDE) {
-            left<nvcuda::wmma::row_major> a[tile::DOWN];
-
-            if (k0 - DEPTH + k >= p.a.depth)
-                break;
-#pragma unroll
-            for (int i = 0; i < tile::DOWN; i++)
-                nvcuda::wmma::load_matrix_sync(
-                    a[i], &room.operands.a[stage ^ 1][down + i * SIDE][k], DEPTH + PIECE);
-#pragma unroll
-            for (int j = 0; j < NT; j++) {
-                right<typename layout_of<TURNED>::b> b;
-                uint32_t n = across + j * SIDE;
-
-                nvcuda::wmma::load_matrix_sync(
-                    b, &room.operands.b[stage ^ 1][TURNED ? n : k][TURNED ? k : n],
-                    tile::B_WIDTH + PIECE);
-#pragma unroll
-                for (int i = 0; i < tile::DOWN; i++)
-                    nvcuda::wmma::mma_sync(sums[i][j], a[i], b, sums[i][j]);
-            }
-        }
+        multiply_stage<TURNED, tile::DOWN, NT, tile::B_WIDTH + PIECE>(
+            sums, room.operands.a[stage ^ 1][down],
+            &room.operands.b[stage ^ 1][TURNED ? across : 0][TURNED ? 0 : across],
+            p.a.depth - (k0 - DEPTH));
         __syncthreads(); /* all have read what comes next overwrites */
     }
 #pragma unroll
     for (int i = 0; i < tile::DOWN; i++) {
-        float(*results)[NT * SIDE + PIECE] = room.results[warp];
-
 #pragma unroll
         for (int j = 0; j < NT; j++)
             nvcuda::wmma::store_matrix_sync(&results[0][j * SIDE], sums[i][j], NT * SIDE + PIECE,
