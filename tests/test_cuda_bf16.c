@@ -341,7 +341,7 @@ static struct outcome run(const struct net *net, struct how how)
     return o;
 }
 
-/* Every number is a bf16, too, and not all are 0. */
+/* Bit for bit, and not all are 0. */
 static void check_same(const float *got, const float *wanted, size_t count, const char *what)
 {
     bool none = true;
@@ -354,6 +354,14 @@ static void check_same(const float *got, const float *wanted, size_t count, cons
     ck_assert_msg(!none, "%s: nothing but 0", what);
 }
 
+static void check_outcome(const struct outcome *got, const struct outcome *wanted)
+{
+    check_same(got->scores, wanted->scores, wanted->score_count, "score");
+    check_same(got->gradient, wanted->gradient, wanted->parameter_count, "gradient");
+    check_same(got->input_gradient, wanted->input_gradient, wanted->input_count,
+               "input's gradient");
+}
+
 static void check_whole_numbers(const struct net *net, nin_algorithm algorithm, bool accumulate)
 {
     struct how how = {NIN_FP32, NIN_ALGORITHM_GEMM, false, accumulate};
@@ -362,9 +370,7 @@ static void check_whole_numbers(const struct net *net, nin_algorithm algorithm, 
     how.precision = NIN_BF16;
     how.algorithm = algorithm;
     got = run(net, how);
-    check_same(got.scores, wanted.scores, wanted.score_count, "score");
-    check_same(got.gradient, wanted.gradient, wanted.parameter_count, "gradient");
-    check_same(got.input_gradient, wanted.input_gradient, wanted.input_count, "input's gradient");
+    check_outcome(&got, &wanted);
     free_outcome(&wanted);
     free_outcome(&got);
 }
@@ -396,6 +402,24 @@ static void check_near(const float *got, const float *wanted, size_t count, cons
 
     ck_assert_msg(apart < 1e-2, "%s: %g", what, apart);
 }
+
+/* The order of blocks and threads is another one in each run of the stand-in's. */
+START_TEST(no_order_of_threads_is_part_of_the_bits)
+{
+    const struct net *net = &nets[_i];
+    struct how how = {NIN_BF16, NIN_ALGORITHM_AUTO, true, false};
+    struct outcome first, second;
+
+    if (net->direct == 0 || net->height > SMALL)
+        return;
+    use_a_device_module();
+    first = run(net, how);
+    second = run(net, how);
+    check_outcome(&second, &first);
+    free_outcome(&first);
+    free_outcome(&second);
+}
+END_TEST
 
 static bool has_max_pool(const struct net *net)
 {
@@ -435,6 +459,8 @@ struct Suite *cuda_bf16_suite(void)
 
     tcase_set_tags(tests, "cuda");
     tcase_add_loop_test(tests, small_whole_numbers_are_exact, 0, sizeof nets / sizeof nets[0]);
+    tcase_add_loop_test(tests, no_order_of_threads_is_part_of_the_bits, 0,
+                        sizeof nets / sizeof nets[0]);
     tcase_add_loop_test(tests, kernels_and_cublas_round_alike, 0, sizeof nets / sizeof nets[0]);
     suite_add_tcase(suite, tests);
     return suite;
