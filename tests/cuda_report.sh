@@ -42,7 +42,7 @@ say_kernels() {
 }
 
 # name, threads, registers, stack, spills, shared memory, and of instructions: FFMA, their share of the loop where it is
-# largest, LDGSTS, to local memory, atomic on floats
+# largest, LDGSTS, to local memory, atomic on floats, HMMA
 read_kernels() {
     awk -v OFS='\t' '
         function address(hex, value, i) {
@@ -61,6 +61,7 @@ read_kernels() {
         /^\.maxntid/ { threads[entry] = $2 + 0 }
         /Function :/ { entry = $3; now = 0 }
         / FFMA[ .]/ { ffma[entry]++ }
+        / HMMA[ .]/ { hmma[entry]++ }
         / LDGSTS[ .]/ { copies[entry]++ }
         / (LDL|STL)[ .]/ { local[entry]++ }
         / (ATOM|ATOMG|ATOMS|RED|REDG)\.[^ ]*F(16|32|64)/ { atomics[entry]++ }
@@ -79,7 +80,8 @@ read_kernels() {
             for (i = 1; i <= count; i++) {
                 n = names[i]
                 print n, threads[n], registers[n], stack[n], spills[n], shared[n] + 0,
-                      ffma[n] + 0, loop[n] + 0, copies[n] + 0, local[n] + 0, atomics[n] + 0
+                      ffma[n] + 0, loop[n] + 0, copies[n] + 0, local[n] + 0, atomics[n] + 0,
+                      hmma[n] + 0
             }
         }'
 }
@@ -96,8 +98,8 @@ print_kernels() {
             if (names != "") bad = 1
         }
         BEGIN {
-            printf "%7s %9s %5s %6s %6s %9s %5s %5s %6s %5s  kernel\n", "threads", "registers", "stack", "spills",
-                   "shared", "occupancy", "FFMA", "loop", "LDGSTS", "local"
+            printf "%7s %9s %5s %6s %6s %9s %5s %5s %5s %6s %5s  kernel\n", "threads", "registers", "stack", "spills",
+                   "shared", "occupancy", "FFMA", "loop", "HMMA", "LDGSTS", "local"
         }
         {
             warps = $2 / 32
@@ -105,8 +107,8 @@ print_kernels() {
             blocks = least(blocks, int(65536 / (warps * 256 * int(($3 * 32 + 255) / 256))))
             blocks = least(blocks, int(228 * 1024 / (1024 + 128 * int(($6 + 127) / 128))))
             printf "%7d %9d %5d %6d %6d %8d%% ", $2, $3, $4, $5, $6, 100 * blocks * warps / 64
-            if (disassembled) printf "%5d %4d%% %6d %5d", $7, 100 * $8, $9, $10
-            else printf "%5s %5s %6s %5s", "-", "-", "-", "-"
+            if (disassembled) printf "%5d %4d%% %5d %6d %5d", $7, 100 * $8, $12, $9, $10
+            else printf "%5s %5s %5s %6s %5s", "-", "-", "-", "-", "-"
             printf "  %s\n", $1
             if ($4 + $5 + $10 > 0) spilling = spilling " " $1
             if ($11 > 0) atomic = atomic " " $1
@@ -114,14 +116,15 @@ print_kernels() {
         $1 ~ /^multiply_(rows|parts)</ {
             products++
             split($1, parameter, /[<,]/)
-            if ($9 == 0 || $8 < (parameter[3] * parameter[4] < 64 ? 0.3 : 0.6)) slow = slow " " $1
+            share = parameter[3] * parameter[4] < 64 ? 0.3 : 0.6
+            if ($9 == 0 || ($12 == 0 && $8 < share)) slow = slow " " $1
         }
         END {
             print ""
             judge("spills, stack or local memory", spilling)
             if (products == 0) slow = "there are no products at all"
             if (disassembled) {
-                judge("products without LDGSTS, or with few FFMA in their loop", slow)
+                judge("products without LDGSTS, or with neither HMMA nor many FFMA in their loop", slow)
                 judge("atomics on floats", atomic)
             } else print "no cuobjdump (CUOBJDUMP names it), so that nobody has looked at instructions"
             exit bad || NR == 0
@@ -150,7 +153,7 @@ count() { # preset precision
 
 report_step() { # preset precision target
     nodes=$work/$1.$2
-    awk -F '\t' '$1 == "kernel" { print $2 }' "$nodes" | LC_ALL=C sort -u > "$work/places"
+    awk -F '\t' '$1 ~ /^kernel/ { print $2 }' "$nodes" | LC_ALL=C sort -u > "$work/places"
     addr2line -f -C -e "$NIN_COUNTED/libnin_cuda.so" < "$work/places" | awk 'NR % 2 == 1' | short_names |
         paste "$work/places" - > "$work/names"
     echo
@@ -160,8 +163,8 @@ report_step() { # preset precision target
         function most(a, b) { return a > b ? a : b }
         BEGIN {
             peak["fp32"] = peak["kernel"] = 0.75 * 66.9e6 # FLOP a us
-            peak["tf32"] = 0.5 * 494.7e6
-            peak["bf16"] = 0.45 * 989.4e6
+            peak["tf32"] = peak["kernel in tf32"] = 0.5 * 494.7e6
+            peak["bf16"] = peak["kernel in bf16"] = 0.45 * 989.4e6
             peak["copy"] = 1
             h100 = 0.85 * 3.35e6 # bytes a us
             h200 = 0.85 * 4.8e6
@@ -170,12 +173,12 @@ report_step() { # preset precision target
         NR == FNR { name[$1] = $2; next }
         {
             count++
-            what = $1 == "kernel" ? name[$2] : $1 == "copy" ? "copy" : "cuBLAS, " $1 ": " $2
+            what = $1 ~ /^kernel/ ? name[$2] : $1 == "copy" ? "copy" : "cuBLAS, " $1 ": " $2
             sums = $5 / peak[$1]
             bytes = $6 + $7
             us = most(sums, bytes / h100) + 1.5
             printf "%4d %7.1f %6s %8.1f %8.2f %8.2f %6s  %s\n", count, us, (sums > bytes / h100 ? "FLOP" : "bytes"),
-                   $5 / 1e6, $6 / 1e6, $7 / 1e6, $1 == "kernel" ? $3 : "", what
+                   $5 / 1e6, $6 / 1e6, $7 / 1e6, $1 ~ /^kernel/ ? $3 : "", what
             all += us; on_h200 += most(sums, bytes / h200) + 1.5
             if ($5 > 0 && $6 == 0) lost = 1
             flop += $5; all_read += $6; written += $7; all_sums += sums

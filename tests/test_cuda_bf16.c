@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* NIN_BF16 on a CUDA device. Small whole numbers are bf16 as well as float, and so are their sums and products as
- * long as they stay small: networks that have nothing else give the same bits in both, whatever the order of sums.
- * What is rounded otherwise is looked at in suite cuda. */
+ * long as they stay small: networks that have nothing else give the same bits in both, whatever the order of sums,
+ * with cuBLAS's products as with those of libnin's own kernels. What is rounded otherwise is looked at in suite cuda,
+ * but for how far the two are apart. */
 #include "device.h"
 #include "suites.h"
 #include "test.h"
@@ -14,9 +15,11 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum {
-    BATCH = 5
+    BATCH = 5,
+    SMALL = 9 /* the height of maps that are quickly done */
 };
 
 static const float KEEP = 0.5f; /* of dropout: what is kept is doubled */
@@ -80,32 +83,104 @@ static void dense_and_relu(nin_builder *builder)
     nin_builder_relu(builder, "last");
 }
 
+static void pointwise(nin_builder *builder, const char *name, int32_t filters, int32_t no_bias)
+{
+    nin_builder_conv2d(
+        builder, name,
+        NIN_DESC(nin_conv2d_desc, .filters = filters, .kernel = 1, .no_bias = no_bias));
+}
+
+static void ten(nin_builder *builder)
+{
+    pointwise(builder, "ten", 10, 0);
+}
+
+static void ten_without_bias(nin_builder *builder)
+{
+    pointwise(builder, "ten", 10, 1);
+}
+
+static void ten_and_average_pool(nin_builder *builder)
+{
+    ten(builder);
+    nin_builder_relu(builder, "last");
+    average_pool(builder);
+}
+
+static void forty_and_max_pool(nin_builder *builder)
+{
+    pointwise(builder, "forty", 40, 0);
+    nin_builder_relu(builder, "last");
+    nin_builder_max_pool(builder, "top", NIN_DESC(nin_pool_desc, .kernel = 2, .stride = 2));
+}
+
+static void three_layers(nin_builder *builder)
+{
+    pointwise(builder, "second", 40, 0);
+    nin_builder_relu(builder, "relu2");
+    pointwise(builder, "third", 24, 1);
+    nin_builder_relu(builder, "relu3");
+    pointwise(builder, "fourth", 16, 0);
+    nin_builder_relu(builder, "last");
+}
+
+static void seven_of_nine(nin_builder *builder)
+{
+    pointwise(builder, "nine", 9, 0);
+    nin_builder_relu(builder, "relu9");
+    pointwise(builder, "seven", 7, 0);
+}
+
 static const struct net {
     int32_t channels, filters, kernel, no_bias;
     describe_function between, end;
+    int direct; /* convolutions that are libnin's own kernels' */
+    int sparse; /* so many times fewer parameters are not 0 */
+    int32_t height, width;
 } nets[] = {
-    {1, 5, 5, 0, nothing, second},
-    {3, 8, 3, 0, nothing, second},
-    {8, 16, 3, 0, nothing, second},
-    {16, 8, 1, 0, nothing, dense},
-    {4, 8, 3, 1, nothing, second},
-    {3, 5, 3, 0, relu, second},
-    {3, 8, 3, 0, dropout, second},
-    {3, 5, 3, 0, max_pool, second},
-    {3, 8, 3, 0, max_pool, second},
-    {2, 8, 3, 1, max_pool, dense},
-    {3, 5, 2, 0, max_pool_and_dropout, second},
-    {1, 12, 3, 0, max_pool_and_dropout, dense},
-    {2, 8, 3, 0, average_pool, dense},
-    {3, 5, 3, 0, average_pool, second},
-    {3, 5, 3, 0, relu_and_dense, nothing},
-    {3, 8, 3, 0, dense_and_relu, nothing},
-    {3, 5, 3, 0, nothing, nothing},
-    {3, 8, 3, 0, nothing, max_pool},
-    {3, 5, 3, 0, nothing, max_pool_and_dropout},
-    {3, 5, 3, 0, nothing, average_pool},
-    {3, 8, 3, 0, nothing, relu},
-    {3, 8, 3, 0, nothing, dropout},
+    {1, 5, 5, 0, nothing, second, 1, 1, 9, 7},
+    {3, 8, 3, 0, nothing, second, 1, 1, 9, 7},
+    {8, 16, 3, 0, nothing, second, 0, 1, 9, 7},
+    {16, 8, 1, 0, nothing, dense, 1, 1, 9, 7},
+    {4, 8, 3, 1, nothing, second, 1, 1, 9, 7},
+    {3, 5, 3, 0, relu, second, 1, 1, 9, 7},
+    {3, 8, 3, 0, dropout, second, 1, 1, 9, 7},
+    {3, 5, 3, 0, max_pool, second, 1, 1, 9, 7},
+    {3, 8, 3, 0, max_pool, second, 1, 1, 9, 7},
+    {2, 8, 3, 1, max_pool, dense, 1, 1, 9, 7},
+    {3, 5, 2, 0, max_pool_and_dropout, second, 1, 1, 9, 7},
+    {1, 12, 3, 0, max_pool_and_dropout, dense, 1, 1, 9, 7},
+    {2, 8, 3, 0, average_pool, dense, 1, 1, 9, 7},
+    {3, 5, 3, 0, average_pool, second, 1, 1, 9, 7},
+    {3, 5, 3, 0, relu_and_dense, nothing, 1, 1, 9, 7},
+    {3, 8, 3, 0, dense_and_relu, nothing, 1, 1, 9, 7},
+    {3, 5, 3, 0, nothing, nothing, 1, 1, 9, 7},
+    {3, 8, 3, 0, nothing, max_pool, 1, 1, 9, 7},
+    {3, 5, 3, 0, nothing, max_pool_and_dropout, 1, 1, 9, 7},
+    {3, 5, 3, 0, nothing, average_pool, 1, 1, 9, 7},
+    {3, 8, 3, 0, nothing, relu, 1, 1, 9, 7},
+    {3, 8, 3, 0, nothing, dropout, 1, 1, 9, 7},
+    {8, 16, 1, 0, nothing, nothing, 1, 1, 9, 7},
+    {16, 24, 1, 1, nothing, ten, 2, 1, 9, 7},
+    {16, 24, 1, 0, nothing, ten_without_bias, 2, 1, 9, 7},
+    {24, 16, 1, 0, nothing, three_layers, 4, 2, 9, 7},
+    {8, 24, 3, 0, nothing, three_layers, 3, 2, 9, 7},
+    {8, 16, 3, 0, max_pool, ten_and_average_pool, 1, 1, 9, 7},
+    {8, 48, 1, 0, average_pool, forty_and_max_pool, 2, 2, 9, 7},
+    {16, 8, 1, 0, max_pool_and_dropout, forty_and_max_pool, 2, 1, 9, 7},
+    {8, 16, 1, 0, nothing, seven_of_nine, 2, 1, 9, 7},
+    {136, 200, 1, 0, nothing, ten, 2, 6, 9, 7},
+    {256, 104, 1, 0, nothing, ten, 2, 6, 9, 7},
+    {264, 8, 1, 0, nothing, ten, 1, 3, 9, 7},
+    {8, 264, 1, 0, nothing, ten, 0, 6, 9, 7},
+    {96, 64, 1, 0, nothing, ten, 2, 4, 60, 57},
+    {64, 96, 1, 0, nothing, ten, 2, 4, 60, 57},
+    {48, 128, 1, 0, nothing, ten, 2, 4, 60, 57},
+    {128, 48, 1, 0, nothing, ten_and_average_pool, 2, 4, 60, 57},
+    {3, 40, 5, 0, max_pool, ten, 2, 1, 9, 7},
+    {4, 104, 3, 0, nothing, ten, 2, 2, 9, 7},
+    {1, 64, 5, 1, nothing, ten, 2, 2, 60, 57},
+    {4, 8, 5, 0, nothing, ten, 1, 1, 9, 7},
 };
 
 static nin_network *build(nin_context *context, const struct net *net)
@@ -113,9 +188,9 @@ static nin_network *build(nin_context *context, const struct net *net)
     nin_builder *builder = NULL;
     nin_network *network = NULL;
 
-    ASSERT_OK(nin_builder_create(
-        &builder, context,
-        NIN_DESC(nin_input_desc, .channels = net->channels, .height = 9, .width = 7)));
+    ASSERT_OK(nin_builder_create(&builder, context,
+                                 NIN_DESC(nin_input_desc, .channels = net->channels,
+                                          .height = net->height, .width = net->width)));
     nin_builder_conv2d(builder, "first",
                        NIN_DESC(nin_conv2d_desc, .filters = net->filters, .kernel = net->kernel,
                                 .pad = net->kernel / 2, .no_bias = net->no_bias));
@@ -176,42 +251,98 @@ static void read_outcome(struct outcome *o, nin_plan *plan)
     ASSERT_OK(nin_plan_input_gradient(plan, o->input_gradient, o->input_count));
 }
 
-static struct outcome run(const struct net *net, nin_precision precision)
+/* How many convolutions of the plan go by kernels of libnin's own. */
+static int count_direct(const nin_plan *plan)
+{
+    static char text[4096];
+    int count = 0;
+
+    ck_assert_uint_lt(nin_plan_describe(plan, text, sizeof text), sizeof text);
+    for (const char *at = text; (at = strstr(at, " direct ")) != NULL; at++)
+        count++;
+    return count;
+}
+
+/* What is done with a network. */
+struct how {
+    nin_precision precision;
+    nin_algorithm algorithm;
+    bool fractions;  /* parameters and images are positive, not whole numbers */
+    bool accumulate; /* the gradient twice */
+};
+
+static float *parameters_of(const struct net *net, size_t count, struct how how)
+{
+    float *parameters;
+
+    if (!how.fractions)
+        return whole_numbers(count, 2, 15 / net->sparse, 1);
+    parameters = new_floats(count);
+    nin__rng_uniform(parameters, count, 0.25, 5, 1);
+    for (size_t i = 0; i < count; i++)
+        parameters[i] = fabsf(parameters[i]);
+    return parameters;
+}
+
+static float *images_of(const struct outcome *o, struct how how)
+{
+    float *images;
+
+    if (!how.fractions)
+        return whole_numbers(o->input_count, 3, 60, 2);
+    images = new_floats(o->input_count);
+    nin__rng_uniform(images, o->input_count, 1.0, 5, 2);
+    for (size_t i = 0; i < o->input_count; i++)
+        images[i] = fabsf(images[i]);
+    return images;
+}
+
+static void go(nin_plan *plan, const struct outcome *o, struct how how)
+{
+    float *images = images_of(o, how);
+    float *score_gradient = whole_numbers(o->score_count, 2, 50, 3);
+
+    ASSERT_OK(nin_plan_forward(plan, NIN_DESC(nin_batch_desc, .images = images, .dtype = NIN_F32,
+                                              .count = BATCH, .step = 4)));
+    for (int32_t accumulate = 0; accumulate <= (how.accumulate ? 1 : 0); accumulate++)
+        ASSERT_OK(nin_plan_backward(NULL, plan,
+                                    NIN_DESC(nin_backward_desc, .score_gradient = score_gradient,
+                                             .accumulate = accumulate)));
+    free(images);
+    free(score_gradient);
+}
+
+static struct outcome run(const struct net *net, struct how how)
 {
     nin_context *context = NULL;
     nin_network *network;
     nin_plan *plan = NULL;
-    struct outcome o = {.input_count = (size_t)BATCH * 9 * 7 * (size_t)net->channels};
-    float *parameters, *images, *score_gradient;
+    struct outcome o = {.input_count = (size_t)BATCH * (size_t)net->height * (size_t)net->width *
+                                       (size_t)net->channels};
+    float *parameters;
 
     ASSERT_OK(nin_context_create(&context,
                                  NIN_DESC(nin_context_desc, .device = NIN_DEVICE_CUDA, .seed = 3)));
     network = build(context, net);
     o.parameter_count = nin_network_parameter_count(network);
-    parameters = whole_numbers(o.parameter_count, 2, 15, 1);
+    parameters = parameters_of(net, o.parameter_count, how);
     ASSERT_OK(nin__network_upload(network, parameters));
     ASSERT_OK(nin_plan_create(&plan, network,
                               NIN_DESC(nin_plan_desc, .mode = NIN_TRAIN, .max_batch = BATCH,
-                                       .precision = precision, .algorithm = NIN_ALGORITHM_GEMM,
+                                       .precision = how.precision, .algorithm = how.algorithm,
                                        .input_gradient = 1)));
+    ck_assert_int_eq(count_direct(plan), how.algorithm == NIN_ALGORITHM_GEMM ? 0 : net->direct);
     o.score_count = nin__shape_size(plan->scores) * BATCH;
-    images = whole_numbers(o.input_count, 3, 60, 2);
-    score_gradient = whole_numbers(o.score_count, 2, 50, 3);
-    ASSERT_OK(nin_plan_forward(plan, NIN_DESC(nin_batch_desc, .images = images, .dtype = NIN_F32,
-                                              .count = BATCH, .step = 4)));
-    ASSERT_OK(nin_plan_backward(NULL, plan,
-                                NIN_DESC(nin_backward_desc, .score_gradient = score_gradient)));
+    go(plan, &o, how);
     read_outcome(&o, plan);
     free(parameters);
-    free(images);
-    free(score_gradient);
     nin_plan_destroy(plan);
     nin_network_destroy(network);
     nin_context_destroy(context);
     return o;
 }
 
-/* Every number is a bf16, too, and not all are 0. */
+/* Bit for bit, and not all are 0. */
 static void check_same(const float *got, const float *wanted, size_t count, const char *what)
 {
     bool none = true;
@@ -224,16 +355,99 @@ static void check_same(const float *got, const float *wanted, size_t count, cons
     ck_assert_msg(!none, "%s: nothing but 0", what);
 }
 
+static void check_outcome(const struct outcome *got, const struct outcome *wanted)
+{
+    check_same(got->scores, wanted->scores, wanted->score_count, "score");
+    check_same(got->gradient, wanted->gradient, wanted->parameter_count, "gradient");
+    check_same(got->input_gradient, wanted->input_gradient, wanted->input_count,
+               "input's gradient");
+}
+
+static void check_whole_numbers(const struct net *net, nin_algorithm algorithm, bool accumulate)
+{
+    struct how how = {NIN_FP32, NIN_ALGORITHM_GEMM, false, accumulate};
+    struct outcome wanted = run(net, how), got;
+
+    how.precision = NIN_BF16;
+    how.algorithm = algorithm;
+    got = run(net, how);
+    check_outcome(&got, &wanted);
+    free_outcome(&wanted);
+    free_outcome(&got);
+}
+
 START_TEST(small_whole_numbers_are_exact)
 {
+    use_a_device_module();
+    check_whole_numbers(&nets[_i], NIN_ALGORITHM_GEMM, false);
+    check_whole_numbers(&nets[_i], NIN_ALGORITHM_AUTO, _i % 2 == 1);
+}
+END_TEST
+
+/* Root mean square of the differences, relative to that of what is wanted. */
+static double difference(const float *got, const float *wanted, size_t count)
+{
+    double sum = 0.0, all = 0.0;
+
+    for (size_t i = 0; i < count; i++) {
+        sum += (double)(got[i] - wanted[i]) * (double)(got[i] - wanted[i]);
+        all += (double)wanted[i] * (double)wanted[i];
+    }
+    ck_assert(all > 0.0);
+    return sqrt(sum / all);
+}
+
+static void check_near(const float *got, const float *wanted, size_t count, const char *what)
+{
+    double apart = difference(got, wanted, count);
+
+    ck_assert_msg(apart < 1e-2, "%s: %g", what, apart);
+}
+
+/* The order of blocks and threads is another one in each run of the stand-in's. */
+START_TEST(no_order_of_threads_is_part_of_the_bits)
+{
+    const struct net *net = &nets[_i];
+    struct how how = {NIN_BF16, NIN_ALGORITHM_AUTO, true, false};
+    struct outcome first, second;
+
+    if (net->direct == 0 || net->height > SMALL)
+        return;
+    use_a_device_module();
+    first = run(net, how);
+    second = run(net, how);
+    check_outcome(&second, &first);
+    free_outcome(&first);
+    free_outcome(&second);
+}
+END_TEST
+
+static bool has_max_pool(const struct net *net)
+{
+    return net->between == max_pool || net->between == max_pool_and_dropout ||
+           net->end == max_pool || net->end == max_pool_and_dropout ||
+           net->end == forty_and_max_pool;
+}
+
+/* Nothing is negative, so no ReLU decides otherwise; but of nearly equal numbers another may be the largest. */
+START_TEST(kernels_and_cublas_round_alike)
+{
+    const struct net *net = &nets[_i];
+    struct how how = {NIN_BF16, NIN_ALGORITHM_GEMM, true, false};
     struct outcome wanted, got;
 
+    if (net->direct == 0 || net->height > SMALL)
+        return;
     use_a_device_module();
-    wanted = run(&nets[_i], NIN_FP32);
-    got = run(&nets[_i], NIN_BF16);
-    check_same(got.scores, wanted.scores, wanted.score_count, "score");
-    check_same(got.gradient, wanted.gradient, wanted.parameter_count, "gradient");
-    check_same(got.input_gradient, wanted.input_gradient, wanted.input_count, "input's gradient");
+    wanted = run(net, how);
+    how.algorithm = NIN_ALGORITHM_AUTO;
+    got = run(net, how);
+    check_near(got.scores, wanted.scores, wanted.score_count, "scores");
+    if (!has_max_pool(net)) {
+        check_near(got.gradient, wanted.gradient, wanted.parameter_count, "gradient");
+        check_near(got.input_gradient, wanted.input_gradient, wanted.input_count,
+                   "input's gradient");
+    }
     free_outcome(&wanted);
     free_outcome(&got);
 }
@@ -287,6 +501,9 @@ struct Suite *cuda_bf16_suite(void)
     tcase_set_tags(tests, "cuda");
     tcase_add_loop_test(tests, small_whole_numbers_are_exact, 0, sizeof nets / sizeof nets[0]);
     tcase_add_test(tests, many_layers_have_their_weights);
+    tcase_add_loop_test(tests, no_order_of_threads_is_part_of_the_bits, 0,
+                        sizeof nets / sizeof nets[0]);
+    tcase_add_loop_test(tests, kernels_and_cublas_round_alike, 0, sizeof nets / sizeof nets[0]);
     suite_add_tcase(suite, tests);
     return suite;
 }

@@ -63,9 +63,10 @@ typedef enum {
  * NIN_ALGORITHM_GEMM products by cuBLAS of windows that are gathered, with NIN_ALGORITHM_WINOGRAD products
  * at the points of minimal filtering wherever it fits, with NIN_ALGORITHM_DIRECT kernels of libnin's own for 1x1 and for
  * few channels and products of windows elsewhere, and NIN_ALGORITHM_AUTO picks one of these by a rule of shapes
- * alone. NIN_FP32 is fp32 whatever the environment says; in NIN_TF32 and NIN_BF16, which have NIN_ALGORITHM_AUTO
- * and NIN_ALGORITHM_GEMM only, all products are cuBLAS's (in NIN_TF32 unless NVIDIA_TF32_OVERRIDE=0 forbids
- * that). Other requests are NIN_UNSUPPORTED there, and lanes mean nothing.
+ * alone. NIN_FP32 is fp32 whatever the environment says. NIN_BF16 has no NIN_ALGORITHM_WINOGRAD; its kernels of libnin's
+ * own are for at most 256 filters, over 1x1 windows of 8, 16, ... 256 channels or longer ones of at most 4 channels
+ * and 96 elements. In NIN_TF32, which has NIN_ALGORITHM_AUTO and NIN_ALGORITHM_GEMM only, all products are cuBLAS's (unless
+ * NVIDIA_TF32_OVERRIDE=0 forbids that). Other requests are NIN_UNSUPPORTED there, and lanes mean nothing.
  *
  * The root mean square of the errors of one convolution, relative to that of the result, where nothing is near the limits of single precision (1e-30 to 1e35). Behind a ReLU or a
  * maximum an error may decide otherwise between two that are nearly equal, and a few elements of a

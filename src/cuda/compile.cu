@@ -297,6 +297,13 @@ void need_points(struct needs *needs, const struct nin__executable *executable,
     at_least(&needs->sums, most.sums);
 }
 
+/* The gradient of scores in bf16. */
+void need_rounded(struct needs *needs, const struct cuda_op *cuda, int32_t batch)
+{
+    if (cuda->narrow_x && !cuda->narrow_y)
+        at_least(&needs->points, (size_t)batch * nin__shape_size(cuda->op->out));
+}
+
 void need_patches(struct needs *needs, const struct cuda_op *cuda, int32_t batch)
 {
     const struct nin__op *op = cuda->op;
@@ -304,8 +311,7 @@ void need_patches(struct needs *needs, const struct cuda_op *cuda, int32_t batch
 
     if (!nin__cuda_is_flat(op))
         at_least(&needs->patches, (size_t)nin__cuda_patch_images(cuda, batch) * pixels * row);
-    if (cuda->narrow_x && !cuda->narrow_y)
-        at_least(&needs->points, (size_t)batch * nin__shape_size(op->out));
+    need_rounded(needs, cuda, batch);
     at_least(&needs->products, (size_t)op->out.c * row);
     at_least(&needs->sums, nin__cuda_sum_parts((size_t)batch * pixels) * (size_t)op->out.c);
 }
@@ -313,14 +319,16 @@ void need_patches(struct needs *needs, const struct cuda_op *cuda, int32_t batch
 /* Of a direct convolution. */
 void need_sums(struct needs *needs, const struct nin__executable *executable, int32_t i)
 {
-    const struct nin__op *op = executable->ops[i].op;
+    const struct cuda_op *cuda = &executable->ops[i];
+    const struct nin__op *op = cuda->op;
     int32_t batch = executable->options.max_batch;
-    size_t windows = (size_t)op->out.h * (size_t)op->out.w * nin__cuda_patch(op);
+    size_t windows = (size_t)op->out.h * (size_t)op->out.w * nin__cuda_row(cuda);
 
-    at_least(&needs->sums, nin__cuda_direct_sums(op, batch));
-    if (has_patches(executable, i))
-        at_least(&needs->patches,
-                 (size_t)nin__cuda_patch_images(executable->ops + i, batch) * windows);
+    at_least(&needs->sums, nin__cuda_direct_sums(cuda, batch));
+    if (!has_patches(executable, i))
+        return;
+    at_least(&needs->patches, (size_t)nin__cuda_patch_images(cuda, batch) * windows);
+    need_rounded(needs, cuda, batch);
 }
 
 struct needs needs_of(const struct nin__executable *executable)
@@ -474,11 +482,14 @@ nin_status check_options(const struct nin__device *device,
     NIN__TRY(check_precision(device, options->precision));
     if (options->algorithm == NIN_ALGORITHM_FFT)
         return nin__fail(NIN_UNSUPPORTED, "plan: a CUDA device has no NIN_ALGORITHM_FFT");
-    if (options->precision != NIN_FP32 && options->algorithm != NIN_ALGORITHM_AUTO &&
+    if (options->precision == NIN_TF32 && options->algorithm != NIN_ALGORITHM_AUTO &&
         options->algorithm != NIN_ALGORITHM_GEMM)
+        return nin__fail(
+            NIN_UNSUPPORTED,
+            "plan: in NIN_TF32 a CUDA device has NIN_ALGORITHM_GEMM only, which auto is too");
+    if (options->precision == NIN_BF16 && options->algorithm == NIN_ALGORITHM_WINOGRAD)
         return nin__fail(NIN_UNSUPPORTED,
-                         "plan: in %s a CUDA device has NIN_ALGORITHM_GEMM only, which auto is too",
-                         options->precision == NIN_TF32 ? "NIN_TF32" : "NIN_BF16");
+                         "plan: in NIN_BF16 a CUDA device has no NIN_ALGORITHM_WINOGRAD");
     return NIN_OK;
 }
 

@@ -31,15 +31,19 @@ nin_status nin__cuda_conv_backward(const struct cuda_call *call)
     }
 }
 
-/* A rule of shapes alone; in TF32 and bf16 cuBLAS has the tensor cores. */
+/* A rule of shapes alone. In TF32 all products are cuBLAS's. */
 void nin__cuda_choose_algorithm(struct cuda_op *cuda, const struct nin__compile_options *options)
 {
-    nin_algorithm algorithm =
-        options->precision == NIN_FP32 ? options->algorithm : NIN_ALGORITHM_GEMM;
+    nin_precision precision = options->precision;
+    nin_algorithm algorithm = precision == NIN_TF32 ? NIN_ALGORITHM_GEMM : options->algorithm;
     bool direct = algorithm == NIN_ALGORITHM_AUTO || algorithm == NIN_ALGORITHM_DIRECT;
 
-    cuda->tiling = nin__cuda_choose_tiling(cuda->op, algorithm);
-    cuda->algorithm = cuda->tiling.side > 0 ? CUDA_WINOGRAD
-                      : direct && nin__cuda_direct_fits(cuda->op, options->max_batch) ? CUDA_DIRECT
-                                                                                      : CUDA_GEMM;
+    cuda->tiling =
+        nin__cuda_choose_tiling(cuda->op, precision == NIN_FP32 ? algorithm : NIN_ALGORITHM_GEMM);
+    if (cuda->tiling.side > 0)
+        cuda->algorithm = CUDA_WINOGRAD;
+    else if (direct && nin__cuda_direct_fits(cuda->op, precision, options->max_batch))
+        cuda->algorithm = CUDA_DIRECT;
+    else
+        cuda->algorithm = CUDA_GEMM;
 }

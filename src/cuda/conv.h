@@ -35,14 +35,15 @@ static inline bool nin__cuda_is_pointwise(const struct nin__op *op)
 }
 
 /* conv_direct.cu: one product a pass, of windows that are not in memory */
-bool nin__cuda_direct_fits(const struct nin__op *op, int32_t batch);
+bool nin__cuda_direct_fits(const struct nin__op *op, nin_precision precision, int32_t batch);
 nin_status nin__cuda_direct_conv(const struct cuda_call *call);
 nin_status nin__cuda_direct_conv_backward(const struct cuda_call *call);
 
 /* conv_gemm.cu: products over windows, gathered unless they lie as a matrix already */
 nin_status nin__cuda_gemm_conv(const struct cuda_call *call);
 nin_status nin__cuda_gemm_conv_backward(const struct cuda_call *call);
-nin_status nin__cuda_gemm_data_of(const struct cuda_call *call); /* dx alone, from a gated dy */
+nin_status nin__cuda_gemm_round(const struct cuda_call *call);   /* a gated dy, if it has to be */
+nin_status nin__cuda_gemm_data_of(const struct cuda_call *call); /* then dx alone */
 
 /* conv_winograd.cu: Winograd's minimal filtering */
 nin_status nin__cuda_winograd_conv(const struct cuda_call *call);

@@ -5,9 +5,13 @@
  *     y  = act(x' w' + b)      (pixels x OC), x' the windows, pixels x K
  *     dx = dy w                (pixels x C), 0 where x is not positive, if a ReLU made it; of a longer window
  *                              as conv_gemm.cu has it
- *     dw = dy' x'              (OC x K), and db the sums of dy, in parts of some pixels, which are added up */
+ *     dw = dy' x'              (OC x K), and db the sums of dy, in parts of some pixels, which are added up
+ *
+ * In NIN_BF16 tensor cores do all but dx of longer windows so; rows of weights, which conv_gemm.cu has filled up with
+ * zeros, may then be longer than K. */
 #include "cuda/conv.h"
 #include "cuda/product.h"
+#include "cuda/tensor_cores.h"
 
 namespace
 {
@@ -16,8 +20,11 @@ enum {
     FINISH_LANES = 32, /* threads that add up the parts of one element, */
     UNDER_WAY = 8,     /* which each asks for so many before it waits for the first */
     FINISH_ELEMENTS = BLOCK / FINISH_LANES,
-    MOST_TAPS = 512,  /* of a window that is not in memory, */
-    MOST_CHANNELS = 4 /* where channels are so few that none is read in vectors anyway */
+    MOST_TAPS = 512,      /* of a window that is not in memory, */
+    MOST_CHANNELS = 4,    /* where channels are so few that none is read in vectors anyway */
+    MOST_DEPTH = 256,     /* channels of a product that memory bounds on tensor cores, */
+    DEPTH_MULTIPLE = 8,   /* of which so many are read at once, */
+    MOST_NARROW_TAPS = 96 /* and taps of a window that they have */
 };
 
 /* The gradients: of weights in the arena's order, OIHW, and of the bias, unless it is NULL. */
@@ -142,32 +149,131 @@ nin_status set_data(const struct cuda_call *call)
     return nin__cuda_multiply_rows(call->device, &p);
 }
 
+/* ---- the passes of tensor cores ------------------------------------------------------------- */
+
+struct cuda_matrix matrix_of(const struct cuda_call *call, const void *map, struct nin__shape shape,
+                             bool narrow)
+{
+    struct cuda_matrix matrix = {};
+
+    matrix.data = map;
+    matrix.count = (uint32_t)call->images * (uint32_t)shape.h * (uint32_t)shape.w;
+    matrix.depth = (uint32_t)shape.c;
+    matrix.narrow = narrow;
+    matrix.flat = true;
+    return matrix;
+}
+
+struct cuda_matrix dy_of(const struct cuda_call *call)
+{
+    return matrix_of(call, call->dy, call->op->out, call->cuda->narrow_y);
+}
+
+struct cuda_matrix x_of(const struct cuda_call *call)
+{
+    const struct nin__op *op = call->op;
+    struct cuda_matrix matrix = matrix_of(call, call->x, op->in, true);
+
+    if (nin__cuda_is_pointwise(op))
+        return matrix;
+    matrix.windows = nin__cuda_windows_of(op);
+    matrix.count = (uint32_t)call->images * (uint32_t)op->out.h * (uint32_t)op->out.w;
+    matrix.depth = (uint32_t)nin__cuda_patch(op);
+    matrix.flat = false;
+    return matrix;
+}
+
+struct cuda_matrix weights_of(const struct cuda_call *call)
+{
+    struct cuda_matrix matrix = {};
+
+    matrix.data = call->weights;
+    matrix.count = (uint32_t)call->op->out.c;
+    matrix.depth = (uint32_t)nin__cuda_row(call->cuda);
+    matrix.narrow = matrix.flat = true;
+    return matrix;
+}
+
+nin_status set_narrow_output(const struct cuda_call *call)
+{
+    struct cuda_tensor_product p = {};
+
+    p.a = x_of(call);
+    p.b = weights_of(call);
+    p.turned = true;
+    p.c = call->y;
+    p.narrow = call->cuda->narrow_y;
+    p.bias = nin__cuda_bias(call);
+    p.relu = call->op->relu;
+    return nin__cuda_tensor_product(call->device, &p);
+}
+
+nin_status add_narrow_weights(const struct cuda_call *call)
+{
+    struct cuda_tensor_sums o = {};
+
+    o.dy = dy_of(call);
+    o.x = x_of(call);
+    o.sums = call->executable->scratch.sums;
+    nin__cuda_cut_tensor_sums(&o);
+    NIN__TRY(nin__cuda_tensor_sums(call->device, &o));
+    return finish(call, o.parts);
+}
+
+nin_status set_narrow_data(const struct cuda_call *call)
+{
+    struct cuda_tensor_product p = {};
+
+    p.a = dy_of(call);
+    p.b = weights_of(call);
+    p.c = call->dx;
+    p.narrow = true;
+    p.gate = call->gate ? call->x : NULL;
+    return nin__cuda_tensor_product(call->device, &p);
+}
+
 } // namespace
 
+static bool narrow_fits(const struct nin__op *op)
+{
+    if (op->out.c > MOST_DEPTH)
+        return false;
+    if (nin__cuda_is_pointwise(op))
+        return op->in.c % DEPTH_MULTIPLE == 0 && op->in.c <= MOST_DEPTH;
+    return op->in.c <= MOST_CHANNELS && nin__cuda_patch(op) <= MOST_NARROW_TAPS;
+}
+
 /* Rows are counted in 32 bits. */
-bool nin__cuda_direct_fits(const struct nin__op *op, int32_t batch)
+bool nin__cuda_direct_fits(const struct nin__op *op, nin_precision precision, int32_t batch)
 {
     int64_t rows = (int64_t)batch * op->out.h * op->out.w;
 
     if (rows > INT32_MAX)
         return false;
+    if (precision == NIN_BF16)
+        return narrow_fits(op);
     return nin__cuda_is_pointwise(op) ||
            (op->in.c <= MOST_CHANNELS && nin__cuda_patch(op) <= MOST_TAPS);
 }
 
-size_t nin__cuda_direct_sums(const struct nin__op *op, int32_t batch)
+size_t nin__cuda_direct_sums(const struct cuda_op *cuda, int32_t batch)
 {
+    const struct nin__op *op = cuda->op;
     uint32_t rows = (uint32_t)batch * (uint32_t)op->out.h * (uint32_t)op->out.w;
     uint32_t filters = (uint32_t)op->out.c, patch = (uint32_t)nin__cuda_patch(op);
+    bool flat = nin__cuda_is_pointwise(op);
+    uint32_t parts = cuda->narrow_x ? nin__cuda_most_tensor_parts(filters, patch, flat, rows)
+                                    : nin__cuda_most_parts(filters, patch, flat, rows);
 
-    return (size_t)nin__cuda_most_parts(filters, patch, nin__cuda_is_pointwise(op), rows) *
-           filters * (patch + 1);
+    return (size_t)parts * filters * (patch + 1);
 }
 
 nin_status nin__cuda_direct_conv(const struct cuda_call *call)
 {
     struct cuda_rows_product p = {};
 
+    if (call->cuda->narrow_x)
+        return set_narrow_output(call);
     p.a = windows_of(call);
     p.points = 1;
     p.b = (const float *)call->weights;
@@ -182,9 +288,14 @@ nin_status nin__cuda_direct_conv(const struct cuda_call *call)
 
 nin_status nin__cuda_direct_conv_backward(const struct cuda_call *call)
 {
+    bool narrow = call->cuda->narrow_x;
+
     NIN__TRY(nin__cuda_heed_relu(call));
-    NIN__TRY(add_weights(call));
+    NIN__TRY(narrow ? add_narrow_weights(call) : add_weights(call));
     if (call->dx == NULL)
         return NIN_OK;
-    return nin__cuda_is_pointwise(call->op) ? set_data(call) : nin__cuda_gemm_data_of(call);
+    if (nin__cuda_is_pointwise(call->op))
+        return narrow ? set_narrow_data(call) : set_data(call);
+    NIN__TRY(nin__cuda_gemm_round(call));
+    return nin__cuda_gemm_data_of(call);
 }

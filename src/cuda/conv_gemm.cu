@@ -258,11 +258,7 @@ nin_status begin_backward(const struct cuda_call *call)
         NIN__TRY(nin__cuda_heed_relu(call));
     else
         NIN__TRY(nin__cuda_bias_gradient(call, dy, call->executable->scratch.sums));
-    if (multiplied_dy(call) == call->dy)
-        return NIN_OK;
-    return nin__cuda_launch(call->device, count, round_map,
-                            (cuda_bf16 *)call->executable->scratch.points, (const float *)call->dy,
-                            count);
+    return nin__cuda_gemm_round(call);
 }
 
 } // namespace
@@ -325,6 +321,17 @@ nin_status nin__cuda_gemm_conv(const struct cuda_call *call)
     return op->relu && !later ? nin__cuda_add_bias(call->device, call->y, call->cuda->narrow_y,
                                                    bias, rows, (size_t)op->out.c, true)
                               : NIN_OK;
+}
+
+nin_status nin__cuda_gemm_round(const struct cuda_call *call)
+{
+    size_t count = (size_t)call->images * nin__shape_size(call->op->out);
+
+    if (multiplied_dy(call) == call->dy)
+        return NIN_OK;
+    return nin__cuda_launch(call->device, count, round_map,
+                            (cuda_bf16 *)call->executable->scratch.points, (const float *)call->dy,
+                            count);
 }
 
 nin_status nin__cuda_gemm_data_of(const struct cuda_call *call)

@@ -376,7 +376,8 @@ bool nin__cuda_is_permuted(const struct nin__op *op); /* OHWI is not OIHW */
 int32_t nin__cuda_patch_images(const struct cuda_op *cuda, int32_t batch); /* that go together */
 void nin__cuda_choose_algorithm(struct cuda_op *cuda, const struct nin__compile_options *options);
 struct cuda_tiling nin__cuda_choose_tiling(const struct nin__op *op, nin_algorithm algorithm);
-size_t nin__cuda_direct_sums(const struct nin__op *op, int32_t batch); /* floats of scratch.sums */
+size_t nin__cuda_direct_sums(const struct cuda_op *cuda,
+                             int32_t batch); /* floats of scratch.sums */
 int32_t nin__cuda_tile_images(const struct cuda_op *cuda, int32_t batch); /* that go together */
 
 /* Floats that minimal filtering needs, for values at points and for sums. */

@@ -5,7 +5,7 @@
  *
  * Bytes are those of sectors of 32 that a node touches, each once: what it would move if a cache of its own kept
  * everything and nothing were there before. FLOP are two for each multiply-add of a kernel, padded tiles and all,
- * and 2 m n k for a product of cuBLAS; the few additions of other kernels are not counted. */
+ * be it a thread's own or a tensor core's, and 2 m n k for a product of cuBLAS; the few additions of other kernels are not counted. */
 #include "watcher.h"
 
 #include <cstdio>
@@ -39,6 +39,8 @@ struct node {
     const void *kernel;
     unsigned blocks, threads;
     struct stand_in_product product; /* k = 0: it is none */
+    bool in_warps;                   /* a kernel that multiplies by tensor cores, */
+    stand_in_operands operands;      /* which have these */
 };
 
 class traffic : public stand_in_watcher
@@ -92,6 +94,13 @@ class traffic : public stand_in_watcher
         moves_matrix(p.a, operand, p.a_turned ? p.k : p.m, p.a_turned ? p.m : p.k, p.lda, READ);
         moves_matrix(p.b, operand, p.b_turned ? p.n : p.k, p.b_turned ? p.k : p.n, p.ldb, READ);
         moves_matrix(p.c, p.narrow ? 2 : 4, p.m, p.n, p.ldc, WRITTEN | (p.add != 0.0f ? READ : 0));
+    }
+
+    void multiplies_in_warp(stand_in_operands operands, size_t count) override
+    {
+        now.in_warps = true;
+        now.operands = operands;
+        stand_in_fmas += count;
     }
 
     void moves(const void *memory, size_t bytes, bool writes) override
@@ -150,7 +159,7 @@ class traffic : public stand_in_watcher
         return count * SECTOR;
     }
 
-    /* kind, what, blocks, threads, FLOP, bytes read, bytes written; a kernel is told by where it is in the module. */
+    /* kind ("kernel in bf16": by tensor cores), what, blocks, threads, FLOP, bytes read, bytes written; a kernel is told by where it is in the module. */
     void print() const
     {
         static const char *const names[] = {"fp32", "tf32", "bf16"};
@@ -158,7 +167,9 @@ class traffic : public stand_in_watcher
         Dl_info module = Dl_info();
 
         if (now.kernel != NULL && dladdr(now.kernel, &module) != 0)
-            printf("kernel\t0x%zx", (size_t)((const char *)now.kernel - (char *)module.dli_fbase));
+            printf("kernel%s%s\t0x%zx", now.in_warps ? " in " : "",
+                   now.in_warps ? names[now.operands] : "",
+                   (size_t)((const char *)now.kernel - (char *)module.dli_fbase));
         else if (p.k > 0)
             printf("%s\t%c%c %d x %d x %d", names[p.operands], p.a_turned ? 'T' : 'N',
                    p.b_turned ? 'T' : 'N', p.m, p.n, p.k);

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* A block of threads. They run one after another, each to its end. But if the first one comes to a barrier all
  * become fibers, with stacks of their own, of which each runs until it is there too; and so from barrier to
- * barrier. That some come to one and others do not is an error of the kernel, which ends the program. */
+ * barrier. That some come to one and others do not is an error of the kernel, which ends the program. Between barriers
+ * the threads of a warp meet at calls that it makes as one: when all have met there a warp goes on, to the next barrier
+ * if it can, before the next warp does. */
 #include "block.h"
 
 #include "cuda_pipeline.h"
@@ -37,6 +39,14 @@ struct fiber {
     void *place[5]; /* where it goes on */
     char *stack;
     bool over;
+    const stand_in_call *call; /* at which it waits for the rest of its warp; NULL: at none */
+    void *brought;
+};
+
+/* A store that others of the warp need not see yet. */
+struct store {
+    void *target;
+    float value;
 };
 
 /* A copy that a thread of a block has asked for: of `size` bytes the last ones are zeros. */
@@ -55,7 +65,8 @@ struct copies {
 
 /* One for all threads of the host: they run blocks in turn. */
 struct scheduler {
-    std::vector<copies> under_way; /* thread by thread */
+    std::vector<copies> under_way;          /* thread by thread */
+    std::vector<std::vector<store>> stores; /* likewise */
     uint32_t random;
     void *place[5];
     std::vector<fiber *> fibers;
@@ -77,7 +88,7 @@ struct scheduler {
 
 scheduler here;
 
-void fail(const char *what)
+[[noreturn]] void fail(const char *what)
 {
     fprintf(stderr, "stand-in: %s\n", what);
     abort();
@@ -122,6 +133,14 @@ void run_fiber(fiber *f)
 #endif
 }
 
+/* What a thread has stored is there. */
+void make_stores()
+{
+    for (const store &s : here.stores[threadIdx.x])
+        memcpy(s.target, &s.value, sizeof s.value);
+    here.stores[threadIdx.x].clear();
+}
+
 /* A fiber's life: it waits to be run, is a thread of a block, and waits again. */
 void live()
 {
@@ -131,6 +150,7 @@ void live()
     for (;;) {
         leave_fiber();
         (*here.thread)();
+        make_stores();
         here.running->over = true;
     }
 }
@@ -180,15 +200,57 @@ unsigned thread_at(unsigned t, unsigned threads, uint32_t seed)
     return (seed / 2 + t * (seed % 3 == 0 ? 1u : 5u)) % threads;
 }
 
+bool are_same(const stand_in_call &a, const stand_in_call &b)
+{
+    return strcmp(a.name, b.name) == 0 && a.memory == b.memory && a.number == b.number;
+}
+
+/* If the warp of the threads from `first` on waits at a call that is made; all may then go on. Whether it is so. */
+bool make_call(unsigned first, unsigned threads)
+{
+    fiber **lanes = here.fibers.data() + first;
+    void *brought[STAND_IN_WARP];
+    unsigned waiting = 0;
+
+    for (unsigned lane = 0; lane < STAND_IN_WARP && first + lane < threads; lane++)
+        waiting += lanes[lane]->call != NULL;
+    if (waiting == 0)
+        return false;
+    if (waiting < STAND_IN_WARP)
+        fail("threads of a warp do not come to what the warp does as one");
+    for (unsigned lane = 0; lane < STAND_IN_WARP; lane++) {
+        if (!are_same(*lanes[lane]->call, *lanes[0]->call))
+            fail("threads of a warp do not come to the same call with the same arguments");
+        brought[lane] = lanes[lane]->brought;
+    }
+    if (lanes[0]->call->together != NULL)
+        lanes[0]->call->together(brought);
+    for (unsigned lane = 0; lane < STAND_IN_WARP; lane++)
+        lanes[lane]->call = NULL;
+    return true;
+}
+
+/* A warp, from call to call. */
+void run_warp(unsigned warp, unsigned threads, uint32_t seed)
+{
+    while (make_call(STAND_IN_WARP * warp, threads))
+        for (unsigned t = 0; t < STAND_IN_WARP; t++) {
+            threadIdx = {STAND_IN_WARP * warp + (seed % 2 == 0 ? t : STAND_IN_WARP - 1 - t), 0, 0};
+            run_fiber(here.fibers[threadIdx.x]);
+        }
+}
+
 /* All threads from number `from` in that order on, until each is at a barrier or over; whether they are over. */
 bool run_phase(unsigned from, unsigned threads, uint32_t seed)
 {
-    unsigned over = 0;
+    unsigned over = 0, warps = (threads + STAND_IN_WARP - 1) / STAND_IN_WARP;
 
     for (unsigned t = from; t < threads; t++) {
         threadIdx = {thread_at(t, threads, seed), 0, 0};
         run_fiber(here.fibers[threadIdx.x]);
     }
+    for (unsigned w = 0; w < warps; w++)
+        run_warp(thread_at(w, warps, seed), threads, seed);
     for (unsigned t = 0; t < threads; t++)
         over += here.fibers[t]->over;
     if (over != 0 && over != threads)
@@ -202,17 +264,50 @@ void __syncthreads(void)
 {
     if (here.running == NULL)
         fail("a thread is at a barrier to which another did not come");
+    make_stores();
     leave_fiber();
 }
 
-static bool random_bit()
+void __syncwarp(void)
+{
+    static const stand_in_call call = {"__syncwarp", NULL, 0, NULL};
+
+    stand_in_meet(call, NULL);
+}
+
+void stand_in_meet(const stand_in_call &call, void *mine)
+{
+    if (here.running == NULL)
+        fail("a thread is at a call to which others of its warp did not come");
+    if (call.memory == NULL && call.together == NULL)
+        make_stores();
+    here.running->call = &call;
+    here.running->brought = mine;
+    leave_fiber();
+}
+
+void stand_in_fail(const char *what)
+{
+    fail(what);
+}
+
+bool stand_in_random_bit(void)
 {
     here.random = here.random * 1664525u + 1013904223u;
     return here.random >> 31 != 0;
 }
 
+void stand_in_store(float *target, float value)
+{
+    if (stand_in_random_bit()) /* some at once, so that what is overwritten too early shows, too */
+        *target = value;
+    else
+        here.stores[threadIdx.x].push_back({target, value});
+}
+
 static void make(const copy &c)
 {
+    stand_in_watched_by->moves(c.source, c.size - c.zeros, false);
     memcpy(c.target, c.source, c.size - c.zeros);
     memset(c.target + c.size - c.zeros, 0, c.zeros);
 }
@@ -224,8 +319,7 @@ void __pipeline_memcpy_async(void *target, const void *source, size_t size, size
         fail("a copy into shared memory that is not of 4, 8 or 16 aligned bytes");
     copy asked = {(char *)target, (const char *)source, size, zeros};
 
-    stand_in_watched_by->moves(source, size - zeros, false);
-    if (random_bit()) /* some at once, so that what is overwritten too early shows, too */
+    if (stand_in_random_bit()) /* some at once, so that what is overwritten too early shows, too */
         make(asked);
     else
         here.under_way[threadIdx.x].all.push_back(asked);
@@ -248,6 +342,7 @@ void __pipeline_wait_prior(size_t groups)
 
 static void forget_copies(size_t threads)
 {
+    here.stores.resize(threads);
     here.under_way.resize(threads);
     for (copies &mine : here.under_way) {
         mine.all.clear();
@@ -276,7 +371,7 @@ void stand_in_run_block(unsigned threads, const std::function<void()> &thread, u
         return;
     }
     if (run_phase(1, threads, seed))
-        fail("a thread is at a barrier to which no other came");
+        return; /* there were calls of warps, and no barrier */
     do {
         seed = seed * 1664525u + 1013904223u; /* another order after each barrier */
         for (unsigned t = 0; t < threads; t++)

@@ -99,6 +99,7 @@ extern dim3 gridDim;
 
 /* block.cpp */
 void __syncthreads(void);
+void __syncwarp(void);
 
 #if defined(STAND_IN_COUNTS)
 extern uint64_t stand_in_fmas; /* tests/cuda/traffic.cpp */

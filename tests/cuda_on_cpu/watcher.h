@@ -34,6 +34,11 @@ struct stand_in_watcher {
     {
     }
 
+    /* So many multiply-adds by the tensor cores, of a kernel's warp. */
+    virtual void multiplies_in_warp(stand_in_operands, size_t)
+    {
+    }
+
     /* These bytes are read, or written, otherwise than by a kernel's own loads and stores. */
     virtual void moves(const void *, size_t, bool)
     {
