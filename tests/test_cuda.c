@@ -1142,6 +1142,7 @@ enum {
 /* Everything that a program does with a device, and the bits that it gets. */
 struct use {
     nin_algorithm algorithm;
+    nin_precision precision;
     nin_context *context;
     nin_builder *builder;
     nin_network *network;
@@ -1183,9 +1184,9 @@ static nin_status initialise(struct use *use)
 
 static nin_status make_plan(struct use *use)
 {
-    return nin_plan_create(
-        &use->plan, use->network,
-        NIN_DESC(nin_plan_desc, .mode = NIN_TRAIN, .max_batch = 2, .algorithm = use->algorithm));
+    return nin_plan_create(&use->plan, use->network,
+                           NIN_DESC(nin_plan_desc, .mode = NIN_TRAIN, .max_batch = 2,
+                                    .algorithm = use->algorithm, .precision = use->precision));
 }
 
 static nin_status make_optimizer(struct use *use)
@@ -1283,8 +1284,10 @@ static int use_a_device(struct use *use)
  * left behind. */
 START_TEST(every_failure_is_survived)
 {
-    nin_algorithm algorithm = _i == 0 ? NIN_ALGORITHM_GEMM : NIN_ALGORITHM_WINOGRAD;
-    struct use wanted = {.algorithm = algorithm};
+    static const struct use uses[] = {{.algorithm = NIN_ALGORITHM_GEMM},
+                                      {.algorithm = NIN_ALGORITHM_WINOGRAD},
+                                      {.precision = NIN_BF16}};
+    struct use wanted = uses[_i];
     int (*fail_at)(int);
     int calls, unnoticed = 0, lost = 0;
 
@@ -1296,7 +1299,7 @@ START_TEST(every_failure_is_survived)
     calls = fail_at(0);
     ck_assert_int_gt(calls, 100);
     for (int n = 1; n <= calls; n++) {
-        struct use got = {.algorithm = algorithm};
+        struct use got = uses[_i];
         int failures;
 
         fail_at(n);
@@ -1407,7 +1410,7 @@ Suite *cuda_suite(void)
     tcase_add_test(stand_in, a_stream_that_cannot_be_used_is_refused);
     tcase_add_test(stand_in, a_capture_of_the_applications_is_not_spoilt);
     tcase_add_test(stand_in, a_reset_device_is_noticed);
-    tcase_add_loop_test(stand_in, every_failure_is_survived, 0, 2);
+    tcase_add_loop_test(stand_in, every_failure_is_survived, 0, 3);
     tcase_add_test(stand_in, an_error_of_the_applications_stays);
     tcase_add_test(stand_in, a_broken_device_is_not_used_again);
     suite_add_tcase(suite, modules);

@@ -107,6 +107,12 @@ static void ten_and_average_pool(nin_builder *builder)
     average_pool(builder);
 }
 
+static void average_pool_and_ten(nin_builder *builder)
+{
+    average_pool(builder);
+    ten(builder);
+}
+
 static void forty_and_max_pool(nin_builder *builder)
 {
     pointwise(builder, "forty", 40, 0);
@@ -493,6 +499,104 @@ START_TEST(many_layers_have_their_weights)
 }
 END_TEST
 
+/* The bias's gradient of a convolution of many pixels, whose parts blocks add up, before a dense layer of few
+ * channels. All scores have gradient 1, all weights are 1, and so is each average; the gradient of the bias is a sum
+ * over images and classes, whatever is done with rounding. */
+START_TEST(a_dense_layer_of_few_channels_leaves_other_memory_alone)
+{
+    enum {
+        IMAGES = 512,
+        CLASSES = 10,
+        CHANNELS = 8,
+        FILTERS = 4,
+        SIDE = 16
+    };
+    static float images[IMAGES * CHANNELS * SIDE * SIDE], score_gradient[IMAGES * CLASSES],
+        gradient[1024];
+    nin_context *context = NULL;
+    nin_builder *builder = NULL;
+    nin_network *network = NULL;
+    nin_plan *plan = NULL;
+    nin_tensor *tensor = NULL;
+    size_t count;
+    float *ones;
+
+    use_a_device_module();
+    ASSERT_OK(nin_context_create(&context, NIN_DESC(nin_context_desc, .device = NIN_DEVICE_CUDA)));
+    ASSERT_OK(nin_builder_create(
+        &builder, context,
+        NIN_DESC(nin_input_desc, .channels = CHANNELS, .height = SIDE, .width = SIDE)));
+    nin_builder_conv2d(builder, "conv",
+                       NIN_DESC(nin_conv2d_desc, .filters = FILTERS, .kernel = 3, .pad = 1));
+    nin_builder_average_pool(builder, "mean", NIN_DESC(nin_pool_desc, .kernel = 4, .stride = 4));
+    nin_builder_dense(builder, "dense", NIN_DESC(nin_dense_desc, .units = CLASSES));
+    ASSERT_OK(nin_builder_finish(&network, builder));
+    count = nin_network_parameter_count(network);
+    ck_assert_uint_lt(count, sizeof gradient / sizeof gradient[0]);
+    ones = new_floats(count);
+    for (size_t i = 0; i < count; i++)
+        ones[i] = 1.0f;
+    for (size_t i = 0; i < IMAGES * CLASSES; i++)
+        score_gradient[i] = 1.0f;
+    ASSERT_OK(nin__network_upload(network, ones));
+    ASSERT_OK(nin_plan_create(
+        &plan, network,
+        NIN_DESC(nin_plan_desc, .mode = NIN_TRAIN, .max_batch = IMAGES, .precision = NIN_BF16)));
+    for (int i = 0; i < 2; i++) {
+        ASSERT_OK(nin_plan_forward(
+            plan, NIN_DESC(nin_batch_desc, .images = images, .dtype = NIN_F32, .count = IMAGES)));
+        ASSERT_OK(nin_plan_backward(NULL, plan,
+                                    NIN_DESC(nin_backward_desc, .score_gradient = score_gradient)));
+        ASSERT_OK(nin_plan_gradient(&tensor, plan, NULL, NIN_WEIGHT));
+        ASSERT_OK(nin_tensor_read(tensor, gradient, count * sizeof *gradient));
+        for (int f = 0; f < FILTERS; f++) /* of 16 averages, in each class */
+            ck_assert_float_eq(gradient[FILTERS * CHANNELS * 9 + f],
+                               (float)(16 * IMAGES * CLASSES));
+    }
+    free(ones);
+    nin_plan_destroy(plan);
+    nin_network_destroy(network);
+    nin_builder_destroy(builder);
+    nin_context_destroy(context);
+}
+END_TEST
+
+/* Where a pool finishes what a convolution leaves to it, and where the output is wanted as it is. */
+START_TEST(keeping_an_output_changes_no_bits)
+{
+    static const char *const names[] = {"rectified"};
+    static const struct net net = {16, 12, 3, 0, nothing, average_pool_and_ten, 0, 1, 9, 7};
+    static float images[BATCH * 16 * 9 * 7], scores[2][BATCH * 10 * 4 * 3];
+    nin_context *context = NULL;
+    nin_network *network;
+    float *parameters;
+
+    use_a_device_module();
+    nin__rng_uniform(images, sizeof images / sizeof images[0], 1.0, 5, 1);
+    ASSERT_OK(nin_context_create(&context, NIN_DESC(nin_context_desc, .device = NIN_DEVICE_CUDA)));
+    network = build(context, &net);
+    parameters = new_floats(nin_network_parameter_count(network));
+    nin__rng_uniform(parameters, nin_network_parameter_count(network), 0.25, 5, 2);
+    ASSERT_OK(nin__network_upload(network, parameters));
+    free(parameters);
+    for (int keep = 0; keep < 2; keep++) {
+        nin_plan *plan = NULL;
+
+        ASSERT_OK(nin_plan_create(&plan, network,
+                                  NIN_DESC(nin_plan_desc, .precision = NIN_BF16, .keep = names,
+                                           .keep_count = keep, .max_batch = BATCH)));
+        ASSERT_OK(nin_plan_forward(
+            plan, NIN_DESC(nin_batch_desc, .images = images, .dtype = NIN_F32, .count = BATCH)));
+        ASSERT_OK(nin_plan_scores(plan, scores[keep], nin__shape_size(plan->scores) * BATCH));
+        nin_plan_destroy(plan);
+    }
+    ck_assert_float_ne(scores[0][0], 0.0f);
+    ck_assert_mem_eq(scores[0], scores[1], sizeof scores[0]);
+    nin_network_destroy(network);
+    nin_context_destroy(context);
+}
+END_TEST
+
 struct Suite *cuda_bf16_suite(void)
 {
     Suite *suite = suite_create("cuda_bf16");
@@ -501,6 +605,8 @@ struct Suite *cuda_bf16_suite(void)
     tcase_set_tags(tests, "cuda");
     tcase_add_loop_test(tests, small_whole_numbers_are_exact, 0, sizeof nets / sizeof nets[0]);
     tcase_add_test(tests, many_layers_have_their_weights);
+    tcase_add_test(tests, a_dense_layer_of_few_channels_leaves_other_memory_alone);
+    tcase_add_test(tests, keeping_an_output_changes_no_bits);
     tcase_add_loop_test(tests, no_order_of_threads_is_part_of_the_bits, 0,
                         sizeof nets / sizeof nets[0]);
     tcase_add_loop_test(tests, kernels_and_cublas_round_alike, 0, sizeof nets / sizeof nets[0]);

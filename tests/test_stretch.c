@@ -43,8 +43,9 @@ struct run_desc {
     enum pace pace;
     nin_dtype dtype;
     int32_t batch, samples;
-    void *stream;    /* the caller's */
-    bool apart;      /* images stay the host's */
+    void *stream; /* the caller's */
+    bool apart;   /* images stay the host's */
+    nin_precision precision;
     int64_t stretch; /* steps at most; 0: an epoch */
 };
 
@@ -97,6 +98,7 @@ static void make_run(struct run *run, const struct run_desc *desc)
                                  .device = NIN_DEVICE_CUDA,
                                  .cuda_stream = desc->stream,
                                  .threads = 1,
+                                 .precision = desc->precision,
                                  .batch = desc->batch};
 
     memset(run, 0, sizeof *run);
@@ -263,10 +265,12 @@ START_TEST(batches_that_are_fed_have_the_bits_of_single_steps)
     static const struct run_desc descs[] = {
         {.apart = true, .batch = 4, .pace = COSINE_PER_STEP},
         {.apart = true, .batch = 11, .pace = PLATEAU_PER_EPOCH},
+        {.apart = true, .batch = 4, .precision = NIN_BF16},
         {.apart = true, .batch = 7, .dtype = NIN_U8, .pace = DROPS_PER_STEP},
         {.apart = true, .batch = 10},
         {.apart = true, .batch = 2, .dtype = NIN_U8},
         {.apart = true, .batch = 1},
+        {.apart = true, .batch = 4, .precision = NIN_TF32, .dtype = NIN_U8},
     };
     const struct run_desc *desc = &descs[_i];
     const int32_t steps = (SAMPLES - 1) / desc->batch + 1;
@@ -280,8 +284,10 @@ START_TEST(batches_that_are_fed_have_the_bits_of_single_steps)
         ASSERT_OK(nin_trainer_epoch(NULL, fed.trainer));
     assert_same(&fed, &single);
     free_run(&single);
-    make_run(&resident,
-             &(struct run_desc){.batch = desc->batch, .dtype = desc->dtype, .pace = desc->pace});
+    make_run(&resident, &(struct run_desc){.batch = desc->batch,
+                                           .dtype = desc->dtype,
+                                           .pace = desc->pace,
+                                           .precision = desc->precision});
     for (int i = 0; i < 3; i++)
         ASSERT_OK(nin_trainer_epoch(NULL, resident.trainer));
     assert_same(&fed, &resident);
@@ -737,6 +743,7 @@ START_TEST(every_failure_is_survived)
     const int streams = _i % 2;
     const bool fed = _i / 2 == 1;
     const struct run_desc desc = {.pace = COSINE_PER_STEP,
+                                  .precision = _i == 3 ? NIN_BF16 : NIN_FP32,
                                   .batch = 2,
                                   .samples = fed ? 9 : 5,
                                   .apart = fed,
@@ -840,7 +847,7 @@ Suite *stretch_suite(void)
     tcase_add_loop_test(training, an_epoch_fails_at_the_step_that_fails, 2, 4);
     tcase_add_loop_test(training, a_gradient_is_as_bad_as_a_loss, 0, 2);
     tcase_add_loop_test(training, a_label_that_has_become_wrong_fails_its_step, 0, 2);
-    tcase_add_loop_test(training, batches_that_are_fed_have_the_bits_of_single_steps, 0, 2);
+    tcase_add_loop_test(training, batches_that_are_fed_have_the_bits_of_single_steps, 0, 3);
     tcase_add_loop_test(training, stretches_may_be_cut, 0, 2);
     tcase_add_test(training, two_of_a_context_do_not_disturb_each_other);
     tcase_add_checked_fixture(more, setup, NULL);
@@ -848,7 +855,7 @@ Suite *stretch_suite(void)
     tcase_set_tags(stand_in, "cuda");
     tcase_set_tags(more, "cuda long");
     tcase_add_loop_test(more, neither_a_graph_nor_a_change_of_pace_is_part_of_the_bits, 1, 2);
-    tcase_add_loop_test(more, batches_that_are_fed_have_the_bits_of_single_steps, 2, 6);
+    tcase_add_loop_test(more, batches_that_are_fed_have_the_bits_of_single_steps, 3, 8);
     tcase_add_loop_test(more, epochs_have_the_bits_of_single_steps, 3, 2 * PACES);
     tcase_add_loop_test(more, an_epoch_fails_at_the_step_that_fails, 4, 32);
     tcase_add_checked_fixture(stand_in, setup_stand_in, NULL);

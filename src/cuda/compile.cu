@@ -325,10 +325,9 @@ void need_sums(struct needs *needs, const struct nin__executable *executable, in
     size_t windows = (size_t)op->out.h * (size_t)op->out.w * nin__cuda_row(cuda);
 
     at_least(&needs->sums, nin__cuda_direct_sums(cuda, batch));
-    if (!has_patches(executable, i))
-        return;
-    at_least(&needs->patches, (size_t)nin__cuda_patch_images(cuda, batch) * windows);
     need_rounded(needs, cuda, batch);
+    if (has_patches(executable, i))
+        at_least(&needs->patches, (size_t)nin__cuda_patch_images(cuda, batch) * windows);
 }
 
 struct needs needs_of(const struct nin__executable *executable)

@@ -237,6 +237,10 @@ static nin_status check_stream(const struct nin__device *device, cudaStream_t st
     return NIN_OK;
 }
 
+/* Parts of a product that becomes bf16 are not to be rounded before they are added. */
+static const cublasMath_t SUMS_IN_FLOAT =
+    (cublasMath_t)(CUBLAS_DEFAULT_MATH | CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION);
+
 /* There is a stream of our own even so: graphs are captured on it, where the application's work on its default stream
  * does not come in between. */
 static nin_status make_parts(struct nin__device *device, cudaStream_t stream)
@@ -253,6 +257,8 @@ static nin_status make_parts(struct nin__device *device, cudaStream_t stream)
     NIN__TRY(nin__cuda_check_blas(device,
                                   cublasSetAtomicsMode(device->blas, CUBLAS_ATOMICS_NOT_ALLOWED),
                                   "cuBLAS without atomics"));
+    NIN__TRY(nin__cuda_check_blas(device, cublasSetMathMode(device->blas, SUMS_IN_FLOAT),
+                                  "cuBLAS with sums in fp32"));
     NIN__TRY(make_workspace(device));
     return nin__cuda_use_stream(device, stream != NULL ? stream : device->own);
 }

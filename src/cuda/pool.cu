@@ -110,9 +110,9 @@ __device__ void find_maximum(V *largest, Where *found, const X *x, struct place 
 
     for (int32_t r = rows.first; r < rows.end; r++)
         for (int32_t s = columns.first; s < columns.end; s++) {
-            V v = nin__cuda_load(x + element_at(r, s, p.in_w, p.in_c, at.channel));
+            const X *one = x + element_at(r, s, p.in_w, p.in_c, at.channel);
 
-            keep_larger(largest, found, nin__cuda_finished(v, bias, p.finish),
+            keep_larger(largest, found, nin__cuda_finished(one, bias, p.finish),
                         (r - rows.first) * p.kernel_w + s - columns.first);
         }
 }
@@ -209,8 +209,7 @@ __device__ V gated(V gradient, const X *x, size_t i, int32_t channel, const stru
 {
     if (x == NULL)
         return gradient;
-    return nin__cuda_gated(
-        gradient, nin__cuda_finished(nin__cuda_load(x + i), bias_of<V>(channel, p), p.finish));
+    return nin__cuda_gated(gradient, nin__cuda_finished(x + i, bias_of<V>(channel, p), p.finish));
 }
 
 /* Each input gets the gradients of the windows whose maximum it was. A thread has one channel, or four, which p
@@ -272,9 +271,8 @@ __global__ void __launch_bounds__(BLOCK) average_pool(Y *y, const X *x, struct p
         return;
     for (int32_t r = rows.first; r < rows.end; r++)
         for (int32_t s = columns.first; s < columns.end; s++)
-            sum += nin__cuda_finished(
-                nin__cuda_load(image + element_at(r, s, p.in_w, p.in_c, at.channel)), bias,
-                p.finish);
+            sum += nin__cuda_finished(image + element_at(r, s, p.in_w, p.in_c, at.channel), bias,
+                                      p.finish);
     nin__cuda_store(y + (size_t)e.image * out_size(p) + e.element,
                     sum / divisor(at.row, at.column, p));
 }

@@ -146,10 +146,39 @@ static __device__ inline float4 nin__cuda_sum_of(float4 a, float4 b)
     return result;
 }
 
-/* What a convolution left to the pool behind it, unless that is nothing. */
-template <typename V> __device__ inline V nin__cuda_finished(V v, V bias, bool finish)
+/* As it would come back from memory where there are such. */
+static __device__ inline float nin__cuda_as(const float *, float v)
 {
-    return finish ? nin__cuda_rectified(nin__cuda_sum_of(v, bias)) : v;
+    return v;
+}
+
+static __device__ inline float4 nin__cuda_as(const float4 *, float4 v)
+{
+    return v;
+}
+
+static __device__ inline float nin__cuda_as(const cuda_bf16 *, float v)
+{
+    return __bfloat162float(__float2bfloat16_rn(v));
+}
+
+static __device__ inline float4 nin__cuda_as(const cuda_bf16x4 *, float4 v)
+{
+    const cuda_bf16 *one = NULL;
+    float4 result = {nin__cuda_as(one, v.x), nin__cuda_as(one, v.y), nin__cuda_as(one, v.z),
+                     nin__cuda_as(one, v.w)};
+
+    return result;
+}
+
+/* An element of x with what a convolution left to the pool behind it, unless that is nothing: as if it had been
+ * written. */
+template <typename X, typename V>
+__device__ inline V nin__cuda_finished(const X *x, V bias, bool finish)
+{
+    V v = nin__cuda_load(x);
+
+    return finish ? nin__cuda_as(x, nin__cuda_rectified(nin__cuda_sum_of(v, bias))) : v;
 }
 
 /* The arena gives no vector a place that is a multiple of its size. */

@@ -14,6 +14,7 @@
 struct stand_in_blas {
     cudaStream_t stream;
     bool workspace, atomics;
+    bool sums_in_bf16; /* where a product becomes bf16 */
 };
 
 const char *cublasGetStatusString(cublasStatus_t status)
@@ -27,7 +28,7 @@ cublasStatus_t cublasCreate(cublasHandle_t *handle)
         return CUBLAS_STATUS_EXECUTION_FAILED;
     if (stand_in_fails())
         return CUBLAS_STATUS_ALLOC_FAILED;
-    stand_in_blas *made = new stand_in_blas{NULL, false, true};
+    stand_in_blas *made = new stand_in_blas{NULL, false, true, true};
     stand_in_keep(made, [made]() { delete made; });
     *handle = made;
     return CUBLAS_STATUS_SUCCESS;
@@ -73,6 +74,14 @@ cublasStatus_t cublasSetAtomicsMode(cublasHandle_t handle, cublasAtomicsMode_t m
     if (stand_in_fails())
         return CUBLAS_STATUS_NOT_INITIALIZED;
     handle->atomics = mode == CUBLAS_ATOMICS_ALLOWED;
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+cublasStatus_t cublasSetMathMode(cublasHandle_t handle, cublasMath_t mode)
+{
+    if (stand_in_fails())
+        return CUBLAS_STATUS_NOT_INITIALIZED;
+    handle->sums_in_bf16 = (mode & CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION) == 0;
     return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -173,6 +182,8 @@ cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t transa,
     if (stand_in_fails())
         return CUBLAS_STATUS_EXECUTION_FAILED;
     if (handle->stream == NULL || !handle->workspace || handle->atomics)
+        return CUBLAS_STATUS_NOT_INITIALIZED;
+    if (narrow && handle->sums_in_bf16)
         return CUBLAS_STATUS_NOT_INITIALIZED;
     if (!good || b_type != a_type || (narrow && operands != STAND_IN_BF16) ||
         algorithm != CUBLAS_GEMM_DEFAULT)
