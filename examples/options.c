@@ -77,7 +77,7 @@ static const struct argp_option known[] = {
 static const char about[] =
     "Trains a Network In Network (Lin, Chen, Yan 2013) on MNIST and tests it after each epoch."
     "\v"
-    "Ctrl-C ends a run in good order: the batch is finished, the checkpoint is written, and the "
+    "Ctrl-C ends a run in good order: the batch is finished (on a GPU some batches more), the checkpoint is written, and the "
     "command that goes on is printed; while only the last test is left, it changes nothing. Exit status: 0 success, 1 failure, 2 wrong usage, 130 after "
     "Ctrl-C.";
 

@@ -44,7 +44,8 @@
  * - The same seed gives the same bits for any number of threads and after a resume, with one
  *   algorithm on every processor that has AVX2 and FMA. Others give other bits; so does the algorithm gemm
  *   on each kind of processor, since OpenBLAS picks its kernels by it. The scores of an image depend
- *   neither on the images beside it nor on the largest batch of the plan; with gemm on both.
+ *   neither on the images beside it nor on the largest batch of the plan; with gemm on both, and so on
+ *   a CUDA device in NIN_TF32 and NIN_BF16.
  *   Initial weights, shuffles and dropout masks are the same everywhere.
  * - Networks, contexts and data sets may be used by several threads at once; everything else serves one
  *   thread at a time.

@@ -45,6 +45,9 @@ typedef enum {
  * NIN_BF16 a CUDA device has the outputs of all layers and their gradients as bf16 in memory, rounded to nearest
  * and of two such to even, all but the scores. The root mean square of a product's errors, relative to that of
  * the result, is about 2e-3 for NIN_BF16, 3e-4 for NIN_TF32 and 4e-6 for NIN_BF16X3 (operands around 0).
+ * Gradients differ by more: where a value is nearly 0, or two are nearly equal, a ReLU or a maximum decides
+ * otherwise, and layer by layer that adds up. That of the first layer of the preset cifar10, with initial
+ * weights, is off by 0.15 to 0.2 in NIN_BF16, on a CPU and on a CUDA device, that of all layers by 0.03.
  *
  * A CPU has NIN_BF16 with the instruction sets AVX512_BF16 and AMX, NIN_BF16X3 with AMX, and no NIN_TF32; the
  * context's choice counts, not the processor alone. The two sets add up in different orders, so their bits

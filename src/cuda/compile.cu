@@ -272,8 +272,7 @@ void place_outputs(struct nin__executable *executable)
     }
 }
 
-/* What the convolutions need most of each scratch: patches and points in elements, sums
- * in floats. */
+/* What the convolutions need most of each scratch: patches and points in elements, sums in floats. */
 struct needs {
     size_t patches, points, products, sums, tickets;
 };

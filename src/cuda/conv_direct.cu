@@ -7,7 +7,7 @@
  *                              as conv_gemm.cu has it
  *     dw = dy' x'              (OC x K), and db the sums of dy, in parts of some pixels, which are added up
  *
- * In NIN_BF16 tensor cores do all but dx of longer windows so; rows of weights, which conv_gemm.cu has filled up with
+ * In NIN_BF16 tensor cores do all but dx of longer windows so; rows of weights, which weights.cu has filled up with
  * zeros, may then be longer than K. */
 #include "cuda/conv.h"
 #include "cuda/product.h"
@@ -232,9 +232,7 @@ nin_status set_narrow_data(const struct cuda_call *call)
     return nin__cuda_tensor_product(call->device, &p);
 }
 
-} // namespace
-
-static bool narrow_fits(const struct nin__op *op)
+bool narrow_fits(const struct nin__op *op)
 {
     if (op->out.c > MOST_DEPTH)
         return false;
@@ -242,6 +240,8 @@ static bool narrow_fits(const struct nin__op *op)
         return op->in.c % DEPTH_MULTIPLE == 0 && op->in.c <= MOST_DEPTH;
     return op->in.c <= MOST_CHANNELS && nin__cuda_patch(op) <= MOST_NARROW_TAPS;
 }
+
+} // namespace
 
 /* Rows are counted in 32 bits. */
 bool nin__cuda_direct_fits(const struct nin__op *op, nin_precision precision, int32_t batch)

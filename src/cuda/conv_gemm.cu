@@ -8,7 +8,7 @@
  * patches matrix. Images go together as far as their patches have room; those of a whole batch are kept for
  * backward.
  *
- * In NIN_BF16 all of these but dw are bf16; rows of patches, and those of weights, are then filled up with zeros
+ * In NIN_BF16 all of these but dw and scores are bf16; rows of patches, and those of weights, are then filled up with zeros
  * to a multiple of what tensor cores load at once. */
 #include "cuda/conv.h"
 #include "cuda/vectors.h"

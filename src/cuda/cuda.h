@@ -104,7 +104,7 @@ struct cuda_call {
     struct cuda_source source; /* of the first op */
     const void *x;
     void *y, *dy, *dx;   /* [image][row][column][channel] */
-    const void *weights; /* conv: OHWI, [out.c][patch], or at points: [point][out.c][in.c] */
+    const void *weights; /* conv: OHWI, [out.c][row], or at points: [point][out.c][in.c] */
     const void *turned;  /* the same of kernels turned around, or NULL */
     int32_t images;
     bool gated; /* dy comes 0 where this op's ReLU gave nothing */
@@ -146,9 +146,8 @@ struct cuda_op {
 
 /* Memory that ops use one after another. */
 struct cuda_scratch {
-    void *
-        patches; /* of some images: [pixel][patch], or the input at points: [point][tile][channel] */
-    void *points;    /* of the output: [point][tile][channel], or the gradient of scores in bf16 */
+    void *patches;   /* of some images: [pixel][row]; or x at points: [point][tile][channel] */
+    void *points;    /* y at points, likewise; or the gradient of scores in bf16 */
     float *products; /* a weight's gradient in OHWI order, or at points */
     float *sums;     /* parts of gradients, in order to be added up: [part][...] */
 };
@@ -253,6 +252,11 @@ nin_status nin__cuda_step(struct nin__executable *executable, const struct nin__
 nin_status nin__cuda_steps(struct nin__executable *executable, const struct nin__stretch *stretch,
                            int64_t *done);
 
+size_t nin__cuda_describe(struct nin__executable *executable, bool measure, char *text,
+                          size_t size);
+size_t nin__cuda_order_of_sums(const struct nin__executable *executable, int32_t batch, char *text,
+                               size_t size);
+
 /* run.cu, for step.cu: a run in three parts. What the host has goes into the staging, before anything is started;
  * the device does it; what came down is handed out, after a wait. And what is in the middle of the second, for a
  * batch that is on the device. */
@@ -327,10 +331,6 @@ nin_status nin__cuda_take_batch(struct nin__executable *executable,
 struct cuda_source nin__cuda_source_of(const struct nin__resident *resident);
 nin_status nin__cuda_close_step(struct nin__executable *executable,
                                 const struct nin__resident *resident, int32_t images);
-size_t nin__cuda_describe(struct nin__executable *executable, bool measure, char *text,
-                          size_t size);
-size_t nin__cuda_order_of_sums(const struct nin__executable *executable, int32_t batch, char *text,
-                               size_t size);
 
 /* ---- ops ------------------------------------------------------------------------------------ */
 

@@ -15,6 +15,13 @@ const char *algorithm_of(const struct cuda_op *cuda)
                                             : "patches";
 }
 
+const char *precision_of(const struct nin__executable *executable)
+{
+    nin_precision precision = executable->options.precision;
+
+    return precision == NIN_BF16 ? "bf16" : precision == NIN_TF32 ? "tf32" : "fp32";
+}
+
 void add_op(struct nin__text *text, const struct nin__executable *executable, int32_t i)
 {
     const struct cuda_op *cuda = &executable->ops[i];
@@ -41,9 +48,9 @@ size_t nin__cuda_describe(struct nin__executable *executable, bool measure, char
     struct nin__text text = {start, start == NULL ? 0 : size, 0};
 
     (void)measure;
-    nin__text_add(&text, "%s, batch %d, cuda, %zu bytes of the device's memory\n",
+    nin__text_add(&text, "%s, batch %d, cuda, %s, %zu bytes of the device's memory\n",
                   executable->program.train ? "train" : "infer", executable->options.max_batch,
-                  executable->bytes);
+                  precision_of(executable), executable->bytes);
     for (int32_t i = 0; i < executable->program.count; i++)
         add_op(&text, executable, i);
     return text.length;

@@ -18,8 +18,8 @@ struct cuda_matrix {
     struct windows windows;
 };
 
-/* c (rows x columns) = a b, or a b' where b is turned, which it is for windows, and may have longer rows than a; then, each if it is asked for, c += bias, c = max(c, 0) (NaN
- * stays), c = 0 where gate is not positive. */
+/* c (rows x columns) = a b, or a b' where b is turned; then its rows may be longer than a's. For windows it is turned. Then,
+ * each if it is asked for, c += bias, c = max(c, 0) (NaN stays), c = 0 where gate is not positive. */
 struct cuda_tensor_product {
     struct cuda_matrix a, b;
     bool turned;
