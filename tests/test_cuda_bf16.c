@@ -600,16 +600,22 @@ END_TEST
 struct Suite *cuda_bf16_suite(void)
 {
     Suite *suite = suite_create("cuda_bf16");
-    TCase *tests = tcase_create("bf16");
+    TCase *tests = tcase_create("bf16"), *more = tcase_create("more");
+    const int all = sizeof nets / sizeof nets[0], some[] = {22, 30}; /* with kernels of all kinds */
 
     tcase_set_tags(tests, "cuda");
-    tcase_add_loop_test(tests, small_whole_numbers_are_exact, 0, sizeof nets / sizeof nets[0]);
+    tcase_set_tags(more, "cuda long");
+    tcase_add_loop_test(tests, small_whole_numbers_are_exact, 0, all);
     tcase_add_test(tests, many_layers_have_their_weights);
     tcase_add_test(tests, a_dense_layer_of_few_channels_leaves_other_memory_alone);
     tcase_add_test(tests, keeping_an_output_changes_no_bits);
-    tcase_add_loop_test(tests, no_order_of_threads_is_part_of_the_bits, 0,
-                        sizeof nets / sizeof nets[0]);
-    tcase_add_loop_test(tests, kernels_and_cublas_round_alike, 0, sizeof nets / sizeof nets[0]);
+    tcase_add_loop_test(tests, no_order_of_threads_is_part_of_the_bits, some[0], some[1]);
+    tcase_add_loop_test(more, no_order_of_threads_is_part_of_the_bits, 0, some[0]);
+    tcase_add_loop_test(more, no_order_of_threads_is_part_of_the_bits, some[1], all);
+    tcase_add_loop_test(tests, kernels_and_cublas_round_alike, some[0], some[1]);
+    tcase_add_loop_test(more, kernels_and_cublas_round_alike, 0, some[0]);
+    tcase_add_loop_test(more, kernels_and_cublas_round_alike, some[1], all);
     suite_add_tcase(suite, tests);
+    suite_add_tcase(suite, more);
     return suite;
 }
