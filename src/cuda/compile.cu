@@ -245,7 +245,7 @@ size_t saved_bytes(const struct nin__executable *executable, const struct cuda_o
         return 0;
     if (cuda->algorithm == CUDA_WINOGRAD && nin__cuda_tile_images(cuda, batch) == batch)
         return nin__cuda_point_needs(cuda, batch).x * sizeof(float);
-    if (cuda->algorithm == CUDA_GEMM && !nin__cuda_is_flat(op) &&
+    if (cuda->algorithm == CUDA_GEMM && !executable->keeps_little && !nin__cuda_is_flat(op) &&
         nin__cuda_patch_images(cuda, batch) == batch)
         return pixels * row_bytes(cuda);
     return 0;
@@ -387,6 +387,7 @@ nin_status make_memory(struct nin__executable *executable)
     size_t spans, numbers, bad;
     bool narrow = executable->options.precision == NIN_BF16;
 
+    executable->bytes = 0;
     place_outputs(executable);
     patches = place(executable, needs.patches * element_bytes(narrow));
     points = place(executable, needs.points * element_bytes(narrow));
@@ -450,6 +451,7 @@ nin_status make_staging(struct nin__executable *executable)
 nin_status build(struct nin__executable *executable, const struct nin__program *program)
 {
     struct cuda_scope scope(executable->device);
+    nin_status status;
 
     NIN__TRY(scope.status);
     NIN__TRY(copy_program(executable, program));
@@ -458,7 +460,12 @@ nin_status build(struct nin__executable *executable, const struct nin__program *
     leave_rest_to_pools(executable);
     choose_classifier(executable);
     choose_forms(executable);
-    NIN__TRY(make_memory(executable));
+    status = make_memory(executable);
+    if (status == NIN_OUT_OF_MEMORY) {
+        executable->keeps_little = true;
+        status = make_memory(executable);
+    }
+    NIN__TRY(status);
     return make_staging(executable);
 }
 

@@ -159,7 +159,8 @@ struct nin__executable {
     struct cuda_op *ops;
     struct nin__form *forms;
     int32_t form_count;
-    size_t bytes; /* of device memory */
+    size_t bytes;      /* of device memory */
+    bool keeps_little; /* no windows for the way back: there is no room */
     char *memory;
     struct cuda_scratch scratch;
     unsigned *tickets; /* blocks count themselves, and leave 0: the last one does what comes next */
