@@ -143,11 +143,6 @@ enum {
     NARROW = 4  /* OHWI in bf16 */
 };
 
-size_t element_bytes(bool narrow)
-{
-    return narrow ? sizeof(cuda_bf16) : sizeof(float);
-}
-
 int32_t add_form(struct nin__executable *executable, const struct nin__op *op, uint32_t kind,
                  size_t bytes)
 {
@@ -174,9 +169,9 @@ void choose_forms(struct nin__executable *executable)
             if (executable->program.train)
                 cuda->turned = add_form(executable, op, TURNED, bytes);
         } else if (cuda->narrow_x || nin__cuda_is_permuted(op)) {
-            cuda->form =
-                add_form(executable, op, cuda->narrow_x ? NARROW : OHWI,
-                         element_bytes(cuda->narrow_x) * (size_t)op->out.c * nin__cuda_row(cuda));
+            cuda->form = add_form(executable, op, cuda->narrow_x ? NARROW : OHWI,
+                                  nin__cuda_element_bytes(cuda->narrow_x) * (size_t)op->out.c *
+                                      nin__cuda_row(cuda));
         }
     }
 }
@@ -196,7 +191,7 @@ size_t batch_bytes(const struct nin__executable *executable, struct nin__shape s
 size_t map_bytes(const struct nin__executable *executable, const struct cuda_op *cuda)
 {
     return (size_t)executable->options.max_batch * nin__shape_size(cuda->op->out) *
-           element_bytes(cuda->narrow_y);
+           nin__cuda_element_bytes(cuda->narrow_y);
 }
 
 size_t largest_map(const struct nin__executable *executable)
@@ -226,7 +221,7 @@ size_t largest_output(const struct nin__executable *executable)
 
 size_t row_bytes(const struct cuda_op *cuda)
 {
-    return nin__cuda_row(cuda) * element_bytes(cuda->narrow_x);
+    return nin__cuda_row(cuda) * nin__cuda_element_bytes(cuda->narrow_x);
 }
 
 /* What an op keeps for backward besides its output: where a maximum was, the input at the points, or its windows,
@@ -389,8 +384,8 @@ nin_status make_memory(struct nin__executable *executable)
 
     executable->bytes = 0;
     place_outputs(executable);
-    patches = place(executable, needs.patches * element_bytes(narrow));
-    points = place(executable, needs.points * element_bytes(narrow));
+    patches = place(executable, needs.patches * nin__cuda_element_bytes(narrow));
+    points = place(executable, needs.points * nin__cuda_element_bytes(narrow));
     products = place(executable, needs.products * sizeof(float));
     sums = place(executable, needs.sums * sizeof(float));
     tickets = place(executable, needs.tickets * sizeof(unsigned));

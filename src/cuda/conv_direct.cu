@@ -131,7 +131,7 @@ nin_status add_weights(const struct cuda_call *call)
     o.bias = true;
     nin__cuda_cut_rows(&o);
     NIN__TRY(nin__cuda_multiply_parts(call->device, &o));
-    return finish(call, o.parts);
+    return finish(call, o.cut.parts);
 }
 
 nin_status set_data(const struct cuda_call *call)
@@ -151,36 +151,17 @@ nin_status set_data(const struct cuda_call *call)
 
 /* ---- the passes of tensor cores ------------------------------------------------------------- */
 
-struct cuda_matrix matrix_of(const struct cuda_call *call, const void *map, struct nin__shape shape,
-                             bool narrow)
+struct cuda_matrix matrix_of(const struct cuda_rows &rows, bool narrow)
 {
-    struct cuda_matrix matrix = {};
+    struct cuda_matrix matrix = {rows.data, rows.count, rows.depth,
+                                 narrow,    rows.flat,  rows.windows};
 
-    matrix.data = map;
-    matrix.count = (uint32_t)call->images * (uint32_t)shape.h * (uint32_t)shape.w;
-    matrix.depth = (uint32_t)shape.c;
-    matrix.narrow = narrow;
-    matrix.flat = true;
     return matrix;
 }
 
 struct cuda_matrix dy_of(const struct cuda_call *call)
 {
-    return matrix_of(call, call->dy, call->op->out, call->cuda->narrow_y);
-}
-
-struct cuda_matrix x_of(const struct cuda_call *call)
-{
-    const struct nin__op *op = call->op;
-    struct cuda_matrix matrix = matrix_of(call, call->x, op->in, true);
-
-    if (nin__cuda_is_pointwise(op))
-        return matrix;
-    matrix.windows = nin__cuda_windows_of(op);
-    matrix.count = (uint32_t)call->images * (uint32_t)op->out.h * (uint32_t)op->out.w;
-    matrix.depth = (uint32_t)nin__cuda_patch(op);
-    matrix.flat = false;
-    return matrix;
+    return matrix_of(rows_of(call, call->dy, call->op->out), call->cuda->narrow_y);
 }
 
 struct cuda_matrix weights_of(const struct cuda_call *call)
@@ -198,7 +179,7 @@ nin_status set_narrow_output(const struct cuda_call *call)
 {
     struct cuda_tensor_product p = {};
 
-    p.a = x_of(call);
+    p.a = matrix_of(windows_of(call), true);
     p.b = weights_of(call);
     p.turned = true;
     p.c = call->y;
@@ -213,11 +194,11 @@ nin_status add_narrow_weights(const struct cuda_call *call)
     struct cuda_tensor_sums o = {};
 
     o.dy = dy_of(call);
-    o.x = x_of(call);
+    o.x = matrix_of(windows_of(call), true);
     o.sums = call->executable->scratch.sums;
     nin__cuda_cut_tensor_sums(&o);
     NIN__TRY(nin__cuda_tensor_sums(call->device, &o));
-    return finish(call, o.parts);
+    return finish(call, o.cut.parts);
 }
 
 nin_status set_narrow_data(const struct cuda_call *call)

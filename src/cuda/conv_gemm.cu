@@ -185,12 +185,12 @@ bool is_in_place(const struct cuda_call *call)
 /* Element `first` of a map in floats or bf16, for something that only its type is known of. */
 const void *from(const void *map, size_t first, bool narrow)
 {
-    return (const char *)map + first * (narrow ? sizeof(cuda_bf16) : sizeof(float));
+    return (const char *)map + first * nin__cuda_element_bytes(narrow);
 }
 
 void *from(void *map, size_t first, bool narrow)
 {
-    return (char *)map + first * (narrow ? sizeof(cuda_bf16) : sizeof(float));
+    return (char *)map + first * nin__cuda_element_bytes(narrow);
 }
 
 /* The products of some images, whose input lies as it is needed or goes to `patches`; without what backward
@@ -294,7 +294,7 @@ int32_t nin__cuda_patch_images(const struct cuda_op *cuda, int32_t batch)
 {
     const struct nin__op *op = cuda->op;
     int64_t pixels = (int64_t)op->out.h * op->out.w, most = PRODUCT_ROWS / pixels;
-    int64_t element = cuda->narrow_x ? sizeof(cuda_bf16) : sizeof(float);
+    int64_t element = (int64_t)nin__cuda_element_bytes(cuda->narrow_x);
     int64_t room = PATCH_BYTES / (pixels * (int64_t)nin__cuda_row(cuda) * element);
 
     if (!nin__cuda_is_flat(op) && room < most)

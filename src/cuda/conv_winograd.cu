@@ -381,8 +381,8 @@ template <int side, int size> nin_status add_weights(const struct pass *pass)
                   nin__cuda_all_tiles(call->cuda->tiling.y, pass->part.first) * (size_t)op->out.c;
 
     product.points = points_of(pass) * (uint32_t)pass->groups.count; /* a group is one, too */
-    product.parts = 1;
-    product.part_rows = (uint32_t)pass->groups.tiles;
+    product.cut.parts = 1;
+    product.cut.part_rows = (uint32_t)pass->groups.tiles;
     product.x = values_of(pass->v, pass->groups.tiles, op->in.c);
     product.dy = values_of(pass->from, pass->groups.tiles, op->out.c);
     product.sums = executable->scratch.products;

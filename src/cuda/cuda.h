@@ -178,6 +178,12 @@ struct nin__executable {
     struct cuda_graph graphs[CUDA_GRAPHS];
 };
 
+/* Of a map: bf16 or float. */
+static inline size_t nin__cuda_element_bytes(bool narrow)
+{
+    return narrow ? 2 : sizeof(float);
+}
+
 /* Places are dealt out one behind the other, as cuBLAS's products like them to begin. */
 static inline size_t nin__cuda_deal(size_t *bytes, size_t part)
 {

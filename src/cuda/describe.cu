@@ -36,7 +36,7 @@ void add_op(struct nin__text *text, const struct nin__executable *executable, in
         nin__text_add(text, ", %dx%d/%d pad %d", op->kernel_h, op->kernel_w, op->stride, op->pad);
     nin__text_add(text, "%s%s%s; %zu bytes an image, %zu saved\n", op->relu ? ", relu" : "",
                   op->drop ? ", dropout" : "", cuda->classifies ? ", with the pool before it" : "",
-                  nin__shape_size(op->out) * (cuda->narrow_y ? 2 : sizeof(float)),
+                  nin__shape_size(op->out) * nin__cuda_element_bytes(cuda->narrow_y),
                   cuda->saved_per_image);
 }
 

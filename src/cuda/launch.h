@@ -23,6 +23,24 @@ static inline __host__ __device__ uint32_t nin__cuda_blocks_of(uint32_t size)
     return (size + BLOCK - 1) / BLOCK;
 }
 
+static inline uint32_t nin__cuda_tiles_over(size_t size, size_t tile)
+{
+    return (uint32_t)((size + tile - 1) / tile);
+}
+
+/* How rows are cut into parts of whole steps, of which there are `most` at most: all but the last are as long. */
+struct cuda_cut {
+    uint32_t parts, part_rows;
+};
+
+static inline struct cuda_cut nin__cuda_cut(uint32_t rows, uint32_t most, uint32_t step)
+{
+    uint32_t part_rows = nin__cuda_tiles_over(nin__cuda_tiles_over(rows, most), step) * step;
+    struct cuda_cut cut = {nin__cuda_tiles_over(rows, part_rows), part_rows};
+
+    return cut;
+}
+
 /* This thread's image of so many elements, and its element, which may lie behind the last. */
 struct image_element {
     uint32_t image, element;

@@ -311,12 +311,12 @@ __global__ void __launch_bounds__(THREADS, at_once(TM *TN))
     __shared__ float4 x_tile[STAGES][DEPTH][TAPS / 4 + 1];
     uint32_t filters = o.dy.depth, patch = o.x.depth;
     uint32_t tiles = (patch + TAPS - 1) / TAPS, all = (filters + FILTERS - 1) / FILTERS * tiles;
-    uint32_t tile = blockIdx.x % all, part = blockIdx.x / all % o.parts;
-    uint32_t point = blockIdx.x / all / o.parts;
+    uint32_t tile = blockIdx.x % all, part = blockIdx.x / all % o.cut.parts;
+    uint32_t point = blockIdx.x / all / o.cut.parts;
     uint32_t n0 = tile / tiles * FILTERS, k0 = tile % tiles * TAPS;
-    uint32_t first = part * o.part_rows, down = threadIdx.x / CT, across = threadIdx.x % CT;
-    uint32_t end = first + o.part_rows < o.dy.count ? first + o.part_rows : o.dy.count;
-    float *result = o.sums + ((size_t)point * o.parts + part) *
+    uint32_t first = part * o.cut.part_rows, down = threadIdx.x / CT, across = threadIdx.x % CT;
+    uint32_t end = first + o.cut.part_rows < o.dy.count ? first + o.cut.part_rows : o.dy.count;
+    float *result = o.sums + ((size_t)point * o.cut.parts + part) *
                                  ((size_t)filters * patch + (o.bias ? filters : 0));
     float sums[TM][TN] = {}, bias = 0.0f;
 
@@ -459,7 +459,7 @@ nin_status start_tile(struct nin__device *device, const struct cuda_parts_produc
     size_t tiles = (size_t)nin__cuda_tiles_over(o->dy.depth, THREADS / CT * TM) *
                    nin__cuda_tiles_over(o->x.depth, CT * TN);
 
-    return nin__cuda_launch_threads(device, tiles * o->parts * o->points, THREADS,
+    return nin__cuda_launch_threads(device, tiles * o->cut.parts * o->points, THREADS,
                                     multiply_parts<FLAT, TM, TN, CT>, *o);
 }
 
@@ -505,9 +505,7 @@ uint32_t nin__cuda_most_parts(uint32_t filters, uint32_t patch, bool flat, uint3
 
 void nin__cuda_cut_rows(struct cuda_parts_product *o)
 {
-    uint32_t rows = o->dy.count;
-    uint32_t most = nin__cuda_most_parts(o->dy.depth, o->x.depth, o->x.flat, rows);
+    uint32_t most = nin__cuda_most_parts(o->dy.depth, o->x.depth, o->x.flat, o->dy.count);
 
-    o->part_rows = nin__cuda_tiles_over(nin__cuda_tiles_over(rows, most), DEPTH) * DEPTH;
-    o->parts = nin__cuda_tiles_over(rows, o->part_rows);
+    o->cut = nin__cuda_cut(o->dy.count, most, DEPTH);
 }

@@ -40,7 +40,8 @@ nin_status nin__cuda_multiply_rows(struct nin__device *device,
  * and with `bias` behind each part [filter], the sums of dy. */
 struct cuda_parts_product {
     struct cuda_rows dy, x;
-    uint32_t points, parts, part_rows;
+    uint32_t points;
+    struct cuda_cut cut;
     float *sums;
     bool bias;
 };
@@ -52,10 +53,5 @@ nin_status nin__cuda_multiply_parts(struct nin__device *device,
  * rows there are no more parts than most_parts says. */
 void nin__cuda_cut_rows(struct cuda_parts_product *product);
 uint32_t nin__cuda_most_parts(uint32_t filters, uint32_t patch, bool flat, uint32_t rows);
-
-static inline uint32_t nin__cuda_tiles_over(size_t size, size_t tile)
-{
-    return (uint32_t)((size + tile - 1) / tile);
-}
 
 #endif

@@ -350,10 +350,10 @@ __global__ void __launch_bounds__(THREADS, 2) multiply_parts(struct cuda_tensor_
     uint32_t filters = o.dy.depth, patch = o.x.depth;
     uint32_t tiles = (patch + tile::TAPS - 1) / tile::TAPS;
     uint32_t all = (filters + tile::FILTERS - 1) / tile::FILTERS * tiles;
-    uint32_t part = blockIdx.x / all, first = part * o.part_rows;
+    uint32_t part = blockIdx.x / all, first = part * o.cut.part_rows;
     uint32_t n0 = blockIdx.x % all / tiles * tile::FILTERS;
     uint32_t k0 = blockIdx.x % tiles * tile::TAPS;
-    uint32_t end = first + o.part_rows < o.dy.count ? first + o.part_rows : o.dy.count;
+    uint32_t end = first + o.cut.part_rows < o.dy.count ? first + o.cut.part_rows : o.dy.count;
     uint32_t chunks = (end - first + DEPTH - 1) / DEPTH, warp = threadIdx.x / WARP;
     uint32_t down = warp / tile::ACROSS * SIDE, across = warp % tile::ACROSS * NT * SIDE;
     bool adds = k0 + across == 0; /* sums of dy */
@@ -419,11 +419,6 @@ __global__ void __launch_bounds__(THREADS, 2) multiply_parts(struct cuda_tensor_
 
 /* ---- which tiles ---------------------------------------------------------------------------- */
 
-uint32_t tiles_over(size_t size, size_t tile)
-{
-    return (uint32_t)((size + tile - 1) / tile);
-}
-
 /* Of tiles of these widths that which has the least to do; `again`: what each tile does besides, for its other operand,
  * in columns. */
 uint32_t choose_width(const uint32_t *widths, int count, uint32_t columns, uint32_t again)
@@ -431,8 +426,8 @@ uint32_t choose_width(const uint32_t *widths, int count, uint32_t columns, uint3
     uint32_t best = widths[0];
 
     for (int i = 1; i < count; i++)
-        if (tiles_over(columns, widths[i]) * (widths[i] + again) <
-            tiles_over(columns, best) * (best + again))
+        if (nin__cuda_tiles_over(columns, widths[i]) * (widths[i] + again) <
+            nin__cuda_tiles_over(columns, best) * (best + again))
             best = widths[i];
     return best;
 }
@@ -441,10 +436,11 @@ template <bool FLAT, bool TURNED, int ACROSS, int NT>
 nin_status start_rows(struct nin__device *device, const struct cuda_tensor_product *p,
                       uint32_t columns)
 {
-    uint32_t tiles = tiles_over(columns, row_tile<TURNED, ACROSS, NT>::COLUMNS);
+    uint32_t tiles = nin__cuda_tiles_over(columns, row_tile<TURNED, ACROSS, NT>::COLUMNS);
 
-    return nin__cuda_launch_threads(device, (size_t)tiles_over(p->a.count, ROWS) * tiles, THREADS,
-                                    multiply_rows<FLAT, TURNED, ACROSS, NT>, *p, columns, tiles);
+    return nin__cuda_launch_threads(device, (size_t)nin__cuda_tiles_over(p->a.count, ROWS) * tiles,
+                                    THREADS, multiply_rows<FLAT, TURNED, ACROSS, NT>, *p, columns,
+                                    tiles);
 }
 
 template <bool TURNED>
@@ -452,7 +448,7 @@ nin_status start_product(struct nin__device *device, const struct cuda_tensor_pr
                          uint32_t columns)
 {
     const uint32_t widths[] = {16, 48, 64, 96, 128};
-    int count = tiles_over(p->a.count, ROWS) < FEW_BLOCKS ? 3 : 5;
+    int count = nin__cuda_tiles_over(p->a.count, ROWS) < FEW_BLOCKS ? 3 : 5;
 
     switch (choose_width(widths, count, columns, DEPTH)) {
     case 16:
@@ -485,13 +481,14 @@ uint32_t choose_taps(uint32_t patch, bool flat)
 
 uint32_t sum_tiles(uint32_t filters, uint32_t patch, bool flat)
 {
-    return tiles_over(filters, sum_tile<1>::FILTERS) * tiles_over(patch, choose_taps(patch, flat));
+    return nin__cuda_tiles_over(filters, sum_tile<1>::FILTERS) *
+           nin__cuda_tiles_over(patch, choose_taps(patch, flat));
 }
 
 template <bool FLAT, int NT>
 nin_status start_sums(struct nin__device *device, const struct cuda_tensor_sums *o)
 {
-    size_t blocks = (size_t)o->parts * sum_tiles(o->dy.depth, o->x.depth, FLAT);
+    size_t blocks = (size_t)o->cut.parts * sum_tiles(o->dy.depth, o->x.depth, FLAT);
 
     return nin__cuda_launch_threads(device, blocks, THREADS, multiply_parts<FLAT, NT>, *o);
 }
@@ -523,17 +520,15 @@ nin_status nin__cuda_tensor_sums(struct nin__device *device, const struct cuda_t
 uint32_t nin__cuda_most_tensor_parts(uint32_t filters, uint32_t patch, bool flat, uint32_t rows)
 {
     uint32_t blocks = flat ? PART_BLOCKS : 4 * PART_BLOCKS; /* who looks for windows waits more */
-    uint32_t wanted = tiles_over(blocks, sum_tiles(filters, patch, flat));
-    uint32_t possible = tiles_over(rows, PART_ROWS);
+    uint32_t wanted = nin__cuda_tiles_over(blocks, sum_tiles(filters, patch, flat));
+    uint32_t possible = nin__cuda_tiles_over(rows, PART_ROWS);
 
     return wanted < possible ? wanted : possible;
 }
 
 void nin__cuda_cut_tensor_sums(struct cuda_tensor_sums *o)
 {
-    uint32_t rows = o->dy.count;
-    uint32_t most = nin__cuda_most_tensor_parts(o->dy.depth, o->x.depth, o->x.flat, rows);
+    uint32_t most = nin__cuda_most_tensor_parts(o->dy.depth, o->x.depth, o->x.flat, o->dy.count);
 
-    o->part_rows = tiles_over(tiles_over(rows, most), DEPTH) * DEPTH;
-    o->parts = tiles_over(rows, o->part_rows);
+    o->cut = nin__cuda_cut(o->dy.count, most, DEPTH);
 }

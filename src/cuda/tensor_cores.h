@@ -37,7 +37,7 @@ nin_status nin__cuda_tensor_product(struct nin__device *device,
  * [part][filter][patch], [filter] */
 struct cuda_tensor_sums {
     struct cuda_matrix dy, x;
-    uint32_t parts, part_rows;
+    struct cuda_cut cut;
     float *sums;
 };
 
