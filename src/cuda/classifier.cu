@@ -2,6 +2,7 @@
 /* The end of a network in network where labels are known: global average pooling, log-softmax, negative
  * log-likelihood and their gradients in one kernel, a block an image and a thread a class. Formulas and orders of sums
  * are those of pool.cu and loss.cu, which do what is larger, and scores that no loss follows; so the bits are. */
+#include "cuda/loss.h"
 #include "cuda/vectors.h"
 
 namespace
@@ -47,26 +48,6 @@ __device__ float mean_of(const float *map, uint32_t pixels, uint32_t classes, ui
     return sum / (float)pixels;
 }
 
-/* The first of the largest; NaN is larger than nothing, but stays when it comes first. */
-__device__ uint32_t first_largest(const float *scores, uint32_t classes)
-{
-    uint32_t best = 0;
-
-    for (uint32_t c = 1; c < classes; c++)
-        if (scores[c] > scores[best])
-            best = c;
-    return best;
-}
-
-__device__ bool is_flat(const float *scores, uint32_t classes)
-{
-    bool flat = true;
-
-    for (uint32_t c = 1; c < classes; c++)
-        flat = flat && scores[c] == scores[0];
-    return flat;
-}
-
 /* In the order of classes. */
 __device__ double sum_of(const double *terms, uint32_t count)
 {
@@ -75,19 +56,6 @@ __device__ double sum_of(const double *terms, uint32_t count)
     for (uint32_t i = 0; i < count; i++)
         sum += terms[i];
     return sum;
-}
-
-template <typename X>
-__device__ void store_loss(const float *scores, uint32_t best, double sum,
-                           const struct classifier<X> &k)
-{
-    uint32_t label = (uint32_t)k.labels[blockIdx.x];
-    double loss = log(sum) - ((double)scores[label] - (double)scores[best]);
-    bool correct = best == label && loss == loss;
-
-    k.losses[blockIdx.x] = loss;
-    k.marks[blockIdx.x] =
-        (uint8_t)((correct ? NIN__CORRECT : 0) | (is_flat(scores, k.classes) ? NIN__FLAT : 0));
 }
 
 /* gradient: of each class's pixels */
@@ -109,7 +77,8 @@ template <typename X> __global__ void __launch_bounds__(BLOCK) classify(struct c
 {
     __shared__ float map[MOST_ELEMENTS], scores[MOST_CLASSES], gradient[MOST_CLASSES];
     __shared__ double terms[MOST_CLASSES];
-    uint32_t c = threadIdx.x, best;
+    uint32_t c = threadIdx.x;
+    int32_t label = k.labels[blockIdx.x], classes = (int32_t)k.classes, best;
     double sum;
 
     load_map(map, k);
@@ -118,17 +87,21 @@ template <typename X> __global__ void __launch_bounds__(BLOCK) classify(struct c
         k.scores[(size_t)blockIdx.x * k.classes + c] = scores[c];
     }
     __syncthreads();
-    best = first_largest(scores, k.classes);
+    best = nin__cuda_first_largest(scores, classes);
     if (c < k.classes)
         terms[c] = exp((double)scores[c] - (double)scores[best]);
     __syncthreads();
     sum = sum_of(terms, k.classes);
-    if (c == 0)
-        store_loss(scores, best, sum, k);
+    if (c == 0) {
+        double loss = nin__cuda_loss_of(scores, best, label, sum);
+
+        k.losses[blockIdx.x] = loss;
+        k.marks[blockIdx.x] = nin__cuda_mark_of(scores, classes, best, label, loss);
+    }
     if (k.dx == NULL)
         return;
     if (c < k.classes) {
-        double wanted = (int32_t)c == k.labels[blockIdx.x] ? 1.0 : 0.0;
+        double wanted = (int32_t)c == label ? 1.0 : 0.0;
 
         gradient[c] = (float)((terms[c] / sum - wanted) / (double)k.images) / (float)k.pixels;
     }

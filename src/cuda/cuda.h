@@ -238,12 +238,17 @@ nin_status nin__cuda_use_stream(struct nin__device *device, cudaStream_t stream)
 /* Waits for all that has been started. */
 nin_status nin__cuda_wait(struct nin__device *device);
 
-/* ---- compile.cu, weights.cu, run.cu, update.cu, step.cu, describe.cu ------------------------ */
+/* ---- compile.cu, memory.cu, weights.cu, run.cu, update.cu, step.cu, describe.cu ------------- */
 
 nin_status nin__cuda_compile(struct nin__executable **out, struct nin__device *device,
                              const struct nin__program *program,
                              const struct nin__compile_options *options);
 void nin__cuda_discard(struct nin__executable *executable);
+
+/* memory.cu, for compile.cu: all of an executable's, and whether windows of op i's are in it. */
+nin_status nin__cuda_make_memory(struct nin__executable *executable);
+bool nin__cuda_has_patches(const struct nin__executable *executable, int32_t i);
+
 nin_status nin__cuda_prepare(struct nin__executable *executable, const float *parameters,
                              void *const *targets);
 nin_status nin__cuda_run(struct nin__executable *executable, const struct nin__run *run);

@@ -1,20 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Log-softmax and negative log-likelihood of each image's scores, in double, a thread an image. */
-#include "cuda/launch.h"
+#include "cuda/loss.h"
 
 namespace
 {
-
-/* The first of the largest; NaN is larger than nothing, but stays when it comes first. */
-__device__ int32_t first_largest(const float *x, int32_t count)
-{
-    int32_t best = 0;
-
-    for (int32_t c = 1; c < count; c++)
-        if (x[c] > x[best])
-            best = c;
-    return best;
-}
 
 __device__ double exp_sum(const float *x, int32_t classes, float largest)
 {
@@ -25,22 +14,16 @@ __device__ double exp_sum(const float *x, int32_t classes, float largest)
     return sum;
 }
 
-/* An image whose loss is NaN is not correct: of its scores none is the largest, whichever is found. */
 __global__ void __launch_bounds__(BLOCK)
     losses_of(double *losses, uint8_t *marks, const float *scores, const int32_t *labels,
               size_t images, int32_t classes)
 {
     FOR_EACH_ELEMENT (n, images) {
         const float *x = scores + n * (size_t)classes;
-        int32_t best = first_largest(x, classes), label = labels[n];
-        double loss = log(exp_sum(x, classes, x[best])) - ((double)x[label] - (double)x[best]);
-        bool flat = true;
+        int32_t best = nin__cuda_first_largest(x, classes);
 
-        for (int32_t c = 1; c < classes; c++)
-            flat = flat && x[c] == x[0];
-        losses[n] = loss;
-        marks[n] =
-            (uint8_t)((best == label && loss == loss ? NIN__CORRECT : 0) | (flat ? NIN__FLAT : 0));
+        losses[n] = nin__cuda_loss_of(x, best, labels[n], exp_sum(x, classes, x[best]));
+        marks[n] = nin__cuda_mark_of(x, classes, best, labels[n], losses[n]);
     }
 }
 
@@ -51,7 +34,7 @@ __global__ void __launch_bounds__(BLOCK)
     FOR_EACH_ELEMENT (n, images) {
         const float *x = scores + n * (size_t)classes;
         float *dx = gradient + n * (size_t)classes;
-        float largest = x[first_largest(x, classes)];
+        float largest = x[nin__cuda_first_largest(x, classes)];
         double sum = exp_sum(x, classes, largest);
 
         for (int32_t c = 0; c < classes; c++)
