@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Times epochs of a preset on random images, `steps` batches each; the line is JSON. step_ms is what a step of an
- * epoch takes, the median over five epochs after two that are not counted: what bench/step says, but for the wait at
- * each step where a device takes them by itself. */
+/* Times epochs of a preset on random images, `steps` batches each; the line is JSON. step_ms is
+ * what a step of an epoch takes, the median over five epochs after two that are not counted: what
+ * bench/step says, but for the wait at each step where a device takes them by itself. */
 #include "measure.h"
 
 #include <stdio.h>

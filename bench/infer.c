@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Times forward passes of a preset on random images, floats as other runtimes take them; the line is JSON:
- * milliseconds at a batch of 1 and of 8 (latency), and of --batch (throughput), medians. */
+/* Times forward passes of a preset on random images, floats as other runtimes take them; the line
+ * is JSON: milliseconds at a batch of 1 and of 8 (latency), and of --batch (throughput),
+ * medians. */
 #include "measure.h"
 
 #include <stdio.h>

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Times each op of a preset's training program alone, from inside the library: one worker, on the images of
- * one chunk over and over, in the strips that the program would use. A line an op for people, milliseconds a
- * batch on one thread; the last line is JSON. "weights" is backward without a gradient of the data, "data"
- * what that costs beside it; GFLOP/s count direct convolution with its padding. */
+/* Times each op of a preset's training program alone, from inside the library: one worker, on the
+ * images of one chunk over and over, in the strips that the program would use. A line an op for
+ * people, milliseconds a batch on one thread; the last line is JSON. "weights" is backward without
+ * a gradient of the data, "data" what that costs beside it; GFLOP/s count direct convolution with
+ * its padding. */
 #include "measure.h"
 
 #include "core/plan.h"

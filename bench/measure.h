@@ -14,21 +14,23 @@ struct bench_options {
     nin_algorithm algorithm;
 };
 
-/* Reads --preset, --device, --batch, --threads, --steps, --precision and --algorithm over the given defaults. 0 after
- * a usage on stderr. */
+/* Reads --preset, --device, --batch, --threads, --steps, --precision and --algorithm over the given
+ * defaults. 0 after a usage on stderr. */
 int bench_parse(struct bench_options *options, int argc, char **argv);
 
 double bench_now_ms(void);
 double bench_median(double *values, int32_t count);
 
-/* Multiply-adds of one image's forward pass, in millions, padding counted; 0 for an unknown preset. */
+/* Multiply-adds of one image's forward pass, in millions, padding counted; 0 for an unknown
+ * preset. */
 double bench_million_macs(const char *preset);
 
-/* GFLOP of a training step of a batch likewise, counting three products of the size of the forward pass. */
+/* GFLOP of a training step of a batch likewise, counting three products of the size of the forward
+ * pass. */
 double bench_step_gflop(const struct bench_options *options);
 
-/* What the processor's single-precision multiply-add units do on so many threads at once, in GFLOP/s, by
- * the instruction set that the library chooses: the best of some short runs. */
+/* What the processor's single-precision multiply-add units do on so many threads at once, in
+ * GFLOP/s, by the instruction set that the library chooses: the best of some short runs. */
 double bench_peak_gflops(int32_t threads);
 
 /* The beginning of a line of results: {"bench": NAME, ... up to and with the machine. */
@@ -63,8 +65,8 @@ void bench_free_training(struct bench_training *training);
 /* What one step takes, in ms. */
 nin_status bench_time_step(double *ms, struct bench_training *training);
 
-/* The main function of a program that measures such a preset, and prints what it has found: 0, 1 after a sentence on
- * stderr, 2 after a usage. */
+/* The main function of a program that measures such a preset, and prints what it has found: 0, 1
+ * after a sentence on stderr, 2 after a usage. */
 typedef nin_status bench_measure(struct bench_training *training,
                                  const struct bench_options *options);
 int bench_run(bench_measure *measure, int argc, char **argv);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Looks for a recipe: trains the preset of MNIST on all but the last 10,000 training images and tests it with
- * these, so that nobody chooses a rate by the test set. A line for each epoch on stderr; the line on stdout
- * is JSON. The schedule is examples/mnist_nin's: a warm-up, then half a cosine to zero. */
+/* Looks for a recipe: trains the preset of MNIST on all but the last 10,000 training images and
+ * tests it with these, so that nobody chooses a rate by the test set. A line for each epoch on
+ * stderr; the line on stdout is JSON. The schedule is examples/mnist_nin's: a warm-up, then half a
+ * cosine to zero. */
 #include "measure.h"
 
 #include <getopt.h>

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* What does each further core bring? Times training steps and inference of a preset on 1, 2, 3 ... threads,
- * up to all cores or --threads, in rounds: each round goes once through all numbers of threads, every other
- * one backwards, so that what changes with time meets all alike. --steps sets the rounds. A line for people
- * for each number of threads; the last line is JSON. Times are medians over the rounds, the gain over one
- * thread the median of the gains in each round; of_peak as in bench/step. */
+/* What does each further core bring? Times training steps and inference of a preset on 1, 2, 3 ...
+ * threads, up to all cores or --threads, in rounds: each round goes once through all numbers of
+ * threads, every other one backwards, so that what changes with time meets all alike. --steps sets
+ * the rounds. A line for people for each number of threads; the last line is JSON. Times are
+ * medians over the rounds, the gain over one thread the median of the gains in each round; of_peak
+ * as in bench/step. */
 #include "measure.h"
 
 #include <stdio.h>
@@ -94,7 +95,8 @@ static nin_status time_burst(double ms[WHATS], struct bench_training *t, nin_pla
     return status;
 }
 
-/* A point's turn in a round. Everything is made anew: the plans of all points together could be too large. */
+/* A point's turn in a round. Everything is made anew: the plans of all points together could be too
+ * large. */
 static nin_status take_turn(struct point *point, int32_t round, const struct bench_options *given)
 {
     struct bench_options options = *given;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Times training steps of a preset on random images; the line is JSON. step_ms is the median over the
- * steps, after three that are not counted; gflops counts direct convolution with its padding, whatever
- * was computed; of_peak is that over what the multiply-add units can do. */
+/* Times training steps of a preset on random images; the line is JSON. step_ms is the median over
+ * the steps, after three that are not counted; gflops counts direct convolution with its padding,
+ * whatever was computed; of_peak is that over what the multiply-add units can do. */
 #include "measure.h"
 
 #include <stdio.h>

@@ -2,9 +2,10 @@
 
 /* The MNIST experiment of Network In Network (Lin, Chen, Yan 2013), by libnin's public interface.
  *
- * The parts: options.c reads the command line, progress.c shows how training goes, plot.c draws
- * the curve, output.c puts files in their places. This file is the experiment: what is made, how it is trained, what is written when.
- * Read it from `main` upwards; 01_first_network.c and its neighbours are shorter first programs. */
+ * The parts: options.c reads the command line, progress.c shows how training goes, plot.c draws the
+ * curve, output.c puts files in their places. This file is the experiment: what is made, how it is
+ * trained, what is written when. Read it from `main` upwards; 01_first_network.c and its neighbours
+ * are shorter first programs. */
 
 #include "options.h"
 #include "plot.h"
@@ -116,7 +117,8 @@ static void tell_device(const struct run *run)
     printf("%s\n", info.name);
 }
 
-/* A short run climbs less high, and not as steeply: else the network may die before it has learnt anything. */
+/* A short run climbs less high, and not as steeply: else the network may die before it has learnt
+ * anything. */
 static double rate_of(int32_t epochs)
 {
     return epochs < 4 ? quick_rate * epochs / 4.0 : quick_rate;

@@ -38,8 +38,8 @@ struct options {
  * status 2. */
 void options_read(struct options *options, int argc, char **argv);
 
-/* Whether all output files can be made, tried out: better known now than after hours. If not, says so
- * on standard error and returns 0. */
+/* Whether all output files can be made, tried out: better known now than after hours. If not, says
+ * so on standard error and returns 0. */
 int options_check_files(const struct options *options);
 
 /* Prints the command that goes on from options->checkpoint, quoted for a shell. */

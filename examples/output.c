@@ -15,8 +15,8 @@ enum {
     TRIES = 100,
 };
 
-/* The suffix is longer than the one of libnin's own temporary files: where this name is not too long,
- * theirs are not. */
+/* The suffix is longer than the one of libnin's own temporary files: where this name is not too
+ * long, theirs are not. */
 static int create(struct output *output)
 {
     size_t length = strlen(output->target);

@@ -15,8 +15,8 @@ struct output {
 /* Begins a file that is to replace `path`. Returns 0 or an errno. */
 int output_open(struct output *output, const char *path);
 
-/* Puts the file in its place, unless a write to it has failed: the old one then stays. Returns 0 or an
- * errno. */
+/* Puts the file in its place, unless a write to it has failed: the old one then stays. Returns 0 or
+ * an errno. */
 int output_close(struct output *output);
 
 /* Tries whether a file can be put there, by output_open or by libnin, without putting one. Returns

@@ -41,7 +41,8 @@ static bool try_cuda(void)
     return child > 0 && waitpid(child, &status, 0) == child && status == 0;
 }
 
-/* All tests in this process: the driver's context stays for all of them, for making it takes longer than most. */
+/* All tests in this process: the driver's context stays for all of them, for making it takes longer
+ * than most. */
 static bool keep_cuda(void)
 {
     static nin_context *kept;

@@ -8,8 +8,8 @@
 
 #include <stdbool.h>
 
-/* To be called first: without a device of its own a context takes the one that is tested. False, with a line on
- * stderr, if there is none. */
+/* To be called first: without a device of its own a context takes the one that is tested. False,
+ * with a line on stderr, if there is none. */
 bool device_choose(void);
 bool device_is_cuda(void);
 
@@ -19,8 +19,8 @@ bool device_has(nin_algorithm algorithm);
 /* The folder `modules/name` beside the test program. */
 const char *folder_of(const char *name);
 
-/* The module there is the one that is opened; before the first look at the devices, for a process opens a module
- * once. Or the stand-in's, unless the machine's own is what is tested. */
+/* The module there is the one that is opened; before the first look at the devices, for a process
+ * opens a module once. Or the stand-in's, unless the machine's own is what is tested. */
 void use_module(const char *name);
 void use_a_device_module(void);
 

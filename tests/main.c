@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The test program. CK_RUN_SUITE, CK_RUN_CASE, CK_EXCLUDE_TAGS and CK_FORK choose, as Check says. */
+/* The test program. CK_RUN_SUITE, CK_RUN_CASE, CK_EXCLUDE_TAGS and CK_FORK choose, as Check
+ * says. */
 #include "device.h"
 #include "suites.h"
 

@@ -48,8 +48,8 @@ struct rig {
 /* A network of the context with He weights; owned by the caller. */
 nin_network *rig_network(nin_context *context, enum rig_net net);
 
-/* The kernels of a precision that a context has by default; NULL: not on this processor, or NIN_CPU_ISA
- * names another instruction set. */
+/* The kernels of a precision that a context has by default; NULL: not on this processor, or
+ * NIN_CPU_ISA names another instruction set. */
 const struct cpu_bf16_kernels *rig_bf16(nin_precision precision);
 
 /* Makes everything, or fails the test. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A run allocates nothing: neither from malloc and its family, on no thread, nor from the kernel; so it
- * goes on where there is nothing left to allocate. */
+/* A run allocates nothing: neither from malloc and its family, on no thread, nor from the kernel;
+ * so it goes on where there is nothing left to allocate. */
 #define _GNU_SOURCE /* syscall, RLIMIT_AS */
 #include "interpose.h"
 #include "rig.h"
@@ -267,8 +267,8 @@ enum end {
     NO_FILTER
 };
 
-/* OpenBLAS starts its own threads anew in a child, when they are first asked for, and each of them takes
- * a buffer in its own time. They are no part of a step: waits until all have done so. */
+/* OpenBLAS starts its own threads anew in a child, when they are first asked for, and each of them
+ * takes a buffer in its own time. They are no part of a step: waits until all have done so. */
 static void wake_blas(void)
 {
     enum {
@@ -420,8 +420,8 @@ static void limit(size_t more)
     ck_assert_int_eq(setrlimit(RLIMIT_AS, &limit), 0);
 }
 
-/* Runs `scene` in a child, because a limit stays. OpenBLAS never comes back when it fails to map, so
- * the child has a time to be done in. Gives whether the scene was played to its end. */
+/* Runs `scene` in a child, because a limit stays. OpenBLAS never comes back when it fails to map,
+ * so the child has a time to be done in. Gives whether the scene was played to its end. */
 static bool in_child(bool (*scene)(size_t more), size_t more)
 {
     int status = 0;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Products in bf16: the kernels against sums in double precision of operands that were rounded before, the
- * algorithm in whole plans, and who is refused. */
+/* Products in bf16: the kernels against sums in double precision of operands that were rounded
+ * before, the algorithm in whole plans, and who is refused. */
 #include "oracle.h"
 #include "rig.h"
 #include "suites.h"
@@ -75,8 +75,8 @@ static double rest(double x)
     return rounded(x - rounded(x));
 }
 
-/* A product of three matrices' shapes: rows x depth, depth x columns; of the pixels of a map, whose rows are
- * `width` wide. */
+/* A product of three matrices' shapes: rows x depth, depth x columns; of the pixels of a map, whose
+ * rows are `width` wide. */
 struct shape {
     int32_t width, groups, depth, columns;
 };
@@ -195,7 +195,8 @@ static void add_outer(struct operands *o, int32_t first, int32_t groups, bool fr
     o->kernels->add_outer(&outer, o->scratch);
 }
 
-/* The products of the parts that a table multiplies: high * high, then high * low and low * high. */
+/* The products of the parts that a table multiplies: high * high, then high * low and low *
+ * high. */
 static void want_product(double *y, const struct operands *o, int parts)
 {
     static double (*const left[])(double) = {rounded, rounded, rest};
@@ -239,8 +240,8 @@ static void want_outer(double *dw, const struct operands *o, int parts)
     free(product);
 }
 
-/* Against rounded operands nothing but sums in fp32 differ; against the others their roundings. A short sum
- * of few products has few errors to average. */
+/* Against rounded operands nothing but sums in fp32 differ; against the others their roundings. A
+ * short sum of few products has few errors to average. */
 static const double exact_bound = 5e-7, rounded_bound[] = {0.0, 4e-3, 2e-5};
 
 static void check_product(struct operands *o, int parts)
@@ -260,7 +261,8 @@ static void check_product(struct operands *o, int parts)
     free(w);
 }
 
-/* What follows a sum is done with it in fp32: y = relu(x w' + bias), or 0 where a gate is not positive. */
+/* What follows a sum is done with it in fp32: y = relu(x w' + bias), or 0 where a gate is not
+ * positive. */
 static void check_ends(struct operands *o)
 {
     float *plain = new_floats(o->y_size, 0), *gate = new_floats(o->y_size, 8);
@@ -422,7 +424,8 @@ END_TEST
 
 static const float not_numbers[] = {NAN, INFINITY};
 
-/* What is not finite is not lost, in either operand and after a ReLU, nor does it reach other sums. */
+/* What is not finite is not lost, in either operand and after a ReLU, nor does it reach other
+ * sums. */
 START_TEST(what_is_not_finite_stays_so)
 {
     struct shape shape = {5, 3, 7, 18};
@@ -542,8 +545,8 @@ static void run_layer(struct layer *l, int32_t images)
                                   (struct cpu_share){part, 2});
 }
 
-/* What the whole layer makes of operands as `part` has them: dy is gated by y, dx by x. Biases add up in fp32, and a
- * sum of one is small by chance. */
+/* What the whole layer makes of operands as `part` has them: dy is gated by y, dx by x. Biases add
+ * up in fp32, and a sum of one is small by chance. */
 static void check_layer(const struct layer *l, double (*part)(double), double bound)
 {
     const struct operands *o = &l->o;
@@ -573,7 +576,8 @@ static void check_layer(const struct layer *l, double (*part)(double), double bo
     free(want);
 }
 
-/* Biases are positive, so that few outputs are 0: backward begins with a dy that has been gated by then. */
+/* Biases are positive, so that few outputs are 0: backward begins with a dy that has been gated by
+ * then. */
 static void check_sizes(struct table table, int32_t in, int32_t out, int32_t images)
 {
     struct layer l;
@@ -604,7 +608,8 @@ END_TEST
 
 /* ---- plans --------------------------------------------------------------------------------- */
 
-/* Every 1x1 convolution, and a dense layer that reads one pixel, goes this way, and nothing else. */
+/* Every 1x1 convolution, and a dense layer that reads one pixel, goes this way, and nothing
+ * else. */
 START_TEST(the_path_is_taken)
 {
     static const int32_t wanted[] = {3, 2, 6}; /* of RIG_SMALL, RIG_DENSE, RIG_MNIST */
@@ -719,7 +724,8 @@ static float *scores_of(const struct rig_desc *desc, int32_t count, size_t *valu
     return scores;
 }
 
-/* Few images, which all workers share, have the scores that they have in a larger batch on one thread. */
+/* Few images, which all workers share, have the scores that they have in a larger batch on one
+ * thread. */
 START_TEST(shared_images_have_the_same_scores)
 {
     struct rig_desc desc = {.net = (enum rig_net)_i,
@@ -744,8 +750,8 @@ START_TEST(shared_images_have_the_same_scores)
 }
 END_TEST
 
-/* The gradient of a plan that keeps some outputs, which cuts its groups into other strips. Rows of 27 and 7
- * pixels: strips and images of odd numbers of them. */
+/* The gradient of a plan that keeps some outputs, which cuts its groups into other strips. Rows of
+ * 27 and 7 pixels: strips and images of odd numbers of them. */
 static uint64_t gradient_keeping(const char *const *keep, int32_t count, int32_t algorithm)
 {
     size_t bytes;
@@ -927,8 +933,8 @@ START_TEST(the_environment_can_refuse_it)
 }
 END_TEST
 
-/* The kernel is asked for AMX's tiles. If it refuses, whoever has named AMX is told so, and the choice of nobody
- * is the next best. */
+/* The kernel is asked for AMX's tiles. If it refuses, whoever has named AMX is told so, and the
+ * choice of nobody is the next best. */
 START_TEST(the_kernel_is_asked_for_tiles)
 {
     struct nin__device device = {NIN_INSTRUCTIONS_AMX, true};

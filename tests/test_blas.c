@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* OpenBLAS's number of threads: 1 inside a run, what it was outside, and no part of the bits. With its
- * OpenMP build each thread has its own: 1 in every worker, of which the caller is one, and what it was behind
- * the run. (To test with that build: LD_LIBRARY_PATH with the folder of its libopenblas.so.0.) */
+/* OpenBLAS's number of threads: 1 inside a run, what it was outside, and no part of the bits. With
+ * its OpenMP build each thread has its own: 1 in every worker, of which the caller is one, and what
+ * it was behind the run. (To test with that build: LD_LIBRARY_PATH with the folder of its
+ * libopenblas.so.0.) */
 #define _GNU_SOURCE /* RTLD_DEFAULT */
 #include "rig.h"
 #include "sanitized.h"
@@ -254,8 +255,8 @@ static nin_status plan_of(nin_plan **out, int32_t threads, nin_algorithm algorit
     return status;
 }
 
-/* OpenBLAS itself would print, or crash, some hundred threads later. A plan that is refused, or uses no
- * OpenBLAS, counts for nothing, and one that goes away no longer. */
+/* OpenBLAS itself would print, or crash, some hundred threads later. A plan that is refused, or
+ * uses no OpenBLAS, counts for nothing, and one that goes away no longer. */
 START_TEST(workers_of_all_plans_have_a_limit)
 {
     nin_plan *many = NULL, *few = NULL, *direct = NULL, *last = NULL;

@@ -311,8 +311,8 @@ static int64_t fit_with_evaluation(struct run *run, int64_t save)
     return watch.epochs;
 }
 
-/* Saved after each step in turn, also after the last one of an epoch, whose evaluation is then still to
- * come. */
+/* Saved after each step in turn, also after the last one of an epoch, whose evaluation is then
+ * still to come. */
 START_TEST(evaluations_go_on)
 {
     struct run straight = start((struct choice){0}), resumed = start((struct choice){0});

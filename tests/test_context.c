@@ -191,7 +191,8 @@ static FILE *open_of_those(const char *path, const char *mode)
     return NULL;
 }
 
-/* The source itself once more, with its own eyes closed: it goes by files that no test may write. */
+/* The source itself once more, with its own eyes closed: it goes by files that no test may
+ * write. */
 #define fopen open_of_those
 #define nin__usable_threads usable_threads
 #include "core/processors.c"
@@ -312,8 +313,9 @@ static sigset_t mask_of_a_worker(void)
     return mask;
 }
 
-/* A crash in a worker reaches the program's handler, a profiler sees workers, and no other handler of the
- * program runs there. What the program has blocked, for instance to wait for it, stays so. */
+/* A crash in a worker reaches the program's handler, a profiler sees workers, and no other handler
+ * of the program runs there. What the program has blocked, for instance to wait for it, stays
+ * so. */
 START_TEST(workers_take_only_signals_of_their_own)
 {
     static const int open[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS, SIGPROF};

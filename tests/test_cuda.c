@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The CUDA module: how it is found and refused, and what is particular to a device. It runs on the stand-in of
- * tests/cuda_on_cpu, and its case `training` with NIN_TEST_DEVICE=cuda on what the machine has. What any device
- * has to do is tested by the other suites (make check-cuda). */
+/* The CUDA module: how it is found and refused, and what is particular to a device. It runs on the
+ * stand-in of tests/cuda_on_cpu, and its case `training` with NIN_TEST_DEVICE=cuda on what the
+ * machine has. What any device has to do is tested by the other suites (make check-cuda). */
 #include "cuda_on_cpu/stand_in.h"
 #include "device.h"
 #include "files.h"
@@ -181,8 +181,8 @@ START_TEST(training_agrees_with_the_cpu)
 }
 END_TEST
 
-/* Of the losses and parameters of some steps with full batches and smaller ones, in two plans one after the
- * other. */
+/* Of the losses and parameters of some steps with full batches and smaller ones, in two plans one
+ * after the other. */
 static uint64_t bits_of_a_run(enum rig_net net, nin_algorithm algorithm, const char *graph)
 {
     struct rig_desc desc = cuda_rig(net, NIN_TRAIN);
@@ -206,8 +206,8 @@ static uint64_t bits_of_a_run(enum rig_net net, nin_algorithm algorithm, const c
     return hash;
 }
 
-/* The stand-in has a seed for the order of blocks and threads, and for when work is done: it is drawn from
- * all along, so no two runs have the same. A GPU has an order of its own each time. */
+/* The stand-in has a seed for the order of blocks and threads, and for when work is done: it is
+ * drawn from all along, so no two runs have the same. A GPU has an order of its own each time. */
 START_TEST(neither_the_order_of_threads_nor_a_graph_is_part_of_the_bits)
 {
     enum rig_net net = nets[_i % 2];
@@ -222,8 +222,8 @@ START_TEST(neither_the_order_of_threads_nor_a_graph_is_part_of_the_bits)
 }
 END_TEST
 
-/* Sums overflow, or a NaN comes in: behind all ReLUs and maxima it is still there. Nothing has changed, and the
- * next step goes on. */
+/* Sums overflow, or a NaN comes in: behind all ReLUs and maxima it is still there. Nothing has
+ * changed, and the next step goes on. */
 START_TEST(a_bad_step_changes_nothing)
 {
     struct rig_desc desc = cuda_rig(RIG_SMALL, NIN_TRAIN);
@@ -253,15 +253,16 @@ START_TEST(a_bad_step_changes_nothing)
 }
 END_TEST
 
-/* ---- minimal filtering ------------------------------------------------------------------------ */
+/* ---- minimal filtering
+ * ------------------------------------------------------------------------ */
 
 struct convolution {
     int32_t images, channels, height, width, filters, kernel, pad, relu;
 };
 
-/* Planes that tiles fill and that they do not; a few tiles of zeros at the end of a sum's last group (131 images);
- * more images than go together, so that nothing is kept for backward. Of these so many are near 0 that a ReLU
- * would decide otherwise about some. */
+/* Planes that tiles fill and that they do not; a few tiles of zeros at the end of a sum's last
+ * group (131 images); more images than go together, so that nothing is kept for backward. Of these
+ * so many are near 0 that a ReLU would decide otherwise about some. */
 static const struct convolution convolutions[] = {
     {5, 3, 7, 7, 5, 5, 2, 1},     {2, 33, 9, 5, 3, 5, 0, 1},   {3, 5, 14, 14, 33, 5, 1, 1},
     {2, 1, 28, 28, 5, 5, 2, 1},   {3, 3, 9, 5, 33, 5, 4, 1},   {1, 5, 9, 5, 1, 3, 0, 1},
@@ -412,8 +413,8 @@ START_TEST(minimal_filtering_agrees_with_the_cpu)
 }
 END_TEST
 
-/* Kernels of libnin's own: rows that fill tiles and that do not, filters and channels for each width of a tile, in
- * vectors and not, sums in one part and in many. */
+/* Kernels of libnin's own: rows that fill tiles and that do not, filters and channels for each
+ * width of a tile, in vectors and not, sums in one part and in many. */
 static const struct convolution direct_convolutions[] = {
     {1, 1, 1, 1, 1, 1, 0, 0},     {3, 5, 9, 5, 3, 1, 0, 1},     {2, 33, 9, 5, 10, 1, 0, 1},
     {5, 64, 14, 14, 48, 1, 0, 1}, {3, 96, 28, 28, 64, 1, 0, 1}, {2, 128, 14, 14, 33, 1, 0, 0},
@@ -427,8 +428,9 @@ START_TEST(direct_kernels_agree_with_the_cpu)
 }
 END_TEST
 
-/* Convolutions of every algorithm one behind the other, with ReLUs that whoever makes a gradient may leave out: few
- * channels, whose windows are not in memory, below each other and below pools. */
+/* Convolutions of every algorithm one behind the other, with ReLUs that whoever makes a gradient
+ * may leave out: few channels, whose windows are not in memory, below each other and below
+ * pools. */
 static void describe_stack(nin_builder *builder)
 {
     nin_builder_conv2d(builder, "few",
@@ -495,8 +497,8 @@ START_TEST(each_relu_is_heeded_once)
 }
 END_TEST
 
-/* Of the preset's nine convolutions the 5x5 one with 48 channels and the 3x3 one pay, the 5x5 one with one
- * channel does not, and those of 1x1 are none. */
+/* Of the preset's nine convolutions the 5x5 one with 48 channels and the 3x3 one pay, the 5x5 one
+ * with one channel does not, and those of 1x1 are none. */
 START_TEST(minimal_filtering_is_used_where_it_pays)
 {
     static const struct {
@@ -567,8 +569,8 @@ static struct stepped step_in(nin_precision precision, enum rig_net net)
     return stepped;
 }
 
-/* Near the values of fp32, and as far from them as operands of so few bits are: so they were rounded. Behind a
- * gradient are decisions too, of ReLU and maximum. */
+/* Near the values of fp32, and as far from them as operands of so few bits are: so they were
+ * rounded. Behind a gradient are decisions too, of ReLU and maximum. */
 static void check_rounding(enum rig_net net, nin_precision precision, double least)
 {
     struct stepped exact, rounded;
@@ -671,7 +673,8 @@ static float *score_gradient_of(const float *scores, const int32_t *labels, int3
 
 static const nin_precision classified[] = {NIN_FP32, NIN_TF32, NIN_BF16};
 
-/* With labels one kernel pools, classifies and goes back; without, three do, and the caller has the gradient. */
+/* With labels one kernel pools, classifies and goes back; without, three do, and the caller has the
+ * gradient. */
 START_TEST(the_classifier_is_its_parts)
 {
     struct rig_desc desc = cuda_rig(RIG_SMALL, NIN_TRAIN);
@@ -833,7 +836,8 @@ static int matmuls(void)
     return function();
 }
 
-/* Of the scores of batches of every size, twice, so that shapes come back when others have been found since. */
+/* Of the scores of batches of every size, twice, so that shapes come back when others have been
+ * found since. */
 static uint64_t bits_of_batches(int32_t most)
 {
     struct rig_desc desc = cuda_rig(RIG_DENSE, NIN_INFER);
@@ -1074,8 +1078,9 @@ START_TEST(a_stream_that_cannot_be_used_is_refused)
 }
 END_TEST
 
-/* The application captures work of its own, in the mode in which hardly anything may be called: we allocate, load and
- * capture all the same, and its graph is not spoilt. Afterwards its own calls are forbidden as before. */
+/* The application captures work of its own, in the mode in which hardly anything may be called: we
+ * allocate, load and capture all the same, and its graph is not spoilt. Afterwards its own calls
+ * are forbidden as before. */
 START_TEST(a_capture_of_the_applications_is_not_spoilt)
 {
     struct rig_desc desc = cuda_rig(RIG_SMALL, NIN_TRAIN);
@@ -1097,7 +1102,8 @@ START_TEST(a_capture_of_the_applications_is_not_spoilt)
 }
 END_TEST
 
-/* All that a context had there is gone: it says so, touches nothing of it, and another one works. */
+/* All that a context had there is gone: it says so, touches nothing of it, and another one
+ * works. */
 START_TEST(a_reset_device_is_noticed)
 {
     struct rig_desc desc = cuda_rig(RIG_SMALL, NIN_TRAIN);
@@ -1240,8 +1246,8 @@ static int last_error(void)
     return function();
 }
 
-/* A failed stage has a sentence, and nothing has changed: it succeeds when it is tried again, unless the sentence says
- * that the context can no longer be used. */
+/* A failed stage has a sentence, and nothing has changed: it succeeds when it is tried again,
+ * unless the sentence says that the context can no longer be used. */
 static nin_status try_again(struct use *use, nin_status (*stage)(struct use *use))
 {
     ck_assert_msg(*nin_last_error() != '\0', "a failure says nothing");
@@ -1253,8 +1259,8 @@ static nin_status try_again(struct use *use, nin_status (*stage)(struct use *use
     return NIN_BACKEND_FAILED;
 }
 
-/* No call leaves an error of CUDA for the application. Gives how many stages have failed, the context's end as one more
- * than all. */
+/* No call leaves an error of CUDA for the application. Gives how many stages have failed, the
+ * context's end as one more than all. */
 static int use_a_device(struct use *use)
 {
     int failures = 0;
@@ -1279,9 +1285,9 @@ static int use_a_device(struct use *use)
     return failures;
 }
 
-/* Each call of CUDA fails once. Then the sentence is CUDA's, or, where a step cannot be captured and goes call by
- * call, there is none; the bits are the same in the end, but for a context that says that it is lost; and nothing is
- * left behind. */
+/* Each call of CUDA fails once. Then the sentence is CUDA's, or, where a step cannot be captured
+ * and goes call by call, there is none; the bits are the same in the end, but for a context that
+ * says that it is lost; and nothing is left behind. */
 START_TEST(every_failure_is_survived)
 {
     static const struct use uses[] = {{.algorithm = NIN_ALGORITHM_GEMM},
@@ -1343,7 +1349,8 @@ START_TEST(an_error_of_the_applications_stays)
 }
 END_TEST
 
-/* After an error that CUDA does not recover from, every call has the same sentence, and destroying works. */
+/* After an error that CUDA does not recover from, every call has the same sentence, and destroying
+ * works. */
 START_TEST(a_broken_device_is_not_used_again)
 {
     struct rig_desc desc = cuda_rig(RIG_SMALL, NIN_TRAIN);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* NIN_BF16 on a CUDA device. Small whole numbers are bf16 as well as float, and so are their sums and products as
- * long as they stay small: networks that have nothing else give the same bits in both, whatever the order of sums,
- * with cuBLAS's products as with those of libnin's own kernels. What is rounded otherwise is looked at in suite cuda,
- * but for how far the two are apart. */
+/* NIN_BF16 on a CUDA device. Small whole numbers are bf16 as well as float, and so are their sums
+ * and products as long as they stay small: networks that have nothing else give the same bits in
+ * both, whatever the order of sums, with cuBLAS's products as with those of libnin's own kernels.
+ * What is rounded otherwise is looked at in suite cuda, but for how far the two are apart. */
 #include "device.h"
 #include "suites.h"
 #include "test.h"
@@ -435,7 +435,8 @@ static bool has_max_pool(const struct net *net)
            net->end == forty_and_max_pool;
 }
 
-/* Nothing is negative, so no ReLU decides otherwise; but of nearly equal numbers another may be the largest. */
+/* Nothing is negative, so no ReLU decides otherwise; but of nearly equal numbers another may be the
+ * largest. */
 START_TEST(kernels_and_cublas_round_alike)
 {
     const struct net *net = &nets[_i];
@@ -499,9 +500,9 @@ START_TEST(many_layers_have_their_weights)
 }
 END_TEST
 
-/* The bias's gradient of a convolution of many pixels, whose parts blocks add up, before a dense layer of few
- * channels. All scores have gradient 1, all weights are 1, and so is each average; the gradient of the bias is a sum
- * over images and classes, whatever is done with rounding. */
+/* The bias's gradient of a convolution of many pixels, whose parts blocks add up, before a dense
+ * layer of few channels. All scores have gradient 1, all weights are 1, and so is each average; the
+ * gradient of the bias is a sum over images and classes, whatever is done with rounding. */
 START_TEST(a_dense_layer_of_few_channels_leaves_other_memory_alone)
 {
     enum {
@@ -561,7 +562,8 @@ START_TEST(a_dense_layer_of_few_channels_leaves_other_memory_alone)
 }
 END_TEST
 
-/* Where a pool finishes what a convolution leaves to it, and where the output is wanted as it is. */
+/* Where a pool finishes what a convolution leaves to it, and where the output is wanted as it
+ * is. */
 START_TEST(keeping_an_output_changes_no_bits)
 {
     static const char *const names[] = {"rectified"};

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The same bits whatever the number of threads, their timing, and where segments end; and what lanes
- * do to the bits. */
+/* The same bits whatever the number of threads, their timing, and where segments end; and what
+ * lanes do to the bits. */
 #include "rig.h"
 #include "sanitized.h"
 #include "suites.h"
@@ -172,9 +172,9 @@ static void check_few(struct rig *rig, const struct rig_desc *desc, const float 
     }
 }
 
-/* So few images that there are two workers or more for each chunk are taken by all together, op by op: the bits
- * are those of one thread, and of the same images in a larger batch. (Not by gemm, whose bits would follow
- * the number of rows of a product, or of images.) */
+/* So few images that there are two workers or more for each chunk are taken by all together, op by
+ * op: the bits are those of one thread, and of the same images in a larger batch. (Not by gemm,
+ * whose bits would follow the number of rows of a product, or of images.) */
 START_TEST(few_images_use_all_workers)
 {
     static const enum rig_net nets[] = {RIG_SMALL, RIG_DENSE, RIG_MNIST};
@@ -502,7 +502,8 @@ START_TEST(parts_of_a_step)
 }
 END_TEST
 
-/* ---- a caller with other arithmetic ------------------------------------------------------------ */
+/* ---- a caller with other arithmetic
+ * ------------------------------------------------------------ */
 
 static void round_as_usual(void)
 {
@@ -572,8 +573,8 @@ static float *gradient_of_plan(void (*set)(void), int32_t threads, float images,
     return gradient;
 }
 
-/* A thread begins with the arithmetic of the one that makes it, and the first worker is the caller's own
- * thread: neither goes by that. */
+/* A thread begins with the arithmetic of the one that makes it, and the first worker is the
+ * caller's own thread: neither goes by that. */
 static void check_arithmetic(void (*set)(void), float images, nin_algorithm algorithm)
 {
     for (int32_t threads = 1; threads <= 2; threads++) {
@@ -593,8 +594,8 @@ START_TEST(rounding_of_the_caller)
 }
 END_TEST
 
-/* The images times a weight are below the normal numbers: workers take those for 0, whether the caller
- * does or not. */
+/* The images times a weight are below the normal numbers: workers take those for 0, whether the
+ * caller does or not. */
 START_TEST(flushing_of_the_caller)
 {
     size_t count, subnormal = 0;
@@ -610,7 +611,8 @@ START_TEST(flushing_of_the_caller)
 }
 END_TEST
 
-/* ---- a caller with little room ----------------------------------------------------------------- */
+/* ---- a caller with little room
+ * ----------------------------------------------------------------- */
 
 enum {
     SMALL_STACK = 128 << 10 /* of which OpenBLAS's thread-local data take 60 KiB */

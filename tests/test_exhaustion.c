@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* What happens when memory or threads run out: the n-th allocation of a call fails, for every n until
- * nothing fails any more. Then the status says so, outputs are untouched, nothing has leaked, and what
- * existed before goes on as if nothing had been. */
+/* What happens when memory or threads run out: the n-th allocation of a call fails, for every n
+ * until nothing fails any more. Then the status says so, outputs are untouched, nothing has leaked,
+ * and what existed before goes on as if nothing had been. */
 #include "files.h"
 #include "interpose.h"
 #include "rig.h"

@@ -1,19 +1,20 @@
 /* SPDX-License-Identifier: MIT */
-/* Every layer's gradients against differences of what the library itself computes, through the public
- * interface: for every element alone, and for random directions.
+/* Every layer's gradients against differences of what the library itself computes, through the
+ * public interface: for every element alone, and for random directions.
  *
  * Values p move to p + d and to p - d, and f(p + d) - f(p - d) is compared with the product of the
  * gradient and the distance of the two as floats, so that rounding p costs nothing. f is either a
- * product of the scores with a random gradient or the loss of labels. Errors are relative to the root
- * mean square of the gradient times the length of the distance.
+ * product of the scores with a random gradient or the loss of labels. Errors are relative to the
+ * root mean square of the gradient times the length of the distance.
  *
- * Of scores: a layer is linear in the values that move, but for kinks that the data stay away from, so a
- * large step costs nothing and the error is fp32's: 6e-8 of scores of size 1 to 4, over a step of 1/4 or
- * 1/8. Before a kink the step is 1/512, but there the scores move exactly (measured up to 1.7e-5).
+ * Of scores: a layer is linear in the values that move, but for kinks that the data stay away from,
+ * so a large step costs nothing and the error is fp32's: 6e-8 of scores of size 1 to 4, over a step
+ * of 1/4 or 1/8. Before a kink the step is 1/512, but there the scores move exactly (measured up to
+ * 1.7e-5).
  *
- * Of the loss: it bends, which adds step^2 / 6 in units of scores, while an average over a map leaves
- * little of one element for fp32 to show. Steps that move the scores by about 1/64 are the best of both
- * (measured up to 4.3e-4). The bounds are three times what was measured. */
+ * Of the loss: it bends, which adds step^2 / 6 in units of scores, while an average over a map
+ * leaves little of one element for fp32 to show. Steps that move the scores by about 1/64 are the
+ * best of both (measured up to 4.3e-4). The bounds are three times what was measured. */
 #include "device.h"
 #include "oracle.h"
 #include "suites.h"
@@ -421,8 +422,8 @@ static void check_elements(struct rig *rig, const struct layer *layer, double bo
     }
 }
 
-/* Random directions of one group, or with g past the last of all together. Under the loss an element
- * moves less than alone, so that all together move the scores about as far. */
+/* Random directions of one group, or with g past the last of all together. Under the loss an
+ * element moves less than alone, so that all together move the scores about as far. */
 static void check_directions(struct rig *rig, const struct layer *layer, int g, double bound)
 {
     for (uint64_t seed = 1; seed <= 5; seed++) {

@@ -19,7 +19,8 @@
 #include <stdlib.h>
 #include <time.h>
 
-/* ---- kernels on ranges ------------------------------------------------------------------------- */
+/* ---- kernels on ranges
+ * ------------------------------------------------------------------------- */
 
 /* A chunk of images, which begins inside the batch. */
 enum {
@@ -282,8 +283,8 @@ static void check_backward(const struct bench *whole, struct bench *part, double
         }
 }
 
-/* Parts add to what is in the lane. (An algorithm of whole chunks may add up their images in an order of
- * its own.) */
+/* Parts add to what is in the lane. (An algorithm of whole chunks may add up their images in an
+ * order of its own.) */
 static void check_lane(struct bench *whole, struct bench *part, double bound)
 {
     oracle_fill(whole->lane, (long)whole->lane_floats, 0.0, 1.0, 6);
@@ -316,7 +317,8 @@ static void check_ranges(const struct cpu_algorithm *algorithm, const struct nin
     free_bench(part);
 }
 
-/* What one share of a forward pass makes: whole channels, each as in the whole, and nothing else; how many. */
+/* What one share of a forward pass makes: whole channels, each as in the whole, and nothing else;
+ * how many. */
 static int32_t count_channels(const struct bench *whole, struct bench *part, struct cpu_share share,
                               int32_t *owners)
 {
@@ -341,8 +343,8 @@ static int32_t count_channels(const struct bench *whole, struct bench *part, str
     return count;
 }
 
-/* Each of several workers makes some channels, if there are as many sixteens of them, and all make all; how
- * many make any. */
+/* Each of several workers makes some channels, if there are as many sixteens of them, and all make
+ * all; how many make any. */
 static int32_t check_shares(const struct cpu_algorithm *algorithm, const struct nin__op *op,
                             int32_t parts)
 {
@@ -428,7 +430,8 @@ START_TEST(convolutions_are_shared_by_vectors_of_filters)
 }
 END_TEST
 
-/* More than twice as many workers have a part in the preset's ops as these have blocks of weights. */
+/* More than twice as many workers have a part in the preset's ops as these have blocks of
+ * weights. */
 START_TEST(eight_workers_share_the_preset)
 {
     struct rig rig;
@@ -633,7 +636,8 @@ START_TEST(odd_maxima)
 }
 END_TEST
 
-/* What is forwarded with a dropout, and gated by x, has the bits of a pool, a dropout and a gate in turn. */
+/* What is forwarded with a dropout, and gated by x, has the bits of a pool, a dropout and a gate in
+ * turn. */
 static void check_fused_pool(struct nin__shape in)
 {
     struct nin__op pool = window_op(NIN__OP_MAX_POOL, in, 3, 2, 1), fused = pool;
@@ -677,13 +681,15 @@ START_TEST(fused_pools)
 }
 END_TEST
 
-/* ---- update ------------------------------------------------------------------------------------ */
+/* ---- update
+ * ------------------------------------------------------------------------------------ */
 
 enum {
     PARAMETERS = 1000
 };
 
-/* Three steps over the spans of an arena, of which the first and the last element belong to none. */
+/* Three steps over the spans of an arena, of which the first and the last element belong to
+ * none. */
 static void check_update(struct oracle_sgd sgd)
 {
     struct nin__executable executable = {0};
@@ -754,7 +760,8 @@ enum {
     POINTS = 16 * 16
 };
 
-/* A product at one point of a Fourier transform, with rows `first` ... of weights that fill 2 * depth rows. */
+/* A product at one point of a Fourier transform, with rows `first` ... of weights that fill 2 *
+ * depth rows. */
 struct point {
     int32_t images, columns, depth, first, parts;
     float *a, *w, *packed, *c;
@@ -872,7 +879,8 @@ static void pack_columns(const struct cpu_kernels *kernels, float *packed, const
                                         .inner_step = 1});
 }
 
-/* With bias, ReLU and gate each part has the bits of the whole, and nothing beside it is written. */
+/* With bias, ReLU and gate each part has the bits of the whole, and nothing beside it is
+ * written. */
 START_TEST(a_part_of_a_matrix_gives_a_part_of_the_product)
 {
     const struct cpu_kernels *kernels = NULL;
@@ -957,7 +965,8 @@ START_TEST(a_peak_is_measured)
 }
 END_TEST
 
-/* ---- placement --------------------------------------------------------------------------------- */
+/* ---- placement
+ * --------------------------------------------------------------------------------- */
 
 enum {
     MAX_BLOCKS = 40
@@ -1025,8 +1034,8 @@ START_TEST(blocks_alive_together_lie_apart)
 }
 END_TEST
 
-/* A chain in which each block meets its neighbours only: two places do, the best there is. Where nothing
- * meets, one does. */
+/* A chain in which each block meets its neighbours only: two places do, the best there is. Where
+ * nothing meets, one does. */
 START_TEST(memory_is_shared)
 {
     struct nin__block blocks[MAX_BLOCKS];
@@ -1075,7 +1084,8 @@ START_TEST(too_much_memory)
 }
 END_TEST
 
-/* ---- lanes ------------------------------------------------------------------------------------- */
+/* ---- lanes
+ * ------------------------------------------------------------------------------------- */
 
 enum {
     MAX_LANES = 64,
@@ -1213,7 +1223,8 @@ START_TEST(lanes_are_added_up_in_a_tree)
 }
 END_TEST
 
-/* The others go on while one lane's sum is missing, as far as buffers reach, and the next round begins with nothing of the last. */
+/* The others go on while one lane's sum is missing, as far as buffers reach, and the next round
+ * begins with nothing of the last. */
 START_TEST(lanes_wait_for_one)
 {
     const int threads = _i;
@@ -1227,7 +1238,8 @@ START_TEST(lanes_wait_for_one)
 }
 END_TEST
 
-/* ---- workers ----------------------------------------------------------------------------------- */
+/* ---- workers
+ * ----------------------------------------------------------------------------------- */
 
 struct tally {
     int32_t workers;
@@ -1278,8 +1290,9 @@ static void expect_runs(struct tally *tally, int want)
         ck_assert_int_eq(atomic_load(&tally->runs[w]), want);
 }
 
-/* Always the same thread for the same number: the caller for the first, and for each other one a thread of
- * its own with the signals of the process blocked. It is awake when the next round comes, or asleep. */
+/* Always the same thread for the same number: the caller for the first, and for each other one a
+ * thread of its own with the signals of the process blocked. It is awake when the next round comes,
+ * or asleep. */
 START_TEST(each_worker_runs_each_job_once)
 {
     struct tally tally = {.workers = _i};

@@ -159,7 +159,8 @@ enum {
     MNIST_LAYERS = sizeof mnist / sizeof mnist[0]
 };
 
-/* Sizes and the total of the authors' cifar-10_def: pooling that rounds up, a ReLU on the class maps. */
+/* Sizes and the total of the authors' cifar-10_def: pooling that rounds up, a ReLU on the class
+ * maps. */
 START_TEST(the_cifar10_preset_has_the_layers_of_the_authors)
 {
     nin_layer_info info = {.struct_size = sizeof info};

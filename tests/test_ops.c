@@ -486,9 +486,9 @@ static void check_layer(struct oracle_layer layer, struct oracle_map input, stru
 
 /* ---- convolution and dense ----------------------------------------------------------------- */
 
-/* Three times the largest errors measured over OpenBLAS's kernels for Prescott, Nehalem, Sandybridge,
- * Haswell and Zen: 5e-7, 3.2e-7, 3.9e-7, 4.3e-7 (one rounding is 3e-8 on average). One wrong element
- * among ten thousand gives 1e-2. */
+/* Three times the largest errors measured over OpenBLAS's kernels for Prescott, Nehalem,
+ * Sandybridge, Haswell and Zen: 5e-7, 3.2e-7, 3.9e-7, 4.3e-7 (one rounding is 3e-8 on average). One
+ * wrong element among ten thousand gives 1e-2. */
 static const struct bounds gemm = {1.5e-6, 1e-6, 1.2e-6, 1.3e-6};
 
 static const long sizes[][4] = {/* images, channels, filters, whether there is no bias */
@@ -538,8 +538,8 @@ START_TEST(large_convolutions)
 }
 END_TEST
 
-/* Errors of minimal filtering grow with the number of channels unless long sums are made in blocks: both
- * sums over channels have to keep what the header states. */
+/* Errors of minimal filtering grow with the number of channels unless long sums are made in blocks:
+ * both sums over channels have to keep what the header states. */
 START_TEST(deep_convolutions)
 {
     static const long cases[][5] = {/* channels, side, filters, kernel, pad */
@@ -580,8 +580,8 @@ START_TEST(convolutions_of_many_tiles)
 }
 END_TEST
 
-/* Small planes of 3x3 kernels have tiles of six points, larger ones of eight: at 8x8 and 5x4 (and with
- * a border that makes the output larger than the input) it is six, at 6x6 eight. */
+/* Small planes of 3x3 kernels have tiles of six points, larger ones of eight: at 8x8 and 5x4 (and
+ * with a border that makes the output larger than the input) it is six, at 6x6 eight. */
 START_TEST(planes_of_both_tiles)
 {
     static const long cases[][7] = {
@@ -600,9 +600,9 @@ START_TEST(planes_of_both_tiles)
 }
 END_TEST
 
-/* Fourier transforms of 9x9 pixels and of 16x16, whose last row and column may or may not be filled, in one
- * pass of images and in several (a chunk of 4x4 pixels has 20 images), with channels and filters that fill
- * whole blocks and that do not. */
+/* Fourier transforms of 9x9 pixels and of 16x16, whose last row and column may or may not be
+ * filled, in one pass of images and in several (a chunk of 4x4 pixels has 20 images), with channels
+ * and filters that fill whole blocks and that do not. */
 static const long transform_cases[][7] = {
     /* images, channels, height, width, filters, kernel, pad */
     {9, 48, 7, 7, 70, 5, 2},  {1, 17, 5, 4, 5, 5, 4},    {3, 6, 9, 8, 33, 5, 0},
@@ -910,8 +910,9 @@ END_TEST
 
 /* ---- stacks -------------------------------------------------------------------------------- */
 
-/* Layers add their errors to those that they are handed, but most average out (2.8e-7, 1.7e-7, 2.9e-7).
- * A bias sums up what cancels, or equal numbers, which always round the same way (1.1e-6). */
+/* Layers add their errors to those that they are handed, but most average out (2.8e-7, 1.7e-7,
+ * 2.9e-7). A bias sums up what cancels, or equal numbers, which always round the same way
+ * (1.1e-6). */
 static const struct bounds stacked = {1e-6, 1e-6, 1e-6, 3.4e-6};
 
 START_TEST(mlpconv)
@@ -941,9 +942,9 @@ static const struct oracle_layer small_network[] = {
     {.kind = ORACLE_LOSS},
 };
 
-/* The second time every output is kept, so that the ReLU is an operation of its own; then with
- * so many images that each lane of the gradient adds several chunks up; then at a smaller and at a larger
- * size than built for. */
+/* The second time every output is kept, so that the ReLU is an operation of its own; then with so
+ * many images that each lane of the gradient adds several chunks up; then at a smaller and at a
+ * larger size than built for. */
 START_TEST(small_networks)
 {
     struct trial trial = {.layers = small_network,
@@ -972,7 +973,8 @@ START_TEST(small_networks)
 }
 END_TEST
 
-/* The second convolution goes backward in several strips, so what it reads must outlive what it writes. */
+/* The second convolution goes backward in several strips, so what it reads must outlive what it
+ * writes. */
 START_TEST(wide_network)
 {
     const struct oracle_layer layers[] = {

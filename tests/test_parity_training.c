@@ -212,14 +212,16 @@ struct training {
 };
 
 /* The images keep away from ties (make.py). What libnin was off by with OpenBLAS's kernels of this
- * processor: losses 1e-7, parameters 1.3e-7, momentum 5e-7. Mistakes are far outside (tests/mutants). */
+ * processor: losses 1e-7, parameters 1.3e-7, momentum 5e-7. Mistakes are far outside
+ * (tests/mutants). */
 static const double CURVE_BOUND = 1e-4;
 
 static const double bounds[] = {1e-4, 1e-4};
 
-/* Minimal filtering in CUDA has errors as large as the distance of the nearest tie. A maximum or ReLU that decides
- * otherwise moves a gradient by up to 6e-3, and parameters and momentum by what comes of ten such steps: on an H200
- * 1.8e-2 of what is remembered of conv1's bias. Losses stay within CURVE_BOUND. */
+/* Minimal filtering in CUDA has errors as large as the distance of the nearest tie. A maximum or
+ * ReLU that decides otherwise moves a gradient by up to 6e-3, and parameters and momentum by what
+ * comes of ten such steps: on an H200 1.8e-2 of what is remembered of conv1's bias. Losses stay
+ * within CURVE_BOUND. */
 static const double bounds_with_ties[] = {2e-3, 0.1};
 
 static void make_optimizer(struct training *training, const double *config)

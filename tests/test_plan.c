@@ -277,8 +277,8 @@ START_TEST(shapes_choose_the_algorithm)
 }
 END_TEST
 
-/* So does the side of a tile: the weights of a plan are there at its 36 or 64 points, or as 81 or 256 values
- * of a Fourier transform. */
+/* So does the side of a tile: the weights of a plan are there at its 36 or 64 points, or as 81 or
+ * 256 values of a Fourier transform. */
 START_TEST(shapes_choose_the_points)
 {
     static const struct {
@@ -330,9 +330,10 @@ static void describe_plan(char text[8192], const nin_plan *plan)
     ck_assert_uint_lt(nin_plan_describe(plan, text, 8192), 8192);
 }
 
-/* What is computed by hand, for images of 6x6: a side of the convolution has 6 windows of 3 taps, of which
- * 2 lie in the padding, so 16 x 16 taps of 2 x 6 weights, or one tile of 64 points, or 161 products at the
- * points of a transform of 9x9 pixels; behind the pool 3 x 3 pixels take 6 x 5 weights. */
+/* What is computed by hand, for images of 6x6: a side of the convolution has 6 windows of 3 taps,
+ * of which 2 lie in the padding, so 16 x 16 taps of 2 x 6 weights, or one tile of 64 points, or 161
+ * products at the points of a transform of 9x9 pixels; behind the pool 3 x 3 pixels take 6 x 5
+ * weights. */
 START_TEST(a_plan_counts_its_multiplications)
 {
     static const struct {
@@ -933,7 +934,8 @@ START_TEST(keeping_changes_no_bits)
 }
 END_TEST
 
-/* A training plan for eight images of the preset, whose first convolution takes 25 multiplications a value. */
+/* A training plan for eight images of the preset, whose first convolution takes 25 multiplications
+ * a value. */
 static nin_plan *plan_of_preset(nin_network *net, const char *const *keep, int32_t keep_count)
 {
     nin_plan *plan = NULL;
@@ -980,8 +982,8 @@ START_TEST(a_cheap_output_is_made_again_with_the_same_bits)
 }
 END_TEST
 
-/* A dense layer with so many weights that segments end before and after it, and maps behind it: their units
- * are smaller than its own. */
+/* A dense layer with so many weights that segments end before and after it, and maps behind it:
+ * their units are smaller than its own. */
 static void describe_wide(nin_builder *builder)
 {
     nin_builder_dense(builder, "wide", NIN_DESC(nin_dense_desc, .units = 65));
@@ -1025,7 +1027,8 @@ static void describe_dropped(nin_builder *builder)
     nin_builder_softmax_loss(builder, "loss");
 }
 
-/* First outputs of two groups that take few multiplications, one of them behind what wants a gradient. */
+/* First outputs of two groups that take few multiplications, one of them behind what wants a
+ * gradient. */
 static void describe_cheap(nin_builder *builder)
 {
     nin_builder_conv2d(builder, "first", NIN_DESC(nin_conv2d_desc, .filters = 6));
@@ -1040,7 +1043,8 @@ static void describe_cheap(nin_builder *builder)
     nin_builder_softmax_loss(builder, "loss");
 }
 
-/* Networks of which an output is kept or not, the one before a ReLU or between a max pool and a dropout. */
+/* Networks of which an output is kept or not, the one before a ReLU or between a max pool and a
+ * dropout. */
 static const struct {
     void (*describe)(nin_builder *builder);
     const char *keep;
@@ -1107,7 +1111,8 @@ static void check_order(const nin_plan *plan, int i)
     ck_assert_str_eq(order, fused_nets[i].order);
 }
 
-/* Nor does it cut segments or choose units otherwise: a run may be resumed with other outputs kept. */
+/* Nor does it cut segments or choose units otherwise: a run may be resumed with other outputs
+ * kept. */
 START_TEST(keeping_what_is_between_fused_layers_changes_no_order)
 {
     nin_network *net = make_fused_net(_i);
@@ -1132,7 +1137,8 @@ START_TEST(keeping_what_is_between_fused_layers_changes_no_order)
 }
 END_TEST
 
-/* One operation, whose output is both layers', unless that of the pool is asked for; never in inference. */
+/* One operation, whose output is both layers', unless that of the pool is asked for; never in
+ * inference. */
 START_TEST(a_dropout_behind_a_max_pool_is_part_of_it)
 {
     static const char *const pool[] = {"pool"}, *const drop[] = {"drop"};
@@ -1210,8 +1216,8 @@ START_TEST(dropout_scales_in_training_and_does_nothing_in_inference)
 }
 END_TEST
 
-/* Of every layer at the size of the network and at another one; what is fused (in inference relu, drop)
- * has the shape of what it is fused with. */
+/* Of every layer at the size of the network and at another one; what is fused (in inference relu,
+ * drop) has the shape of what it is fused with. */
 static const struct {
     const char *name;
     int64_t shape[2][3];

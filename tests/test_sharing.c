@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Several threads on one network: predictions at the same time, one set of weights, and who meets whom
- * with NIN_BUSY. */
+/* Several threads on one network: predictions at the same time, one set of weights, and who meets
+ * whom with NIN_BUSY. */
 #include "interpose.h"
 #include "rig.h"
 #include "sanitized.h"
@@ -55,7 +55,8 @@ static double seconds(void)
 
 /* ---- a backend that counts and waits ------------------------------------------------------- */
 
-/* The CPU backend, but it counts the forms of weights that it prepares, and runs can be made to wait. */
+/* The CPU backend, but it counts the forms of weights that it prepares, and runs can be made to
+ * wait. */
 static struct nin__backend backend;
 static atomic_int prepared, runs_inside;
 static atomic_int hold_runs; /* runs wait while this is not 0 */
@@ -503,8 +504,8 @@ enum {
     LEAST = 10
 };
 
-/* One training and two predicting threads on one network. Each prediction is noted under the parameter
- * version that it ran on. */
+/* One training and two predicting threads on one network. Each prediction is noted under the
+ * parameter version that it ran on. */
 static struct {
     struct rig rig;
     nin_plan *plans[2];

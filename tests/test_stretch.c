@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Stretches: steps that a device takes by itself give what single steps give, to the bit, whether all is well or
- * not, and the host waits once. On the stand-in; the case `training` with NIN_TEST_DEVICE=cuda on what the machine
- * has. */
+/* Stretches: steps that a device takes by itself give what single steps give, to the bit, whether
+ * all is well or not, and the host waits once. On the stand-in; the case `training` with
+ * NIN_TEST_DEVICE=cuda on what the machine has. */
 #include "cuda_on_cpu/stand_in.h"
 #include "device.h"
 #include "rig.h"
@@ -214,7 +214,8 @@ static void take_steps(const struct run *run, int64_t steps)
         ASSERT_OK(nin_trainer_step(NULL, run->trainer));
 }
 
-/* Thirteen batches an epoch, the last of which is smaller; the first epoch goes on from its third. */
+/* Thirteen batches an epoch, the last of which is smaller; the first epoch goes on from its
+ * third. */
 START_TEST(epochs_have_the_bits_of_single_steps)
 {
     const struct run_desc desc = {
@@ -259,7 +260,8 @@ START_TEST(neither_a_graph_nor_a_change_of_pace_is_part_of_the_bits)
 }
 END_TEST
 
-/* Images that stay the host's: more and fewer batches than there are slots for twice, the last one smaller or not. */
+/* Images that stay the host's: more and fewer batches than there are slots for twice, the last one
+ * smaller or not. */
 START_TEST(batches_that_are_fed_have_the_bits_of_single_steps)
 {
     static const struct run_desc descs[] = {
@@ -382,7 +384,8 @@ START_TEST(the_host_waits_once_an_epoch)
 }
 END_TEST
 
-/* And for the slot of each batch, which has long been free if the host is slower than the device. */
+/* And for the slot of each batch, which has long been free if the host is slower than the
+ * device. */
 START_TEST(a_host_that_feeds_waits_once_an_epoch)
 {
     static const int32_t batches[] = {1, 2, 7, 10};
@@ -403,8 +406,8 @@ START_TEST(a_host_that_feeds_waits_once_an_epoch)
 }
 END_TEST
 
-/* On a device that does nothing before somebody waits: a copy, a step or the host that is not kept back comes too
- * early. */
+/* On a device that does nothing before somebody waits: a copy, a step or the host that is not kept
+ * back comes too early. */
 START_TEST(who_feeds_and_who_is_fed_wait_for_each_other)
 {
     const struct run_desc desc = {.batch = _i == 0 ? 2 : 4, .apart = true};
@@ -478,7 +481,8 @@ static void leave_memory(size_t left)
     setenv("NIN_CUDA_MEMORY", kib, 1);
 }
 
-/* A data set may have half of what the device has left: here that is less than all images, more than four batches. */
+/* A data set may have half of what the device has left: here that is less than all images, more
+ * than four batches. */
 START_TEST(a_data_set_that_does_not_fit_is_fed)
 {
     const struct run_desc desc = {.pace = COSINE_PER_STEP, .batch = 4};
@@ -570,8 +574,8 @@ static int64_t steps_until_failure(const struct run *run, char sentence[512])
     return nin_trainer_steps(run->trainer);
 }
 
-/* One image is bad, wherever the shuffle puts it, also in the smaller last batch. The second try fails as the first
- * one. */
+/* One image is bad, wherever the shuffle puts it, also in the smaller last batch. The second try
+ * fails as the first one. */
 START_TEST(an_epoch_fails_at_the_step_that_fails)
 {
     const int image = _i / 2;
@@ -656,8 +660,8 @@ START_TEST(a_gradient_is_as_bad_as_a_loss)
 }
 END_TEST
 
-/* The host looks now and then, without a wait, and starts no more steps that would change nothing: after every 64, or
- * as the caller of fit wishes. */
+/* The host looks now and then, without a wait, and starts no more steps that would change nothing:
+ * after every 64, or as the caller of fit wishes. */
 START_TEST(a_bad_step_is_noticed_on_the_way)
 {
     static const struct {
@@ -693,7 +697,8 @@ START_TEST(a_bad_step_is_noticed_on_the_way)
 }
 END_TEST
 
-/* Arrays that have been changed although they must not be: no label is used as a place that is none. */
+/* Arrays that have been changed although they must not be: no label is used as a place that is
+ * none. */
 START_TEST(a_label_that_has_become_wrong_fails_its_step)
 {
     struct run run;
@@ -736,8 +741,9 @@ static void *make_stream(void)
     return create();
 }
 
-/* Each call of CUDA fails once: then the trainer is where it was, and what is left to do leads to the same bits. Or
- * the results of steps do not come, or cuBLAS does not come back from a capture: then nothing goes on. */
+/* Each call of CUDA fails once: then the trainer is where it was, and what is left to do leads to
+ * the same bits. Or the results of steps do not come, or cuBLAS does not come back from a capture:
+ * then nothing goes on. */
 START_TEST(every_failure_is_survived)
 {
     const int streams = _i % 2;
@@ -773,12 +779,14 @@ START_TEST(every_failure_is_survived)
     }
     ck_assert_int_gt(calls, 100);
     ck_assert_int_gt(failures, calls / 4);
-    /* two epochs with three copies and a wait each; two captures with a stream and a workspace each */
+    /* two epochs with three copies and a wait each; two captures with a stream and a workspace
+     * each */
     ck_assert_int_eq(lost, 2 * 4 + streams * 2 * 2);
 }
 END_TEST
 
-/* Of the device, by the application; or an error that CUDA does not recover from. Nothing that is gone is touched. */
+/* Of the device, by the application; or an error that CUDA does not recover from. Nothing that is
+ * gone is touched. */
 START_TEST(a_feed_ends_with_its_device)
 {
     const char *function = _i == 0 ? "stand_in_reset" : "stand_in_break";

@@ -2,8 +2,8 @@
 #ifndef TESTS_TILES_H
 #define TESTS_TILES_H
 
-/* A stand-in for the tile intrinsics of AMX, in plain C, so that src/cpu/kernels/amx.h runs on any processor and
- * under any sanitizer. What the processor would fault on, a test fails on. */
+/* A stand-in for the tile intrinsics of AMX, in plain C, so that src/cpu/kernels/amx.h runs on any
+ * processor and under any sanitizer. What the processor would fault on, a test fails on. */
 
 #include "cpu/kernels.h"
 #include "cpu/kernels/lines.h" /* which may declare the real ones */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The same with operands laid out by AVX-512, for which this file is compiled: what AMX has beside its tiles. */
+/* The same with operands laid out by AVX-512, for which this file is compiled: what AMX has beside
+ * its tiles. */
 #if defined(__AVX512BF16__)
 #define nin__test_bf16_amx nin__test_bf16_amx_avx512
 

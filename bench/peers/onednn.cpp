@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* The nets of the presets driven with oneDNN's primitives by hand, as somebody would who knows that library:
- * formats of its own choice, bias and ReLU fused into the convolutions, ReLU's backward from its output,
- * reorders only where two primitives want different formats, memory and scratch made once and on large
- * pages. Two buffers serve all gradients of maps in turn. Left out to its favour: dropout and the conversion
- * of pixels. The line is JSON: medians of a training step and of forward passes, the loss of the first step,
- * which every peer shares, and the norm of the gradient of conv1's weights in it. Builds against oneDNN 2.6
- * and 3. */
+/* The nets of the presets driven with oneDNN's primitives by hand, as somebody would who knows that
+ * library: formats of its own choice, bias and ReLU fused into the convolutions, ReLU's backward
+ * from its output, reorders only where two primitives want different formats, memory and scratch
+ * made once and on large pages. Two buffers serve all gradients of maps in turn. Left out to its
+ * favour: dropout and the conversion of pixels. The line is JSON: medians of a training step and of
+ * forward passes, the loss of the first step, which every peer shares, and the norm of the gradient
+ * of conv1's weights in it. Builds against oneDNN 2.6 and 3. */
 #include <oneapi/dnnl/dnnl.hpp>
 
 #include <algorithm>
@@ -394,8 +394,8 @@ class network
             append_relu(&fused);
             attr.set_post_ops(fused);
         }
-        /* Formats that all convolutions choose are the best for training; for inference it is better that
-         * one takes what the one before it has written. */
+        /* Formats that all convolutions choose are the best for training; for inference it is
+         * better that one takes what the one before it has written. */
         const memory::desc from =
             kind == prop_kind::forward_training || layer == 0 ? any(in) : x.get_desc();
         c.relu = relu;

@@ -38,8 +38,8 @@ NIN_CHECKED nin_status nin_builder_create(nin_builder **out, nin_context *contex
 /* Each adds one layer (mlpconv: several) below the last one.
  *   name  copied; 1 to 63 characters of [A-Za-z0-9._-], unique in the network
  *   desc  copied
- * All fail with NIN_INVALID_ARGUMENT (a value outside its range, a name twice, a shape that does not
- * fit: the sentence names layer, value and rule), NIN_OUT_OF_MEMORY. Since 0.1. */
+ * All fail with NIN_INVALID_ARGUMENT (a value outside its range, a name twice, a shape that does
+ * not fit: the sentence names layer, value and rule), NIN_OUT_OF_MEMORY. Since 0.1. */
 NIN_API nin_status nin_builder_conv2d(nin_builder *builder, const char *name,
                                       const nin_conv2d_desc *desc);
 NIN_API nin_status nin_builder_mlpconv(nin_builder *builder, const char *name,
@@ -62,8 +62,8 @@ NIN_API nin_status nin_builder_global_average_pool(nin_builder *builder, const c
  * Since 0.1. */
 NIN_API nin_status nin_builder_dropout(nin_builder *builder, const char *name, double drop);
 
-/* Log-softmax over the channels and the mean negative log-likelihood of the labels. Must be the last
- * layer, on maps of 1x1. A network without it is trained with the caller's own gradient of the
+/* Log-softmax over the channels and the mean negative log-likelihood of the labels. Must be the
+ * last layer, on maps of 1x1. A network without it is trained with the caller's own gradient of the
  * scores. Since 0.1. */
 NIN_API nin_status nin_builder_softmax_loss(nin_builder *builder, const char *name);
 

@@ -2,9 +2,9 @@
 #ifndef NIN_DATASET_H
 #define NIN_DATASET_H
 
-/* Data sets: images of one size, each with a label. Images stay in the type that they are stored in;
- * workers gather and scale them image by image. A data set is only read after it is made: several
- * trainers and threads may share one (with a callback: if the callback allows it). */
+/* Data sets: images of one size, each with a label. Images stay in the type that they are stored
+ * in; workers gather and scale them image by image. A data set is only read after it is made:
+ * several trainers and threads may share one (with a callback: if the callback allows it). */
 
 #include <nin/tensor.h>
 

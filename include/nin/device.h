@@ -4,14 +4,15 @@
 
 /* Which devices there are, and why one of them cannot be used.
  *
- * CUDA devices are reached through a module, libnin_cuda.so of the same version, which is opened by the first
- * call that asks for devices and stays open. It is looked for in the folder that the environment variable
- * NIN_MODULE_DIR names, which must begin with '/', else beside libnin.so (for a program that is linked with
- * libnin.a, beside the program), and nowhere else. The thread's current CUDA device and context are left as they
- * are. A training step becomes one CUDA graph; NIN_CUDA_GRAPH=0 in the environment leaves it at single calls.
- * cublasLt adds biases to products where it can; contexts that are made while NIN_CUDA_EPILOGUE=0 is in the environment
- * add them apart, which may give sums other bits: a checkpoint says which it was. A process that forks must not use its
- * CUDA contexts in the child. */
+ * CUDA devices are reached through a module, libnin_cuda.so of the same version, which is opened by
+ * the first call that asks for devices and stays open. It is looked for in the folder that the
+ * environment variable NIN_MODULE_DIR names, which must begin with '/', else beside libnin.so (for
+ * a program that is linked with libnin.a, beside the program), and nowhere else. The thread's
+ * current CUDA device and context are left as they are. A training step becomes one CUDA graph;
+ * NIN_CUDA_GRAPH=0 in the environment leaves it at single calls. cublasLt adds biases to products
+ * where it can; contexts that are made while NIN_CUDA_EPILOGUE=0 is in the environment add them
+ * apart, which may give sums other bits: a checkpoint says which it was. A process that forks must
+ * not use its CUDA contexts in the child. */
 
 #include <nin/status.h>
 

@@ -17,8 +17,8 @@
 #endif
 
 /* NIN_API marks an exported function. NIN_CHECKED marks an exported function that can fail: the
- * compiler warns when its nin_status is dropped. (The builder's calls may be dropped: a builder keeps its
- * first failure.) */
+ * compiler warns when its nin_status is dropped. (The builder's calls may be dropped: a builder
+ * keeps its first failure.) */
 
 /* Descriptors. Every struct that a caller fills ends in _desc, starts with struct_size, grows only
  * at its end, and reads an all-zero field as the documented default. A NULL descriptor is all

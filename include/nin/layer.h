@@ -130,8 +130,8 @@ NIN_CHECKED nin_status nin_layer_describe(nin_layer_info *out, const nin_layer *
  *   which   NIN_WEIGHT (OIHW) or NIN_BIAS
  *   count   number of floats, exactly weight_count or bias_count of the layer
  * Reading shares the network; writing holds it for the call and raises its parameter version, so
- * that plans prepare their weights anew. Fails with NIN_INVALID_ARGUMENT (also: the layer has no such
- * parameter), NIN_BUSY; a failed write has changed nothing. Since 0.1. */
+ * that plans prepare their weights anew. Fails with NIN_INVALID_ARGUMENT (also: the layer has no
+ * such parameter), NIN_BUSY; a failed write has changed nothing. Since 0.1. */
 NIN_CHECKED nin_status nin_layer_read(const nin_layer *layer, nin_parameter which, float *target,
                                       size_t count);
 NIN_CHECKED nin_status nin_layer_write(nin_layer *layer, nin_parameter which, const float *source,

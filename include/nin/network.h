@@ -9,8 +9,8 @@
  * exclusively for that call; everything else shares it; whoever meets the other side gets NIN_BUSY
  * at once, and nothing has happened.
  *
- * Parameters lie in one contiguous arena: layer by layer, weights (OIHW), then biases. Gradients (in
- * a plan) and momentum (in an optimizer) have the same layout. */
+ * Parameters lie in one contiguous arena: layer by layer, weights (OIHW), then biases. Gradients
+ * (in a plan) and momentum (in an optimizer) have the same layout. */
 
 #include <nin/builder.h>
 
@@ -33,11 +33,11 @@ typedef struct {
  * its reference program: 1x28x28, conv1 (5x5, 96) cccp1 (64) cccp2 (48), max pool 3/2, dropout 0.5,
  * conv2 (5x5, 128) cccp3 (96) cccp4 (48), max pool 3/2, dropout 0.5, conv3 (5x5, 128) cccp5 (96)
  * cccp6 (10, without ReLU), global average, softmax loss; pixel / 127.5 - 1; weights N(0, 0.05),
- * biases U(-1 / sqrt(fan_in), 1 / sqrt(fan_in)). 349,674 parameters.
- * "cifar10" is the authors' network for CIFAR-10: 3x32x32, conv1 (5x5, 192) cccp1 (160) cccp2 (96), max
- * pool 3/2 that rounds up, dropout 0.5, conv2 (5x5, 192) cccp3 (192) cccp4 (192), the same, conv3 (3x3,
- * 192) cccp5 (192) cccp6 (10, with ReLU), global average, softmax loss; pixel / 127.5 - 1 (the authors
- * whitened theirs); weights N(0, 0.05), biases 0.
+ * biases U(-1 / sqrt(fan_in), 1 / sqrt(fan_in)). 349,674 parameters. "cifar10" is the authors'
+ * network for CIFAR-10: 3x32x32, conv1 (5x5, 192) cccp1 (160) cccp2 (96), max pool 3/2 that rounds
+ * up, dropout 0.5, conv2 (5x5, 192) cccp3 (192) cccp4 (192), the same, conv3 (3x3, 192) cccp5 (192)
+ * cccp6 (10, with ReLU), global average, softmax loss; pixel / 127.5 - 1 (the authors whitened
+ * theirs); weights N(0, 0.05), biases 0.
  *
  * nin_preset_name: the name of preset i, static; NULL past the last. Since 0.1. */
 NIN_API const char *nin_preset_name(size_t i);
@@ -55,8 +55,8 @@ NIN_API size_t nin_network_layer_count(const nin_network *network);
 NIN_API nin_layer *nin_network_layer(nin_network *network, size_t i);
 NIN_API nin_layer *nin_network_find(nin_network *network, const char *name);
 
-/* What goes into the network, and how large it is: also of one that came from a file. Fills out, up to
- * the struct_size that the caller has set. Fails with NIN_INVALID_ARGUMENT. Since 0.1. */
+/* What goes into the network, and how large it is: also of one that came from a file. Fills out, up
+ * to the struct_size that the caller has set. Fails with NIN_INVALID_ARGUMENT. Since 0.1. */
 NIN_CHECKED nin_status nin_network_describe(nin_network_info *out, const nin_network *network);
 
 /* All weights and biases together. Since 0.1. */

@@ -55,8 +55,8 @@ NIN_CHECKED nin_status nin_optimizer_momentum(nin_tensor **out, nin_optimizer *o
 /* Updates the network's parameters from a plan's gradient. Holds the network for the call.
  *   plan  a training plan of the same network, after a backward pass
  * Fails with NIN_NOT_FINITE if the gradient holds a NaN or an infinity (the sentence names the
- * layer), NIN_INVALID_STATE (no gradient), NIN_INVALID_ARGUMENT (another network), NIN_BUSY; nothing
- * is then changed. Since 0.1. */
+ * layer), NIN_INVALID_STATE (no gradient), NIN_INVALID_ARGUMENT (another network), NIN_BUSY;
+ * nothing is then changed. Since 0.1. */
 NIN_CHECKED nin_status nin_optimizer_update(nin_optimizer *optimizer, nin_plan *plan);
 
 /* Frees the optimizer. NULL is fine. Since 0.1. */

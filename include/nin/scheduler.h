@@ -3,8 +3,8 @@
 #define NIN_SCHEDULER_H
 
 /* Schedulers change an optimizer's rate. Making one sets the rate for its start; advancing it sets
- * the next one. The descriptor says by what unit a trainer advances it; with a loop of your own, call
- * nin_scheduler_advance in that rhythm. */
+ * the next one. The descriptor says by what unit a trainer advances it; with a loop of your own,
+ * call nin_scheduler_advance in that rhythm. */
 
 #include <nin/optimizer.h>
 
@@ -20,9 +20,10 @@ typedef enum {
     NIN_UNIT_INT32 = 0x7fffffff
 } nin_unit;
 
-/* PyTorch's ReduceLROnPlateau(mode 'max'): when the metric has not become better than best *
- * (1 + threshold) for more than patience units, the rate is multiplied by factor, but not below
- * min_rate, and not if that changes it by no more than 1e-8; then cooldown units are not counted. */
+/* PyTorch's ReduceLROnPlateau(mode 'max'): when the metric has not become better than best * (1 +
+ * threshold) for more than patience units, the rate is multiplied by factor, but not below
+ * min_rate, and not if that changes it by no more than 1e-8; then cooldown units are not
+ * counted. */
 typedef struct {
     size_t struct_size;
     nin_unit unit;

@@ -2,18 +2,19 @@
 #ifndef NIN_TRAINER_H
 #define NIN_TRAINER_H
 
-/* A trainer takes a network through epochs of a data set. It borrows a training plan, an optimizer, a
- * scheduler and a data set, and owns what a training run is at: step, epoch, position in the epoch,
- * seed, sums and curve. That, with the parameters and the momentum, is what a checkpoint holds.
+/* A trainer takes a network through epochs of a data set. It borrows a training plan, an optimizer,
+ * a scheduler and a data set, and owns what a training run is at: step, epoch, position in the
+ * epoch, seed, sums and curve. That, with the parameters and the momentum, is what a checkpoint
+ * holds.
  *
  * Each epoch visits all images once in a new order, in ceil(N / batch) batches of even size:
  * randperm(N).chunk(ceil(N / batch)), as the reference program has it; 10,000 images at 128 are 78
  * batches of 127 and one of 94.
  *
- * A trainer serves one call at a time: nin_trainer_step, _epoch, _fit, _save and _restore are NIN_BUSY,
- * and change nothing, while one of them is at work in another thread, or has called the data set's
- * callback that calls them. The other functions are not guarded: no thread may use them during such a
- * call, and no callback may destroy the trainer. */
+ * A trainer serves one call at a time: nin_trainer_step, _epoch, _fit, _save and _restore are
+ * NIN_BUSY, and change nothing, while one of them is at work in another thread, or has called the
+ * data set's callback that calls them. The other functions are not guarded: no thread may use them
+ * during such a call, and no callback may destroy the trainer. */
 
 #include <nin/dataset.h>
 #include <nin/scheduler.h>
@@ -81,33 +82,36 @@ typedef struct {
  * over and counts.
  *
  * Both may call the trainer: save a checkpoint, restore one, step, fit. Should another thread have
- * taken it when they come back, fit ends with NIN_BUSY. In the on_step of an epoch's last batch the epoch is closed, but its
- * evaluation and its on_epoch are still to come: where a checkpoint was saved there, or fit ended with
- * a failure there, the next fit begins with them. nin_trainer_step and nin_trainer_epoch pass over
- * them: that epoch then stays without. */
+ * taken it when they come back, fit ends with NIN_BUSY. In the on_step of an epoch's last batch the
+ * epoch is closed, but its evaluation and its on_epoch are still to come: where a checkpoint was
+ * saved there, or fit ended with a failure there, the next fit begins with them. nin_trainer_step
+ * and nin_trainer_epoch pass over them: that epoch then stays without. */
 typedef nin_status (*nin_step_callback)(const nin_step_info *info, void *user);
 typedef nin_status (*nin_epoch_callback)(const nin_epoch_info *info, void *user);
 
 typedef struct {
     size_t struct_size;
-    int64_t epochs;      /* train until the curve has so many; 0: no limit. An epoch that has
-                                   begun is always finished */
-    double stop_rate;    /* and while the rate is above this; 0: no limit. The reference
-                                   program stops at 1 % of its first rate */
-    nin_plan *test_plan; /* an inference plan of the same network, borrowed for the call: after
-                                   each epoch it is evaluated on ... The plan that does not run
-                                   meanwhile lends the pages of its workers' memory to the system */
-    const nin_dataset *test_set; /* ... this set; both or none */
-    int32_t stall_epochs;        /* after how many epochs with a loss within 0.02 of ln(classes) the
-                                   curve says NIN_STALLED; 0 means 10 */
+    /* Train until the curve has so many; 0: no limit. An epoch that has begun is always finished. */
+    int64_t epochs;
+    /* And while the rate is above this; 0: no limit. The reference program stops at 1 % of its first
+     * rate. */
+    double stop_rate;
+    /* An inference plan of the same network, borrowed for the call: after each epoch it is evaluated
+     * on test_set; both or none. The plan that does not run meanwhile lends the pages of its workers'
+     * memory to the system. */
+    nin_plan *test_plan;
+    const nin_dataset *test_set;
+    /* After how many epochs with a loss within 0.02 of ln(classes) the curve says NIN_STALLED; 0
+     * means 10. */
+    int32_t stall_epochs;
     nin_step_callback on_step;   /* after each step, or each step_interval of them; may be NULL */
     nin_epoch_callback on_epoch; /* after each epoch and its evaluation; may be NULL */
     void *user;                  /* handed to both */
-    int64_t step_interval; /* after how many steps of an epoch the host hears of them. on_step is
-                                   called then, and after the last; and a device that takes steps by
-                                   itself (nin_trainer_epoch) is looked at, without a wait, so that it
-                                   starts no more once one has gone wrong. 0: on_step after each step,
-                                   a look after 64. Results do not depend on it */
+    /* After how many steps of an epoch the host hears of them. on_step is called then, and after the
+     * last; and a device that takes steps by itself (nin_trainer_epoch) is looked at, without a wait,
+     * so that it starts no more once one has gone wrong. 0: on_step after each step, a look after 64.
+     * Results do not depend on it. */
+    int64_t step_interval;
 } nin_fit_desc;
 
 /* Why nin_trainer_fit came back. */
@@ -131,21 +135,22 @@ NIN_CHECKED nin_status nin_trainer_create(nin_trainer **out, nin_plan *plan,
                                           nin_optimizer *optimizer, nin_scheduler *scheduler,
                                           const nin_dataset *dataset, const nin_trainer_desc *desc);
 
-/* One step: the next batch, its gradient, an update, and the scheduler if it advances per step. With
- * the last batch of an epoch the epoch is closed: the curve grows, the scheduler advances.
+/* One step: the next batch, its gradient, an update, and the scheduler if it advances per step.
+ * With the last batch of an epoch the epoch is closed: the curve grows, the scheduler advances.
  *   out  result of the batch; may be NULL
  * Fails as nin_plan_step or the data set's callback, or with NIN_OUT_OF_MEMORY (for the curve),
  * NIN_BUSY; the trainer is then where it was. Since 0.1. */
 NIN_CHECKED nin_status nin_trainer_step(nin_result *out, nin_trainer *trainer);
 
-/* Steps until the epoch ends, from wherever it is. On a CUDA device and a data set of arrays the device goes from step
- * to step by itself, and the host waits for it at the end. If its free memory is at least twice the data set, the first
- * call makes a copy of that there, which stays until the trainer is destroyed; else the images stay the host's, who
- * gathers each batch ahead and sends it up while the step before runs. The bits are those of single steps, and so is
- * what a failure leaves behind. Steps are taken one by one, with a wait at each, where half of that memory is too small
- * even for four batches and 17 bytes for each image of the set, where a callback gives the images, and where a plateau
- * scheduler advances per step. Meanwhile other threads' work in the same context waits for the device, and calls that
- * need the network are NIN_BUSY.
+/* Steps until the epoch ends, from wherever it is. On a CUDA device and a data set of arrays the
+ * device goes from step to step by itself, and the host waits for it at the end. If its free memory
+ * is at least twice the data set, the first call makes a copy of that there, which stays until the
+ * trainer is destroyed; else the images stay the host's, who gathers each batch ahead and sends it
+ * up while the step before runs. The bits are those of single steps, and so is what a failure
+ * leaves behind. Steps are taken one by one, with a wait at each, where half of that memory is too
+ * small even for four batches and 17 bytes for each image of the set, where a callback gives the
+ * images, and where a plateau scheduler advances per step. Meanwhile other threads' work in the
+ * same context waits for the device, and calls that need the network are NIN_BUSY.
  *   out  result of the whole epoch; may be NULL
  * Fails as nin_trainer_step, at the step that failed. Since 0.1. */
 NIN_CHECKED nin_status nin_trainer_epoch(nin_result *out, nin_trainer *trainer);
@@ -153,16 +158,16 @@ NIN_CHECKED nin_status nin_trainer_epoch(nin_result *out, nin_trainer *trainer);
 /* Trains until a limit of the descriptor is reached. At least one of epochs, stop_rate and the
  * callbacks must be given.
  *   end   receives why it came back; may be NULL
- * Fails with NIN_INVALID_ARGUMENT, NIN_OUT_OF_MEMORY, NIN_BUSY, as nin_trainer_step, as nin_evaluate,
- * or with a callback's status. Where an evaluation fails, its epoch stands in the curve with a test_count of 0,
- * until a later fit makes up for it. Since 0.1. */
+ * Fails with NIN_INVALID_ARGUMENT, NIN_OUT_OF_MEMORY, NIN_BUSY, as nin_trainer_step, as
+ * nin_evaluate, or with a callback's status. Where an evaluation fails, its epoch stands in the
+ * curve with a test_count of 0, until a later fit makes up for it. Since 0.1. */
 NIN_CHECKED nin_status nin_trainer_fit(nin_fit_end *end, nin_trainer *trainer,
                                        const nin_fit_desc *desc);
 
 /* Runs a plan over a whole data set and compares scores with labels.
  *   plan  an inference plan; its max_batch is the size of the batches
- * Fails as nin_plan_evaluate, as the data set's callback, or with NIN_INVALID_ARGUMENT (images or classes
- * that do not fit the plan), NIN_OUT_OF_MEMORY. Since 0.1. */
+ * Fails as nin_plan_evaluate, as the data set's callback, or with NIN_INVALID_ARGUMENT (images or
+ * classes that do not fit the plan), NIN_OUT_OF_MEMORY. Since 0.1. */
 NIN_CHECKED nin_status nin_evaluate(nin_result *out, nin_plan *plan, const nin_dataset *dataset);
 
 /* Where the trainer is. nin_trainer_epochs: closed epochs, which is also the length of the curve;
@@ -181,8 +186,8 @@ NIN_API uint32_t nin_trainer_seed(const nin_trainer *trainer);
 NIN_CHECKED nin_status nin_trainer_curve(nin_epoch_info *out, const nin_trainer *trainer,
                                          int64_t i);
 
-/* Frees the trainer, also its memory for the data set on a device, and nothing that it borrowed. NULL is fine.
- * Since 0.1. */
+/* Frees the trainer, also its memory for the data set on a device, and nothing that it borrowed.
+ * NULL is fine. Since 0.1. */
 NIN_API void nin_trainer_destroy(nin_trainer *trainer);
 
 #ifdef __cplusplus

@@ -2,8 +2,8 @@
 #ifndef NIN__BACKEND_H
 #define NIN__BACKEND_H
 
-/* The seam. Above it no file knows a backend's name, below it no file knows a layer: the core hands a
- * program over, the backend compiles it and runs it. */
+/* The seam. Above it no file knows a backend's name, below it no file knows a layer: the core hands
+ * a program over, the backend compiles it and runs it. */
 
 #include "core/program.h"
 
@@ -31,15 +31,16 @@ struct nin__compile_options {
     uint32_t jitter; /* workers sleep at random, seeded by this */
 };
 
-/* A form in which weights are used: packed, transformed, converted. Plans of one network share what is
- * prepared where their forms are equal. */
+/* A form in which weights are used: packed, transformed, converted. Plans of one network share what
+ * is prepared where their forms are equal. */
 struct nin__form {
     size_t weight; /* the op's, offset in the arena */
     uint32_t kind; /* a number of the backend's */
     size_t bytes;
 };
 
-/* The images of a run: image n is images + index[n] * bytes of an image, index NULL for 0, 1, 2, ... */
+/* The images of a run: image n is images + index[n] * bytes of an image, index NULL for 0, 1, 2,
+ * ... */
 struct nin__images {
     const void *base;
     const int32_t *index;
@@ -139,21 +140,21 @@ struct nin__backend {
                           const struct nin__compile_options *options);
     void (*discard)(struct nin__executable *executable);
 
-    /* The executable will not run for a while: what its workers' memory holds is not needed between two
-     * runs, and the system may have the pages until they are touched again. */
+    /* The executable will not run for a while: what its workers' memory holds is not needed between
+     * two runs, and the system may have the pages until they are touched again. */
     void (*rest)(struct nin__executable *executable);
 
     /* The forms in which the executable wants weights. */
     const struct nin__form *(*forms)(const struct nin__executable *executable, int32_t *count);
     uint64_t (*bytes)(const struct nin__executable *executable);
 
-    /* The executable as text, with times if the machine has been measured. `measure` does so first, on the
-     * executable's workers: nobody may run it meanwhile. */
+    /* The executable as text, with times if the machine has been measured. `measure` does so first,
+     * on the executable's workers: nobody may run it meanwhile. */
     bool (*measured)(const struct nin__executable *executable);
     size_t (*describe)(struct nin__executable *executable, bool measure, char *text, size_t size);
 
-    /* What fixes the order in which a batch of so many images adds up, as text: two executables of one
-     * network, precision and algorithm with equal texts give the same bits. */
+    /* What fixes the order in which a batch of so many images adds up, as text: two executables of
+     * one network, precision and algorithm with equal texts give the same bits. */
     size_t (*order_of_sums)(const struct nin__executable *executable, int32_t batch, char *text,
                             size_t size);
 
@@ -173,22 +174,22 @@ struct nin__backend {
                                size_t count, size_t *bad);
     nin_status (*update)(struct nin__executable *executable, const struct nin__update *update);
 
-    /* A whole training step, for a backend that can do it without asking in between; else NULL. As run with
-     * backward, check_finite of the gradient and update one after another; but where a loss or the gradient is
-     * not finite, parameters and momentum stay what they are. */
+    /* A whole training step, for a backend that can do it without asking in between; else NULL. As
+     * run with backward, check_finite of the gradient and update one after another; but where a
+     * loss or the gradient is not finite, parameters and momentum stay what they are. */
     nin_status (*step)(struct nin__executable *executable, const struct nin__run *run,
                        const struct nin__update *update, size_t *bad);
 
-    /* A stretch of steps without a question in between, for a backend that can do it; else all three are NULL.
-     * Where there is no room for the images they stay the host's, and each step's go up in time; *out stays NULL
-     * where there is no room for that either. */
+    /* A stretch of steps without a question in between, for a backend that can do it; else all
+     * three are NULL. Where there is no room for the images they stay the host's, and each step's
+     * go up in time; *out stays NULL where there is no room for that either. */
     nin_status (*load)(struct nin__resident **out, struct nin__device *device,
                        const struct nin__samples *samples);
     void (*unload)(struct nin__device *device, struct nin__resident *resident);
 
-    /* Sets *done, also on failure, to the number of steps that have been taken, with losses and marks of their
-     * images. The step behind them is one that `step` refuses, or that could not be started; parameters and
-     * momentum are those before it. */
+    /* Sets *done, also on failure, to the number of steps that have been taken, with losses and
+     * marks of their images. The step behind them is one that `step` refuses, or that could not be
+     * started; parameters and momentum are those before it. */
     nin_status (*steps)(struct nin__executable *executable, const struct nin__stretch *stretch,
                         int64_t *done);
 };

@@ -10,7 +10,8 @@ enum {
     MAX_THREADS = 128 /* one plan of so many may use OpenBLAS, see gemm.c */
 };
 
-/* A GPU that describes itself well may still not open: its memory is full, or another program has it alone. */
+/* A GPU that describes itself well may still not open: its memory is full, or another program has
+ * it alone. */
 static nin_status open_device(nin_context *context, const nin_context_desc *desc)
 {
     nin_status status = context->backend->open(&context->device, desc->device_index,

@@ -4,8 +4,8 @@
 
 #include <nin/status.h>
 
-/* Descriptors cross the border between programs and libraries of different age. An older, shorter one
- * is completed with zeros; a newer, longer one is taken only if what we do not know is zero. */
+/* Descriptors cross the border between programs and libraries of different age. An older, shorter
+ * one is completed with zeros; a newer, longer one is taken only if what we do not know is zero. */
 
 /* Copies the caller's descriptor into ours.
  *   target   our struct of `size` bytes; all zero but for struct_size when source is NULL

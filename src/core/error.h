@@ -12,8 +12,8 @@ nin_status nin__fail(nin_status status, const char *format, ...)
 /* The same for memory: `what` was not to be had. */
 nin_status nin__no_memory(const char *what) __attribute__((cold));
 
-/* How many failures this thread has had: tells whether a callback of the user's came to fail through a
- * call of ours, whose sentence is then the one to keep. */
+/* How many failures this thread has had: tells whether a callback of the user's came to fail
+ * through a call of ours, whose sentence is then the one to keep. */
 uint64_t nin__failures(void);
 
 /* Gives a callback's status back unchanged. If it is a failure and the thread has had none since

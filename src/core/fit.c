@@ -82,7 +82,8 @@ static void leave(struct fit *fit)
     fit->entered = false;
 }
 
-/* A callback has come back. Where another thread has meanwhile taken the trainer, the fit is over. */
+/* A callback has come back. Where another thread has meanwhile taken the trainer, the fit is
+ * over. */
 static nin_status take_back(struct fit *fit, nin_status status, uint64_t failures,
                             const char *callback)
 {
@@ -159,8 +160,8 @@ static nin_status evaluate(nin_trainer *trainer, const nin_fit_desc *desc)
     return NIN_OK;
 }
 
-/* Evaluation and callback of the epoch closed last, unless they have been. They are still due also when
- * an earlier fit, or the one that wrote a checkpoint, was cut off before them. */
+/* Evaluation and callback of the epoch closed last, unless they have been. They are still due also
+ * when an earlier fit, or the one that wrote a checkpoint, was cut off before them. */
 static nin_status finish_epoch(struct fit *fit)
 {
     struct nin__progress *progress = &fit->trainer->progress;

@@ -31,8 +31,8 @@ static const struct nin__module *refuse(const char *format, const char *what)
 
 /* ---- where it is ---------------------------------------------------------------------------- */
 
-/* The file that this code is part of, libnin.so or a program that is linked with libnin.a, as the system has it
- * mapped: whole, without links, whatever the current directory was or is. */
+/* The file that this code is part of, libnin.so or a program that is linked with libnin.a, as the
+ * system has it mapped: whole, without links, whatever the current directory was or is. */
 static bool find_self(char path[PATH_MAX])
 {
     const unsigned long self = (unsigned long)(uintptr_t)file_name;
@@ -72,7 +72,8 @@ static bool find_folder(char folder[PATH_MAX])
     return cuda.why[0] == '\0';
 }
 
-/* To open the module is to load cuBLAS, 150 MB of memory: not without a driver, unless it is asked for by name. */
+/* To open the module is to load cuBLAS, 150 MB of memory: not without a driver, unless it is asked
+ * for by name. */
 static bool is_worth_it(void)
 {
     const char *named = secure_getenv("NIN_MODULE_DIR");

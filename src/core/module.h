@@ -2,11 +2,12 @@
 #ifndef NIN__MODULE_H
 #define NIN__MODULE_H
 
-/* A backend that is opened at run time, because what it needs is not on every machine: libnin_cuda.so.
+/* A backend that is opened at run time, because what it needs is not on every machine:
+ * libnin_cuda.so.
  *
- * It is looked for in the folder that the environment variable NIN_MODULE_DIR names, else beside libnin
- * itself, and nowhere else: never in the current directory. Numbers are looked at before anything is called:
- * libnin takes modules of its own version and tables alone. */
+ * It is looked for in the folder that the environment variable NIN_MODULE_DIR names, else beside
+ * libnin itself, and nowhere else: never in the current directory. Numbers are looked at before
+ * anything is called: libnin takes modules of its own version and tables alone. */
 
 #include "core/backend.h"
 
@@ -36,7 +37,8 @@ struct nin__module {
 
 #define NIN__MODULE_SYMBOL "nin__module"
 
-/* The CUDA module, or NULL and why it cannot be had: a sentence that lives as long as the process. */
+/* The CUDA module, or NULL and why it cannot be had: a sentence that lives as long as the
+ * process. */
 const struct nin__module *nin__module_cuda(const char **why);
 
 #endif

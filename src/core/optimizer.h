@@ -31,8 +31,9 @@ const char *nin__not_a_rate(double value);
 /* Updates from a plan's gradient; the caller holds the network. */
 nin_status nin__optimizer_apply(nin_optimizer *optimizer, nin_plan *plan);
 
-/* The same in parts: what the next update from a plan's gradient is, whose spans are the optimizer's; and a
- * failure if element `bad` of the gradient is not finite, NIN_OK if that is behind the last. */
+/* The same in parts: what the next update from a plan's gradient is, whose spans are the
+ * optimizer's; and a failure if element `bad` of the gradient is not finite, NIN_OK if that is
+ * behind the last. */
 nin_status nin__optimizer_describe(struct nin__update *out, nin_optimizer *optimizer,
                                    const nin_plan *plan);
 nin_status nin__optimizer_judge(const nin_optimizer *optimizer, const nin_plan *plan, size_t bad);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What can be read from a plan after a run: scores, log-probabilities, classes, kept outputs, and how large
- * they are. */
+/* What can be read from a plan after a run: scores, log-probabilities, classes, kept outputs, and
+ * how large they are. */
 #include "core/plan.h"
 
 #include "core/error.h"

@@ -2,8 +2,8 @@
 #ifndef NIN__PHILOX_H
 #define NIN__PHILOX_H
 
-/* The rounds of Philox4x32-10, and whole blocks of a dropout mask made by them, to be compiled for one
- * instruction set or another. core/rng.h says what they are for. */
+/* The rounds of Philox4x32-10, and whole blocks of a dropout mask made by them, to be compiled for
+ * one instruction set or another. core/rng.h says what they are for. */
 
 #include <stddef.h>
 #include <stdint.h>

@@ -23,8 +23,8 @@ static inline size_t nin__align(size_t bytes)
 }
 
 /* Places the blocks, largest first, each at the lowest offset where it overlaps no placed block in
- * time and space. Gives the total of bytes, or SIZE_MAX if it does not fit into a size_t. `order` is
- * scratch for 2 * count numbers. */
+ * time and space. Gives the total of bytes, or SIZE_MAX if it does not fit into a size_t. `order`
+ * is scratch for 2 * count numbers. */
 size_t nin__place(struct nin__block *blocks, int32_t count, int32_t *order);
 
 #endif

@@ -36,8 +36,8 @@ nin_status nin__plan_create(nin_plan **out, nin_network *network, const nin_plan
 nin_status nin__plan_enter(const nin_plan *plan);
 void nin__plan_leave(const nin_plan *plan);
 
-/* Unless another thread uses it, the plan lends the system the pages of its workers' memory until its next
- * run. */
+/* Unless another thread uses it, the plan lends the system the pages of its workers' memory until
+ * its next run. */
 void nin__plan_rest(nin_plan *plan);
 
 /* One step or evaluation on images that may be gathered from a data set: nin_plan_step and
@@ -46,11 +46,13 @@ nin_status nin__plan_step(nin_result *out, nin_plan *plan, nin_optimizer *optimi
                           const struct nin__run *run);
 nin_status nin__plan_evaluate(nin_result *out, nin_plan *plan, const struct nin__run *run);
 
-/* A stretch of steps by a backend that has them, whose `update` is filled in here. Sets *done as the backend does. */
+/* A stretch of steps by a backend that has them, whose `update` is filled in here. Sets *done as
+ * the backend does. */
 nin_status nin__plan_steps(int64_t *done, nin_plan *plan, nin_optimizer *optimizer,
                            struct nin__stretch *stretch);
 
-/* The result of a batch, added up in the order of the images, so that no number of threads changes it. */
+/* The result of a batch, added up in the order of the images, so that no number of threads changes
+ * it. */
 void nin__sum_up(nin_result *result, const double *losses, const uint8_t *marks, int32_t count);
 
 #endif

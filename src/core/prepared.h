@@ -2,8 +2,8 @@
 #ifndef NIN__PREPARED_H
 #define NIN__PREPARED_H
 
-/* Weights in the forms that a backend's algorithms want. A form of an op's weights hangs on the network
- * once, for all plans that want it, and is made once per version of the parameters. */
+/* Weights in the forms that a backend's algorithms want. A form of an op's weights hangs on the
+ * network once, for all plans that want it, and is made once per version of the parameters. */
 
 #include "core/network.h"
 
@@ -23,8 +23,8 @@ struct nin__prepared_set {
     void **stale;  /* the same, NULL where it is up to date */
 };
 
-/* A plan joins the forms of its executable, uses them in every run (they are made there if the parameters
- * have changed), and leaves them. Join leaves an empty set if it fails. */
+/* A plan joins the forms of its executable, uses them in every run (they are made there if the
+ * parameters have changed), and leaves them. Join leaves an empty set if it fails. */
 nin_status nin__prepared_join(struct nin__prepared_set *set, nin_network *network,
                               const struct nin__executable *executable);
 nin_status nin__prepared_use(struct nin__prepared_set *set, nin_network *network,

@@ -6,8 +6,8 @@
 #include <stddef.h>
 #include <string.h>
 
-/* Three mlpconv blocks, max pooling and dropout behind the first two, the average of the class maps: the
- * shape that all networks of the paper have (Lin, Chen, Yan 2013, section 4). */
+/* Three mlpconv blocks, max pooling and dropout behind the first two, the average of the class
+ * maps: the shape that all networks of the paper have (Lin, Chen, Yan 2013, section 4). */
 struct preset {
     const char *name;
     int32_t channels, height, width; /* of the input */
@@ -33,8 +33,8 @@ static const struct preset presets[] = {
      .pool_pad = 1,
      .no_last_relu = 1,
      .biases = NIN_INIT_FAN_IN},
-    /* CIFAR-10 as the authors' cifar-10_def has it: pooling that rounds up, a ReLU on the class maps
-     * too, biases of zero. It was trained on whitened floats. */
+    /* CIFAR-10 as the authors' cifar-10_def has it: pooling that rounds up, a ReLU on the class
+     * maps too, biases of zero. It was trained on whitened floats. */
     {.name = "cifar10",
      .channels = 3,
      .height = 32,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* How many threads this process may run at once: its affinity mask, cut by the quotas of its control
- * groups. */
+/* How many threads this process may run at once: its affinity mask, cut by the quotas of its
+ * control groups. */
 #define _GNU_SOURCE /* sched_getaffinity */
 #include "core/context.h"
 
@@ -39,7 +39,8 @@ static int read_numbers(const char *folder, const char *name, double numbers[2])
     return count;
 }
 
-/* A group's own quota in processors, 0 if it has none: cpu.max in version 2, two files in version 1. */
+/* A group's own quota in processors, 0 if it has none: cpu.max in version 2, two files in version
+ * 1. */
 static double group_quota(const char *folder)
 {
     double both[2], quota[2], period[2];
@@ -52,8 +53,8 @@ static double group_quota(const char *folder)
     return 0.0;
 }
 
-/* The smallest quota of a group and those above it, in which it lies; 0 if none has one. `path` is below
- * the mount, and is shortened on the way up. */
+/* The smallest quota of a group and those above it, in which it lies; 0 if none has one. `path` is
+ * below the mount, and is shortened on the way up. */
 static double smallest_quota(const char *mount, char *path)
 {
     double smallest = 0.0;
@@ -74,8 +75,8 @@ static double smallest_quota(const char *mount, char *path)
     }
 }
 
-/* A line of /proc/self/cgroup is ID:CONTROLLERS:PATH; version 2 names no controllers. A path that is not
- * there, as in a container that sees its own group as the root, leaves the root. */
+/* A line of /proc/self/cgroup is ID:CONTROLLERS:PATH; version 2 names no controllers. A path that
+ * is not there, as in a container that sees its own group as the root, leaves the root. */
 static double line_quota(char *line)
 {
     char *controllers = strchr(line, ':'), *path;

@@ -85,8 +85,8 @@ static void append_input(struct nin__program *program, const nin_network *networ
     program->count = 1;
 }
 
-/* As the builder has it for the network's own input size: elements of an image can be numbered in 31
- * bits, so that no product of sizes overflows further down. */
+/* As the builder has it for the network's own input size: elements of an image can be numbered in
+ * 31 bits, so that no product of sizes overflows further down. */
 static nin_status check_size(const struct nin_layer *layer, struct nin__shape out)
 {
     if ((int64_t)out.c * out.h >= INT32_MAX || (int64_t)out.c * out.h * out.w >= INT32_MAX)

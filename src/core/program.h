@@ -2,9 +2,9 @@
 #ifndef NIN__PROGRAM_H
 #define NIN__PROGRAM_H
 
-/* A program is what the core hands to a backend: a flat list of fused ops, each reading the output of
- * the one before it, with shapes and with what is kept. Layers lower themselves to ops; fusing happens
- * here, once, when the program is made. */
+/* A program is what the core hands to a backend: a flat list of fused ops, each reading the output
+ * of the one before it, with shapes and with what is kept. Layers lower themselves to ops; fusing
+ * happens here, once, when the program is made. */
 
 #include <nin/plan.h>
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What a plan does with a batch: forward, backward, step, evaluation. Each checks its arguments, enters
- * the plan, shares or holds the network, runs the program, and sums up. */
+/* What a plan does with a batch: forward, backward, step, evaluation. Each checks its arguments,
+ * enters the plan, shares or holds the network, runs the program, and sums up. */
 #include "core/plan.h"
 
 #include "core/descriptor.h"
@@ -103,7 +103,8 @@ static nin_status check_labels(const nin_plan *plan, const int32_t *labels, int3
     return NIN_OK;
 }
 
-/* What a run needs of the plan. The caller has entered the plan, and shares or holds the network. */
+/* What a run needs of the plan. The caller has entered the plan, and shares or holds the
+ * network. */
 static nin_status begin(nin_plan *plan, struct nin__run *run)
 {
     plan->images = 0;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Stretches of a trainer: steps that a device takes one after another by itself, on a copy of the data set that it
- * holds, or on batches that the host gathers ahead. The host knows beforehand what each step is (its images, its rate)
- * and adds the results up afterwards, as after single steps. The step that a stretch ends before, if it is not the
- * last, is taken alone, to fail as it does there. */
+/* Stretches of a trainer: steps that a device takes one after another by itself, on a copy of the
+ * data set that it holds, or on batches that the host gathers ahead. The host knows beforehand what
+ * each step is (its images, its rate) and adds the results up afterwards, as after single steps.
+ * The step that a stretch ends before, if it is not the last, is taken alone, to fail as it does
+ * there. */
 #include "core/trainer.h"
 
 #include "core/error.h"
@@ -84,8 +85,8 @@ static bool load(nin_trainer *trainer)
            ahead->resident != NULL;
 }
 
-/* A plateau per step sees the result of each; a callback's images may be other ones each time. What there is no
- * memory for is not needed. */
+/* A plateau per step sees the result of each; a callback's images may be other ones each time. What
+ * there is no memory for is not needed. */
 static bool is_possible(nin_trainer *trainer)
 {
     const nin_scheduler *scheduler = trainer->scheduler;

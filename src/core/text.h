@@ -2,8 +2,8 @@
 #ifndef NIN__TEXT_H
 #define NIN__TEXT_H
 
-/* Text that is counted in full and kept as far as it fits: what a backend describes itself with. In a header, for
- * modules cannot see libnin's functions. */
+/* Text that is counted in full and kept as far as it fits: what a backend describes itself with. In
+ * a header, for modules cannot see libnin's functions. */
 
 #include <stdarg.h>
 #include <stddef.h>

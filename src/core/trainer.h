@@ -74,8 +74,8 @@ enum {
     NIN__LOOK = 64 /* steps of a stretch after which the device is looked at */
 };
 
-/* A trainer does one thing at a time: NIN_BUSY for another thread, and for a data set's callback that
- * calls the trainer which is just reading from it. */
+/* A trainer does one thing at a time: NIN_BUSY for another thread, and for a data set's callback
+ * that calls the trainer which is just reading from it. */
 nin_status nin__trainer_enter(const nin_trainer *trainer);
 void nin__trainer_leave(const nin_trainer *trainer);
 
@@ -85,21 +85,21 @@ nin_status nin__trainer_reserve(nin_trainer *trainer, int64_t epochs);
 /* Whether a plan can be trained or evaluated on a data set: image shape, loss, labels. */
 nin_status nin__check_dataset(const nin_plan *plan, const nin_dataset *dataset);
 
-/* Samples index[0] ... index[count - 1], or with index NULL first ... first + count - 1, as the images of
- * a run, with their labels. Images that a callback gives go to staging. */
+/* Samples index[0] ... index[count - 1], or with index NULL first ... first + count - 1, as the
+ * images of a run, with their labels. Images that a callback gives go to staging. */
 nin_status nin__gather(struct nin__images *images, const nin_dataset *dataset, const int32_t *index,
                        int64_t first, int32_t count, void *staging, int32_t *labels);
 
 /* nin_trainer_step and nin_evaluate after their arguments are checked. */
 nin_status nin__trainer_step(nin_result *result, nin_trainer *trainer);
 
-/* At least one step of the running epoch and `most` at most, a stretch of them where that can be had, in which the
- * device is looked at after each `look`; `result` is the last one's. Fails as that many calls of nin__trainer_step,
- * one after another, at the step that fails. */
+/* At least one step of the running epoch and `most` at most, a stretch of them where that can be
+ * had, in which the device is looked at after each `look`; `result` is the last one's. Fails as
+ * that many calls of nin__trainer_step, one after another, at the step that fails. */
 nin_status nin__trainer_steps(nin_result *result, nin_trainer *trainer, int64_t most, int64_t look);
 
-/* For stretches: puts the images of the running epoch in order; counts a step that is over, which took so many
- * seconds and was taken at that rate. */
+/* For stretches: puts the images of the running epoch in order; counts a step that is over, which
+ * took so many seconds and was taken at that rate. */
 void nin__trainer_order(nin_trainer *trainer);
 void nin__trainer_count(nin_trainer *trainer, const nin_result *result, double rate,
                         double seconds);

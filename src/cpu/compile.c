@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* From a program to an executable: pick an algorithm for each op, cut the program, place memory, start
- * workers. */
+/* From a program to an executable: pick an algorithm for each op, cut the program, place memory,
+ * start workers. */
 #include "cpu/conv.h"
 
 #include "core/error.h"
@@ -40,8 +40,8 @@ static const struct cpu_algorithm *cheapest(const struct nin__op *op)
     return nin__cpu_fft_fits(op) && nin__cpu_fft_cost(op) < cost ? &nin__cpu_conv_fft : best;
 }
 
-/* The one place that chooses: a rule of the plan's descriptor and of shapes, never of timing, for the
- * bits follow from it. */
+/* The one place that chooses: a rule of the plan's descriptor and of shapes, never of timing, for
+ * the bits follow from it. */
 static const struct cpu_algorithm *choose_algorithm(const struct nin__op *op,
                                                     nin_algorithm algorithm,
                                                     nin_precision precision)
@@ -126,8 +126,8 @@ static void choose_algorithms(struct nin__executable *executable, const struct c
 
 /* ---- memory ------------------------------------------------------------------------------- */
 
-/* A worker's blocks for one op. In a segment of n ops, op i goes forward at time i and, in training,
- * backward at time 2n - 1 - i. */
+/* A worker's blocks for one op. In a segment of n ops, op i goes forward at time i and, in
+ * training, backward at time 2n - 1 - i. */
 enum {
     BLOCK_Y,
     BLOCK_DY,
@@ -144,8 +144,8 @@ static size_t strip_bytes(const struct cpu_group *group, const struct nin__op *o
     return images * (size_t)group->rows * (size_t)op->out.w * (size_t)op->out.c * sizeof(float);
 }
 
-/* The ops of a group take turns, strip by strip: what is alive at the time of one of them is alive at the
- * time of all. */
+/* The ops of a group take turns, strip by strip: what is alive at the time of one of them is alive
+ * at the time of all. */
 static void widen(struct nin__block *block, const struct cpu_group *group, int32_t first, int32_t n)
 {
     int32_t begin = group->first - first, end = group->end - 1 - first;
@@ -320,8 +320,8 @@ static nin_status allocate_workers(struct nin__executable *executable)
     return nin__cpu_workers_create(&executable->workers, workers);
 }
 
-/* As many lanes as asked for, or fewer where all together would pass the limit of bytes: a rule of shapes
- * and of the plan's descriptor alone, for it sets the order of additions. */
+/* As many lanes as asked for, or fewer where all together would pass the limit of bytes: a rule of
+ * shapes and of the plan's descriptor alone, for it sets the order of additions. */
 static int32_t count_lanes(const struct nin__executable *executable,
                            const struct cpu_segment *segment)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What the algorithms of a convolution share: how backward begins, how a lane of taps ends, and the products of
- * a flat one. */
+/* What the algorithms of a convolution share: how backward begins, how a lane of taps ends, and the
+ * products of a flat one. */
 #include "cpu/conv.h"
 
 void nin__cpu_begin_backward(const struct cpu_call *call, float *db)

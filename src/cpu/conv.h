@@ -50,8 +50,8 @@ static inline void nin__cpu_put(float *target, float value, bool accumulate)
     *target = accumulate ? *target + value : value;
 }
 
-/* Weights at points, of tiles or of transforms, lie in blocks of columns (CPU_BLOCK), so that a block's products
- * of all points stay in a cache of the second level. */
+/* Weights at points, of tiles or of transforms, lie in blocks of columns (CPU_BLOCK), so that a
+ * block's products of all points stay in a cache of the second level. */
 static inline int32_t nin__cpu_block_of(int32_t first, int32_t columns)
 {
     return columns - first < CPU_BLOCK ? columns - first : CPU_BLOCK;
@@ -88,8 +88,8 @@ static inline size_t nin__cpu_blocked_floats(const struct cpu_op *cpu, size_t po
     return floats;
 }
 
-/* What backward begins with: dy becomes 0 where the ReLU was, unless the op below has seen to it; then its
- * sums over the pixels are added to db. */
+/* What backward begins with: dy becomes 0 where the ReLU was, unless the op below has seen to it;
+ * then its sums over the pixels are added to db. */
 void nin__cpu_begin_backward(const struct cpu_call *call, float *db);
 
 /* Channels whose planes are mapped to points and back, counted in sixteens. */
@@ -98,8 +98,8 @@ static inline int64_t nin__cpu_mapped_channels(const struct nin__op *op)
     return ((int64_t)op->in.c + 15) / 16 * 16 + ((int64_t)op->out.c + 15) / 16 * 16;
 }
 
-/* Whether an algorithm can do an op, and what an image's forward pass costs it: a rule of shapes alone, in
- * multiplications, with what its maps cost beside them. */
+/* Whether an algorithm can do an op, and what an image's forward pass costs it: a rule of shapes
+ * alone, in multiplications, with what its maps cost beside them. */
 bool nin__cpu_winograd_fits(const struct nin__op *op);
 int64_t nin__cpu_winograd_cost(const struct nin__op *op);
 bool nin__cpu_fft_fits(const struct nin__op *op);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Convolution with a 1x1 kernel in bf16: the products of conv_direct.c for such a kernel, with operands
- * rounded to bf16 and sums in fp32. Weights are rounded where they are packed, once per version of the
- * parameters, activations and gradients strip by strip where they are multiplied; the bias and its gradient
- * stay fp32.
+/* Convolution with a 1x1 kernel in bf16: the products of conv_direct.c for such a kernel, with
+ * operands rounded to bf16 and sums in fp32. Weights are rounded where they are packed, once per
+ * version of the parameters, activations and gradients strip by strip where they are multiplied;
+ * the bias and its gradient stay fp32.
  *
  *     y = x w        (pixels x OC)
  *     dx = dy w'     (pixels x C)

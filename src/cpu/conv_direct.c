@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* Convolution without a matrix of windows. In NHWC a window is kernel_h runs of kernel_w * C floats, and
- * the windows of a row of pixels lie stride * C apart, so the product
+/* Convolution without a matrix of windows. In NHWC a window is kernel_h runs of kernel_w * C
+ * floats, and the windows of a row of pixels lie stride * C apart, so the product
  *
  *     y (pixels x OC) = sum over the runs r of x_r (pixels x kernel_w * C) * w_r (kernel_w * C x OC)
  *
- * reads its left side from the padded input as it lies. A 1x1 convolution and a dense layer have one run
- * over all pixels at once. Backward for the data is, with stride 1, the same with the kernel turned
- * around; with a larger one the gradients of the windows are made and scattered. */
+ * reads its left side from the padded input as it lies. A 1x1 convolution and a dense layer have
+ * one run over all pixels at once. Backward for the data is, with stride 1, the same with the
+ * kernel turned around; with a larger one the gradients of the windows are made and scattered. */
 #include "cpu/conv.h"
 
 #include <string.h>
@@ -87,7 +87,8 @@ static void declare(struct cpu_need *need, const struct cpu_op *cpu, int32_t uni
     need->lane = nin__cpu_tap_lane(cpu);
 }
 
-/* Rows first ... end - 1 of the framed map, from an image x. Without a border the map is its own. */
+/* Rows first ... end - 1 of the framed map, from an image x. Without a border the map is its
+ * own. */
 static const float *framed(float *target, const float *x, struct frame frame, int32_t first,
                            int32_t end)
 {

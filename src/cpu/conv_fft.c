@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: MIT */
-/* Convolution of whole planes by the Fourier transform of 9x9 or 16x16 pixels (kernels/fft.h), stride 1. With X, W and
- * DY the transforms of the input, of the kernel (tap a at place pad - a) and of the gradient of the output,
+/* Convolution of whole planes by the Fourier transform of 9x9 or 16x16 pixels (kernels/fft.h),
+ * stride 1. With X, W and DY the transforms of the input, of the kernel (tap a at place pad - a)
+ * and of the gradient of the output,
  *
  *     Y = sum over C of X * W    DX = sum over OC of DY * conj(W)    DW = sum over images of X * conj(DY)
  *
- * so at each real and each complex point there is one matrix product over the images of a chunk. The
- * first two take the same weights, for they are large: up to 256 values for each kernel. For the same reason DW is
- * summed a block at a time, whose taps are added to those of other chunks.
+ * so at each real and each complex point there is one matrix product over the images of a chunk.
+ * The first two take the same weights, for they are large: up to 256 values for each kernel. For
+ * the same reason DW is summed a block at a time, whose taps are added to those of other chunks.
  *
- * A plane of 14x14 pixels and a kernel of 5x5 take 508 multiplications for each pair of channels where
- * Winograd's tiles take 900 and windows 4900, with the rounding errors of direct sums. */
+ * A plane of 14x14 pixels and a kernel of 5x5 take 508 multiplications for each pair of channels
+ * where Winograd's tiles take 900 and windows 4900, with the rounding errors of direct sums. */
 #include "cpu/conv.h"
 
 #include <string.h>
@@ -67,9 +68,9 @@ int64_t nin__cpu_fft_cost(const struct nin__op *op)
 
 /* ---- memory ------------------------------------------------------------------------------- */
 
-/* Values of some images at the points: [real point][image][channels], then [complex point][image][parts *
- * channels], each slab a cache line longer, so that a channel's points do not all fall into one set of the
- * cache. Parts are re and im, or re, -im, im and re for `multiply`. */
+/* Values of some images at the points: [real point][image][channels], then [complex
+ * point][image][parts * channels], each slab a cache line longer, so that a channel's points do not
+ * all fall into one set of the cache. Parts are re and im, or re, -im, im and re for `multiply`. */
 struct values {
     float *real, *complex;
     ptrdiff_t real_slab, complex_slab;
@@ -107,7 +108,8 @@ static size_t values_floats(const struct nin__op *op, int32_t images, int32_t ch
                  nin__cpu_fft_complex(side) * slab_of(images, channels, parts)));
 }
 
-/* Scratch of a pass forward: x, then a block's products; backward: dy, x, then a block's products or sums. */
+/* Scratch of a pass forward: x, then a block's products; backward: dy, x, then a block's products
+ * or sums. */
 static size_t forward_floats(const struct nin__op *op, int32_t images)
 {
     return values_floats(op, images, op->in.c, 4) + values_floats(op, images, CPU_BLOCK, 2);
@@ -209,8 +211,8 @@ static bool next_pass(struct pass *pass, const struct cpu_call *call)
 
 /* ---- forward and backward ----------------------------------------------------------------- */
 
-/* At each point: products (rows x columns) = data (rows x depth) * weights, a block's; complex ones have twice
- * the rows and twice the depth. */
+/* At each point: products (rows x columns) = data (rows x depth) * weights, a block's; complex ones
+ * have twice the rows and twice the depth. */
 static void multiply_forward(const struct cpu_kernels *kernels, const struct values *data,
                              const float *weights, struct cpu_columns columns,
                              const struct values *products)

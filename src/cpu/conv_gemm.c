@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* Convolution as matrix products. In NHWC a window is kernel_h runs of kernel_w * C floats; gathered,
- * the windows of some output rows are a matrix `patches` of pixels x K, K = kernel_h * kernel_w * C, and
+/* Convolution as matrix products. In NHWC a window is kernel_h runs of kernel_w * C floats;
+ * gathered, the windows of some output rows are a matrix `patches` of pixels x K, K = kernel_h *
+ * kernel_w * C, and
  *
  *     y  (pixels x OC) = patches * w'      dw (OC x K) += dy' * patches      dpatches = dy * w
  *
- * with weights OHWI (OC x K). A 1x1 convolution and a dense layer need no gathering: their input is the
- * patches matrix. Output rows of a chunk are numbered through its images, and products are made for
- * strips of them, so small that patches stay in the cache, and following from the shape alone. */
+ * with weights OHWI (OC x K). A 1x1 convolution and a dense layer need no gathering: their input is
+ * the patches matrix. Output rows of a chunk are numbered through its images, and products are made
+ * for strips of them, so small that patches stay in the cache, and following from the shape
+ * alone. */
 #include "cpu/conv.h"
 #include "cpu/gemm.h"
 
@@ -42,8 +44,8 @@ static int64_t strip_rows(const struct nin__op *op)
 
 /* ---- patches ------------------------------------------------------------------------------ */
 
-/* The part of a window's columns that lies in the map: `count` from input column `column` on, the first
- * of them being the window's column `skip`. */
+/* The part of a window's columns that lies in the map: `count` from input column `column` on, the
+ * first of them being the window's column `skip`. */
 struct columns {
     int32_t column, skip, count;
 };
@@ -63,7 +65,8 @@ static struct columns visible_columns(const struct nin__op *op, int32_t ox)
     return run;
 }
 
-/* x: [row][column][C] of an image or NULL for a row of padding; patch: one window's run of kernel_w * C */
+/* x: [row][column][C] of an image or NULL for a row of padding; patch: one window's run of kernel_w
+ * * C */
 static void gather_run(float *patch, const float *x_row, struct columns run,
                        const struct nin__op *op)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Convolution by Winograd's minimal filtering (kernels/winograd.h has the maps): F(4x4, 5x5) and
- * F(4x4, 3x3) or F(6x6, 3x3), stride 1; the rule below chooses. With B the map of data, E that
- * of weights and of gradients of the output, and A that of outputs, for tiles of side x side pixels of the
- * input and size x size of the output,
+ * F(4x4, 3x3) or F(6x6, 3x3), stride 1; the rule below chooses. With B the map of data, E that of
+ * weights and of gradients of the output, and A that of outputs, for tiles of side x side pixels of
+ * the input and size x size of the output,
  *
  *     y  = A (sum over C  of B x * E w)        dx the same with dy for x and the kernel turned around
  *     dw = A (sum over tiles of B x * E dy)    size and kernel change places; one A a step
@@ -13,15 +13,15 @@
 
 #include <string.h>
 
-/* What keeps the values of a pass in a cache of the second level: images are taken together up to so
- * many tiles. The weights' tiles are part of the order in which their gradients add up. */
+/* What keeps the values of a pass in a cache of the second level: images are taken together up to
+ * so many tiles. The weights' tiles are part of the order in which their gradients add up. */
 enum {
     DATA_TILES = 16,
     WEIGHT_TILES = 64 /* at least as many */
 };
 
-/* Floats from point to point: the tiles of one, and a cache line more, so that the points of a tile do
- * not all fall into one set of the cache. */
+/* Floats from point to point: the tiles of one, and a cache line more, so that the points of a tile
+ * do not all fall into one set of the cache. */
 static ptrdiff_t slab_of(const struct cpu_tiling *t, int32_t channels)
 {
     return (ptrdiff_t)t->count * channels + NIN__ALIGNMENT / (ptrdiff_t)sizeof(float);
@@ -35,7 +35,8 @@ struct images {
     int32_t h, w, c;
 };
 
-/* Where the side x side pixels of a window lie, row by row; zeros outside its rows and columns too. */
+/* Where the side x side pixels of a window lie, row by row; zeros outside its rows and columns
+ * too. */
 static void find_pixels(const float **pixels, const struct images *m, struct cpu_tile window,
                         int32_t side)
 {
@@ -138,8 +139,8 @@ static int64_t count_products(const struct cpu_tiling *t)
     return points_along(t->down, t->side) * points_along(t->across, t->side);
 }
 
-/* Multiplications of one image's forward pass with tiles of a side, and what the maps cost beside them:
- * measured, as much as MAP_COST multiplications for each channel of a point of a tile. */
+/* Multiplications of one image's forward pass with tiles of a side, and what the maps cost beside
+ * them: measured, as much as MAP_COST multiplications for each channel of a point of a tile. */
 static int64_t cost(const struct nin__op *op, int32_t side)
 {
     static const int64_t MAP_COST = 5;
@@ -182,7 +183,8 @@ static struct cpu_work work(const struct cpu_op *cpu)
     return (struct cpu_work){forward, forward, size * count_products(&in)};
 }
 
-/* Products are summed in blocks of so many channels, all alike but the last: a long sum loses digits. */
+/* Products are summed in blocks of so many channels, all alike but the last: a long sum loses
+ * digits. */
 static int32_t even_block(int32_t depth)
 {
     enum {
@@ -287,7 +289,8 @@ static void multiply_points(const struct cpu_kernels *kernels, const struct cpu_
     }
 }
 
-/* One convolution of a chunk: x with its pad to o, which tiles t cover; weights in blocks of columns. */
+/* One convolution of a chunk: x with its pad to o, which tiles t cover; weights in blocks of
+ * columns. */
 static void convolve(const struct cpu_call *call, const struct images *x, int32_t pad,
                      const float *weights, const struct cpu_tiling *t, const struct outputs *o)
 {
@@ -370,8 +373,8 @@ static void add_tiles(const struct cpu_kernels *kernels, const struct cpu_outer 
     }
 }
 
-/* At each point: sums (C x OC) += data (tiles x C)' * gradients (tiles x OC), a block of columns of OC
- * at a time. */
+/* At each point: sums (C x OC) += data (tiles x C)' * gradients (tiles x OC), a block of columns of
+ * OC at a time. */
 static void add_weights(const struct cpu_call *call, const struct images *x,
                         const struct images *dy)
 {

@@ -50,9 +50,10 @@ struct cpu_share {
 
 /* One op on a range of a chunk: whole images, or some output rows of one image. What belongs to the
  * output (y, dy, saved) points to the range's first row; what belongs to the input (x, dx) to the
- * first image, or for a rowwise op to the range's first row too. Any split of a pass into ranges gives
- * the same bits; of a matrix product by OpenBLAS, whose bits follow its shapes, and of Winograd's and
- * Fourier's weight gradients, which have an order of their own in a chunk, the same within rounding. */
+ * first image, or for a rowwise op to the range's first row too. Any split of a pass into ranges
+ * gives the same bits; of a matrix product by OpenBLAS, whose bits follow its shapes, and of
+ * Winograd's and Fourier's weight gradients, which have an order of their own in a chunk, the same
+ * within rounding. */
 struct cpu_call {
     const struct cpu_op *cpu;
     const struct nin__op *op; /* of cpu */
@@ -83,8 +84,8 @@ struct cpu_need {
     enum cpu_form form[CPU_PASSES]; /* that they have, if they have bytes */
 };
 
-/* Multiplications that an algorithm takes for an image, each with an addition: without those by the zeros
- * of the padding and without maps, packing and sums over lanes. */
+/* Multiplications that an algorithm takes for an image, each with an addition: without those by the
+ * zeros of the padding and without maps, packing and sums over lanes. */
 struct cpu_work {
     int64_t forward, weights, data; /* the last two: of backward */
 };
@@ -142,8 +143,8 @@ struct cpu_op {
     float *whole_y, *whole_dy;  /* whole-batch buffers in place of the worker's, or NULL */
 };
 
-/* Ops that a chunk goes through strip by strip, so that nothing between them leaves the cache: the first
- * one, and rowwise ones after it. */
+/* Ops that a chunk goes through strip by strip, so that nothing between them leaves the cache: the
+ * first one, and rowwise ones after it. */
 struct cpu_group {
     int32_t first, end;
     int32_t rows;   /* of a strip; 0: the group is one op that takes whole images */
@@ -186,8 +187,8 @@ struct nin__executable {
     uint64_t bytes; /* of everything above */
 };
 
-/* instructions.c: what a context's choice comes to; the kernels of a choice; those of a device for a
- * precision, NULL for fp32. */
+/* instructions.c: what a context's choice comes to; the kernels of a choice; those of a device for
+ * a precision, NULL for fp32. */
 nin_status nin__cpu_choose_instructions(struct nin__device *out, nin_instruction_set choice);
 nin_status nin__cpu_choose_kernels(const struct cpu_kernels **out, nin_instruction_set choice);
 int nin__cpu_ask_for_tiles(void); /* the kernel, once for the process; 0 or its errno */
@@ -215,8 +216,8 @@ size_t nin__cpu_describe(struct nin__executable *executable, bool measure, char 
 size_t nin__cpu_order_of_sums(const struct nin__executable *executable, int32_t batch, char *text,
                               size_t size);
 
-/* dropout.c: one byte for each element of the range's image i, 1 where it stays; NIN__OP_DROPOUT, or a pool
- * with one. */
+/* dropout.c: one byte for each element of the range's image i, 1 where it stays; NIN__OP_DROPOUT,
+ * or a pool with one. */
 void nin__cpu_draw_mask(unsigned char *keep, const struct cpu_call *call, int32_t i);
 
 /* update.c */

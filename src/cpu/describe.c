@@ -54,7 +54,8 @@ static struct cpu_work work_of_all(const struct nin__executable *executable)
     struct cpu_work sum = {0};
 
     for (int32_t s = 0; s < executable->segment_count; s++) {
-        /* backward begins with the last segment's forward pass, and goes forward again in the others */
+        /* backward begins with the last segment's forward pass, and goes forward again in the
+         * others */
         bool again = executable->program.train && s < executable->segment_count - 1;
 
         for (int32_t i = executable->segments[s].first; i < executable->segments[s].end; i++) {
@@ -144,8 +145,8 @@ size_t nin__cpu_describe(struct nin__executable *executable, bool measure, char 
     return text.length;
 }
 
-/* Each segment by the layer that it begins with: its unit and its lanes; and whether products are rounded
- * before they are added, which sets AVX2 and AVX-512 apart from the baseline. */
+/* Each segment by the layer that it begins with: its unit and its lanes; and whether products are
+ * rounded before they are added, which sets AVX2 and AVX-512 apart from the baseline. */
 size_t nin__cpu_order_of_sums(const struct nin__executable *executable, int32_t batch, char *start,
                               size_t size)
 {

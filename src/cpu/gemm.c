@@ -18,8 +18,8 @@ enum {
     OPENMP = 2
 };
 
-/* Of all plans together: half of the 256 buffers that distributions build OpenBLAS with, so that the
- * program and other libraries can call it too. */
+/* Of all plans together: half of the 256 buffers that distributions build OpenBLAS with, so that
+ * the program and other libraries can call it too. */
 enum {
     MAX_WORKERS = 128
 };
@@ -120,12 +120,12 @@ void nin__cpu_gemm_enter_thread(void)
 
 /* ---- memory of OpenBLAS ------------------------------------------------------------------ */
 
-/* What OpenBLAS maps for one of its buffers, in the builds that map most. It keeps a table of them, one for
- * each product at work, and never gives one back to the system. */
+/* What OpenBLAS maps for one of its buffers, in the builds that map most. It keeps a table of them,
+ * one for each product at work, and never gives one back to the system. */
 static const size_t BUFFER_BYTES = (size_t)128 << 20;
 
-/* A product (SIDE x DEPTH) * (SIDE x DEPTH)': so deep that it needs a buffer (the smallest ones go without)
- * and lasts longer than it takes to wake a worker, but writes little. */
+/* A product (SIDE x DEPTH) * (SIDE x DEPTH)': so deep that it needs a buffer (the smallest ones go
+ * without) and lasts longer than it takes to wake a worker, but writes little. */
 enum {
     SIDE = 64,
     DEPTH = 2048
@@ -155,8 +155,8 @@ static void *map_buffer(void)
     return map == MAP_FAILED ? NULL : map;
 }
 
-/* Maps as many buffers as OpenBLAS will, one by one as it does, and unmaps them: it would not return from
- * an allocation that fails. */
+/* Maps as many buffers as OpenBLAS will, one by one as it does, and unmaps them: it would not
+ * return from an allocation that fails. */
 static nin_status probe_space(int32_t buffers)
 {
     void **maps = calloc((size_t)buffers, sizeof *maps);

@@ -132,7 +132,8 @@ nin_status nin__cpu_choose_kernels(const struct cpu_kernels **out, nin_instructi
 static pthread_once_t asked = PTHREAD_ONCE_INIT;
 static int answer;
 
-/* Linux lets a process use tiles only after it has asked for them, for they make signal frames larger. */
+/* Linux lets a process use tiles only after it has asked for them, for they make signal frames
+ * larger. */
 static void ask(void)
 {
 #if defined(__x86_64__) && defined(__linux__)

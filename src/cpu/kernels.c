@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The table of one instruction set: see kernels.h. The Makefile compiles this file once for each. */
+/* The table of one instruction set: see kernels.h. The Makefile compiles this file once for
+ * each. */
 #include "cpu/kernels.h"
 
 #include "cpu/kernels/dropout.h"

@@ -3,12 +3,12 @@
 #define NIN__CPU_KERNELS_H
 
 /* The arithmetic of the CPU backend that is worth a processor's own instructions. One source,
- * kernels.c, is compiled once for each instruction set; the table of the best one that the processor
- * has is picked when a context is made.
+ * kernels.c, is compiled once for each instruction set; the table of the best one that the
+ * processor has is picked when a context is made.
  *
- * Matrices are row-major. Every sum has an order that follows from its operation alone, never from how
- * it is cut into tiles, so that any split into ranges gives the same bits; of images too, but for the gradient
- * of weights at the points of a Fourier transform. */
+ * Matrices are row-major. Every sum has an order that follows from its operation alone, never from
+ * how it is cut into tiles, so that any split into ranges gives the same bits; of images too, but
+ * for the gradient of weights at the points of a Fourier transform. */
 
 #include "core/philox.h"
 #include "core/program.h"
@@ -23,8 +23,9 @@
  * Then, each if it is asked for: c += bias, c = max(c, 0) (NaN stays), c = 0 where gate is not
  * positive.
  *
- * b may be packed with more columns than the product takes, which are those from `b_first` on. That is a multiple of
- * CPU_SHARE, and so is `columns`, unless they reach b's end: vectors are stored whole. (Not in bf16.) */
+ * b may be packed with more columns than the product takes, which are those from `b_first` on. That
+ * is a multiple of CPU_SHARE, and so is `columns`, unless they reach b's end: vectors are stored
+ * whole. (Not in bf16.) */
 struct cpu_product {
     const float *a;
     const float *b; /* runs * depth rows, packed */
@@ -49,8 +50,8 @@ struct cpu_packing {
     ptrdiff_t depth_step, inner_step, outer_step;
 };
 
-/* c (depth x columns) += sum over groups and rows of a_gm' (depth) * b_gm (columns), where
- * a_gm = a + g * a_group + m * a_row, and b likewise: the gradient of weights, summed over pixels in
+/* c (depth x columns) += sum over groups and rows of a_gm' (depth) * b_gm (columns), where a_gm = a
+ * + g * a_group + m * a_row, and b likewise: the gradient of weights, summed over pixels in
  * ascending order. */
 struct cpu_outer {
     const float *a;
@@ -64,9 +65,11 @@ struct cpu_outer {
         b_ahead; /* so far behind a and b lies what comes next: to be fetched meanwhile */
 };
 
-/* Winograd's minimal filtering works on tiles of side x side pixels of the input, which overlap; each becomes
- * as many values, one for each pair of points, and so do its size x size pixels of output, size = side + 1
- * - kernel. Values of a point lie in one slab, so that the products over the channels are matrix products.
+/* Winograd's minimal filtering works on tiles of side x side pixels of the input, which overlap;
+ * each becomes as many values, one for each pair of points, and so do its size x size pixels of
+ * output, size = side + 1
+ * - kernel. Values of a point lie in one slab, so that the products over the channels are matrix
+ *   products.
  * Sides are 6 and 8 for kernels of 3x3, 8 for those of 5x5. */
 enum {
     WINOGRAD_MAX_SIDE = 8,
@@ -95,10 +98,10 @@ struct cpu_winograd_weights {
     ptrdiff_t tap_step, depth_step, column_step;
 };
 
-/* The Fourier transform of whole planes of at most side x side pixels, sides being 9 and 16: side * side values,
- * which are a few real numbers and many complex ones (the others are their conjugates). A complex product is
- * a real one of twice the depth: where data has the two rows [re | -im] and [im | re] of 2 * channels, and
- * weights have re above im, sums have rows re and im. */
+/* The Fourier transform of whole planes of at most side x side pixels, sides being 9 and 16: side *
+ * side values, which are a few real numbers and many complex ones (the others are their
+ * conjugates). A complex product is a real one of twice the depth: where data has the two rows [re
+ * | -im] and [im | re] of 2 * channels, and weights have re above im, sums have rows re and im. */
 enum {
     FFT_MAX_SIDE = 16,
     FFT_MAX_KERNEL = 5
@@ -136,8 +139,9 @@ struct cpu_fft_output {
     ptrdiff_t real_slab, complex_slab, row, column; /* of pixels in y */
 };
 
-/* u = the weights at the real points and then at the complex ones, each packed as a product's b: depth x
- * columns, and 2 * depth x columns. Divided by what the transform and its inverse multiply by. */
+/* u = the weights at the real points and then at the complex ones, each packed as a product's b:
+ * depth x columns, and 2 * depth x columns. Divided by what the transform and its inverse multiply
+ * by. */
 struct cpu_fft_weights {
     float *u;
     const float *w; /* tap k (row by row) from depth i to column n: w[k + i * depth_step + ...] */
@@ -146,16 +150,17 @@ struct cpu_fft_weights {
     ptrdiff_t depth_step, column_step;
 };
 
-/* Blocks of columns in which weights at points are packed: [block][point][depth x columns]. All but the last
- * have so many columns: measured. Workers that share an image take vectors of a block, of the widest kind. */
+/* Blocks of columns in which weights at points are packed: [block][point][depth x columns]. All but
+ * the last have so many columns: measured. Workers that share an image take vectors of a block, of
+ * the widest kind. */
 enum {
     CPU_BLOCK = 64,
     CPU_SHARE = 16
 };
 
-/* c (images x count) = a (images x columns) * conj(b)', the gradient of the data at one point. b (depth x
- * columns) is the weights as forward takes them, of which rows first ... first + count - 1 are used; so
- * they need not be there a second time, with rows for columns. */
+/* c (images x count) = a (images x columns) * conj(b)', the gradient of the data at one point. b
+ * (depth x columns) is the weights as forward takes them, of which rows first ... first + count - 1
+ * are used; so they need not be there a second time, with rows for columns. */
 struct cpu_fft_data_gradient {
     const float *a; /* rows of parts * columns: re, then im */
     const float *b; /* the first block of all points */
@@ -174,8 +179,9 @@ struct cpu_fft_rows {
     int32_t channels; /* of an image: more than are used */
 };
 
-/* The gradient of the weights between some channels of x and some filters, whose channels are dy's: at each point
- * sums over the images, x * conj(dy), and the taps that follow, which are added to dw. */
+/* The gradient of the weights between some channels of x and some filters, whose channels are dy's:
+ * at each point sums over the images, x * conj(dy), and the taps that follow, which are added to
+ * dw. */
 enum {
     CPU_FFT_CHANNELS = 6, /* at most: so that the sums stay in a cache of the second level */
     CPU_FFT_FILTERS = 32,
@@ -191,8 +197,8 @@ struct cpu_fft_weight_gradient {
     ptrdiff_t dw_tap, dw_channel;
 };
 
-/* A row of max pooling, and of the dropout behind it. `where` is for backward: each maximum's place in its
- * window, or nowhere if it is dropped, or gated and not positive. */
+/* A row of max pooling, and of the dropout behind it. `where` is for backward: each maximum's place
+ * in its window, or nowhere if it is dropped, or gated and not positive. */
 struct cpu_pooling {
     const struct nin__op *op;
     const float *x;            /* an image */
@@ -214,7 +220,8 @@ struct cpu_kernels {
     void (*multiply)(const struct cpu_product *product);
     void (*add_outer)(const struct cpu_outer *outer);
 
-    /* v[k * slab + channel] = the values of a tile, from its pixels, row by row, of so many channels. */
+    /* v[k * slab + channel] = the values of a tile, from its pixels, row by row, of so many
+     * channels. */
     void (*winograd_data)(float *v, ptrdiff_t slab, const float *const *pixels, int32_t side,
                           int32_t channels);
 
@@ -255,23 +262,23 @@ struct cpu_kernels {
     /* sums (columns) += each column of a (rows x columns); `fresh` overwrites. */
     void (*add_columns)(float *sums, const float *a, int64_t rows, int32_t columns, bool fresh);
 
-    /* Multiply-adds that wait for nothing but their units: their number, in proportion to `rounds`. What
-     * comes of them goes to sums (width). */
+    /* Multiply-adds that wait for nothing but their units: their number, in proportion to `rounds`.
+     * What comes of them goes to sums (width). */
     int64_t (*saturate)(float *sums, int32_t rounds);
 };
 
-/* Products whose operands are rounded to bf16, to nearest with ties to even (what is subnormal becomes 0),
- * or are sums of two such numbers; sums are fp32. Operands and results lie in memory as fp32, but for a
- * packed b. A table for each instruction set and precision.
+/* Products whose operands are rounded to bf16, to nearest with ties to even (what is subnormal
+ * becomes 0), or are sums of two such numbers; sums are fp32. Operands and results lie in memory as
+ * fp32, but for a packed b. A table for each instruction set and precision.
  *
- * A sum takes k, or the rows of a group, in pairs or in blocks of 32 from the first one on; what is missing
- * in the last counts as 0. No pair reaches from one group into the next, so here too any split of a
- * product's rows, or of groups, gives the same bits. */
+ * A sum takes k, or the rows of a group, in pairs or in blocks of 32 from the first one on; what is
+ * missing in the last counts as 0. No pair reaches from one group into the next, so here too any
+ * split of a product's rows, or of groups, gives the same bits. */
 struct cpu_bf16_kernels {
     const char *name; /* of the instruction set */
 
-    /* Bytes of a packed b. pack takes an even number of rows at an even place, unless they are the last
-     * ones. */
+    /* Bytes of a packed b. pack takes an even number of rows at an even place, unless they are the
+     * last ones. */
     size_t (*packed_bytes)(int32_t depth, int32_t columns);
     void (*pack)(const struct cpu_packing *packing);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Log-softmax and negative log-likelihood of one image's scores, in double with our own exp and log:
- * libm's differ between processors. */
+/* Log-softmax and negative log-likelihood of one image's scores, in double with our own exp and
+ * log: libm's differ between processors. */
 #include "cpu/cpu.h"
 
 #include "core/math.h"
@@ -25,8 +25,8 @@ static uint8_t mark(const float *x, int32_t classes, bool correct)
     return (uint8_t)((correct ? NIN__CORRECT : 0) | (flat ? NIN__FLAT : 0));
 }
 
-/* Each image's loss and marks, for the sum in the order of images that the core makes. An image whose loss
- * is NaN is not correct: of its scores none is the largest, whichever is found. */
+/* Each image's loss and marks, for the sum in the order of images that the core makes. An image
+ * whose loss is NaN is not correct: of its scores none is the largest, whichever is found. */
 static void forward(const struct cpu_call *call)
 {
     const struct nin__run *run = call->run;

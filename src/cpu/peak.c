@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What the multiply-add units of this machine do at most. Nothing that is computed follows from it. */
+/* What the multiply-add units of this machine do at most. Nothing that is computed follows from
+ * it. */
 #include "cpu/peak.h"
 
 #include <stdatomic.h>

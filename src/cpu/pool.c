@@ -18,8 +18,8 @@ static void declare_max(struct cpu_need *need, const struct cpu_op *cpu, int32_t
         need->scratch = out; /* the mask of an image */
 }
 
-/* What goes backward is settled here: places say where no gradient goes, so that backward reads neither x
- * nor the mask again. */
+/* What goes backward is settled here: places say where no gradient goes, so that backward reads
+ * neither x nor the mask again. */
 static void forward_max(const struct cpu_call *call)
 {
     const struct nin__op *op = call->op;

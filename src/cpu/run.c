@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* How the CPU walks a program: segment by segment, each depth-first in chunks of images.
  *
- * Forward takes every segment's chunks in any order. Backward begins with the last segment: a chunk goes
- * forward again through its segment, from the whole-batch output at the boundary, then backward to the
- * whole-batch gradient there, while its lane adds parameter gradients up. */
+ * Forward takes every segment's chunks in any order. Backward begins with the last segment: a chunk
+ * goes forward again through its segment, from the whole-batch output at the boundary, then
+ * backward to the whole-batch gradient there, while its lane adds parameter gradients up. */
 #include "cpu/cpu.h"
 #include "cpu/gemm.h"
 #include "cpu/lanes.h"
@@ -169,8 +169,8 @@ static void op_forward(const struct chunk *chunk, int32_t i, struct range range)
     call.cpu->algorithm->forward(&call);
 }
 
-/* A worker's share of a chunk's rows: it need not end where a strip would, for no row needs another of its
- * group. */
+/* A worker's share of a chunk's rows: it need not end where a strip would, for no row needs another
+ * of its group. */
 static void share_rows(struct strips *strips, struct cpu_share share)
 {
     size_t first, end;
@@ -344,8 +344,8 @@ static void sweep_forward(void *argument, int32_t worker)
 
 /* ---- one chunk, all workers --------------------------------------------------------------- */
 
-/* With two workers for each chunk or more, all workers take each chunk, group by group. (With fewer the
- * chunks are more even than shares of them, and nobody waits between groups.) */
+/* With two workers for each chunk or more, all workers take each chunk, group by group. (With fewer
+ * the chunks are more even than shares of them, and nobody waits between groups.) */
 static void sweep_together(void *argument, int32_t worker)
 {
     struct sweep *sweep = argument;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* How a program is cut: into segments, these into groups, and a batch into units. The order of additions
- * follows from all of these but the groups, so they follow from shapes and the constants below, never from
- * this machine. */
+/* How a program is cut: into segments, these into groups, and a batch into units. The order of
+ * additions follows from all of these but the groups, so they follow from shapes and the constants
+ * below, never from this machine. */
 #include "cpu/conv.h"
 
 /* A segment ends before its weights would pass this: a worker streams them once a chunk. */
@@ -10,8 +10,8 @@ static const size_t SEGMENT_WEIGHT_BYTES = (size_t)4 << 20;
 /* Weights of one pixel's matrix above this are a dense layer's, which stands alone. */
 static const size_t DENSE_WEIGHT_BYTES = (size_t)256 << 10;
 
-/* A unit has at least this many pixels in its smallest convolution, so that a product reuses weights
- * often, as long as its activations stay below the limit. */
+/* A unit has at least this many pixels in its smallest convolution, so that a product reuses
+ * weights often, as long as its activations stay below the limit. */
 enum {
     UNIT_PIXELS = 384,
     MAX_UNIT = 64
@@ -23,8 +23,8 @@ enum {
     STRIP_PIXELS = 112
 };
 
-/* An output whose values take no more multiplications than this is made again in the backward pass: that
- * takes no more time than to write it to memory and to read it again. */
+/* An output whose values take no more multiplications than this is made again in the backward pass:
+ * that takes no more time than to write it to memory and to read it again. */
 enum {
     CHEAP_PATCH = 32
 };
@@ -44,8 +44,8 @@ static bool is_dense(const struct nin__op *op)
     return op->out.h * op->out.w == 1 && weight_bytes(op) > DENSE_WEIGHT_BYTES;
 }
 
-/* The op before op i, not counting ReLUs: whether one is fused or stands alone, because somebody keeps
- * what is before it, must not move a boundary or change a unit, and with them the bits. */
+/* The op before op i, not counting ReLUs: whether one is fused or stands alone, because somebody
+ * keeps what is before it, must not move a boundary or change a unit, and with them the bits. */
 static const struct nin__op *before_relus(const struct nin__op *ops, int32_t i)
 {
     do
@@ -54,8 +54,8 @@ static const struct nin__op *before_relus(const struct nin__op *ops, int32_t i)
     return &ops[i];
 }
 
-/* Whether a segment that holds weights of so many bytes ends before op i. The input stays with the op
- * that reads it, the loss with the op whose scores it reads. */
+/* Whether a segment that holds weights of so many bytes ends before op i. The input stays with the
+ * op that reads it, the loss with the op whose scores it reads. */
 static bool is_boundary(const struct nin__executable *executable, int32_t i, size_t weights)
 {
     const struct nin__op *ops = executable->program.ops;
@@ -119,7 +119,8 @@ void nin__cpu_cut_segments(struct nin__executable *executable)
 
 /* ---- groups ------------------------------------------------------------------------------- */
 
-/* Cuts a map into strips as near to STRIP_PIXELS as they come, or puts several small maps into one. */
+/* Cuts a map into strips as near to STRIP_PIXELS as they come, or puts several small maps into
+ * one. */
 static void choose_strip(struct cpu_group *group, const struct nin__op *op)
 {
     int64_t pixels = (int64_t)op->out.h * op->out.w;
@@ -133,7 +134,8 @@ static void choose_strip(struct cpu_group *group, const struct nin__op *op)
         group->images = (int32_t)(STRIP_PIXELS / pixels);
 }
 
-/* Whether op i goes on in the group of the op before it: an output that the whole batch keeps ends one. */
+/* Whether op i goes on in the group of the op before it: an output that the whole batch keeps ends
+ * one. */
 static bool joins_group(const struct nin__executable *executable, int32_t i, int32_t first)
 {
     const struct cpu_op *op = &executable->ops[i], *before = &executable->ops[i - 1];

@@ -2,12 +2,13 @@
 #ifndef NIN__CPU_TILES_H
 #define NIN__CPU_TILES_H
 
-/* How Winograd's algorithm covers the outputs of some images with tiles of size x size, size = side + 1 -
- * kernel: of `side` points the last one is infinity.
+/* How Winograd's algorithm covers the outputs of some images with tiles of size x size, size = side
+ * + 1 - kernel: of `side` points the last one is infinity.
  *
- * A side that size does not divide is covered by full tiles and by short ones of size - 1. The last output
- * of a tile is all that needs the point at infinity: short tiles leave it out. A point's tiles lie side by
- * side because they come in this order: short above, full across; full; full above, short across; short. */
+ * A side that size does not divide is covered by full tiles and by short ones of size - 1. The last
+ * output of a tile is all that needs the point at infinity: short tiles leave it out. A point's
+ * tiles lie side by side because they come in this order: short above, full across; full; full
+ * above, short across; short. */
 
 #include "cpu/kernels.h"
 

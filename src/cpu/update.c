@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What is done once a step for all parameters, in shares of the workers: a check of the gradient, and
- * SGD over the arena (formula in nin/optimizer.h). */
+/* What is done once a step for all parameters, in shares of the workers: a check of the gradient,
+ * and SGD over the arena (formula in nin/optimizer.h). */
 #include "cpu/cpu.h"
 #include "cpu/workers.h"
 

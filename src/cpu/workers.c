@@ -53,7 +53,8 @@ struct cpu_workers {
 };
 
 /* Rounding to nearest, whatever the program has set; and numbers below the normal ones are 0, for a
- * processor may take a hundred times as long over each, and a network that fades away is full of them. */
+ * processor may take a hundred times as long over each, and a network that fades away is full of
+ * them. */
 static void set_arithmetic(void)
 {
     fesetenv(FE_DFL_ENV);
@@ -114,12 +115,13 @@ static void *serve(void *argument)
     return NULL;
 }
 
-/* Signals that a thread brings on itself, and a profiler's: a fault with its signal blocked kills the
- * process without the program's handler, and a profiler would not see the workers. */
+/* Signals that a thread brings on itself, and a profiler's: a fault with its signal blocked kills
+ * the process without the program's handler, and a profiler would not see the workers. */
 static const int own_signals[] = {SIGSEGV, SIGBUS,  SIGFPE, SIGILL,
                                   SIGTRAP, SIGABRT, SIGSYS, SIGPROF};
 
-/* The default, which a program or its limits may have made small, or as much as the header wants of callers. */
+/* The default, which a program or its limits may have made small, or as much as the header wants of
+ * callers. */
 static int set_stack(pthread_attr_t *attributes)
 {
     size_t bytes = 0;
@@ -132,7 +134,8 @@ static int set_stack(pthread_attr_t *attributes)
 }
 
 /* A new thread inherits the mask: with all other signals blocked, the program's handlers run on the
- * program's own threads. Those above are as whoever makes the plan has them, which is open as a rule. */
+ * program's own threads. Those above are as whoever makes the plan has them, which is open as a
+ * rule. */
 static int start(struct member *member)
 {
     pthread_attr_t attributes;
@@ -183,8 +186,8 @@ nin_status nin__cpu_workers_create(struct cpu_workers **out, int32_t count)
     return NIN_OK;
 }
 
-/* At first awake; then others may have the processor; in the end all others, for a thread of a real-time
- * priority gives way to its like only. */
+/* At first awake; then others may have the processor; in the end all others, for a thread of a
+ * real-time priority gives way to its like only. */
 static void wait_a_little(int32_t *spins)
 {
     const struct timespec nap = {.tv_nsec = 50000};
@@ -228,7 +231,8 @@ static void work_here(struct cpu_workers *pool)
     fesetenv(&callers);
 }
 
-/* A thread that is cancelled in the middle would leave the others with its stack, and locks with nobody. */
+/* A thread that is cancelled in the middle would leave the others with its stack, and locks with
+ * nobody. */
 static int put_off_cancelling(void)
 {
     int before;

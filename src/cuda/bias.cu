@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Biases: added to outputs, with the ReLU behind them, and their gradients, with the ReLU's gate before them. Both
- * are one pass over rows x channels, which the device's memory bounds: so where channels come in fours a
- * thread has four of them, and asks for several rows before it waits for the first. */
+/* Biases: added to outputs, with the ReLU behind them, and their gradients, with the ReLU's gate
+ * before them. Both are one pass over rows x channels, which the device's memory bounds: so where
+ * channels come in fours a thread has four of them, and asks for several rows before it waits for
+ * the first. */
 #include "cuda/bias.h"
 #include "cuda/vectors.h"
 
@@ -20,7 +21,8 @@ enum {
 
 /* ---- forward -------------------------------------------------------------------------------- */
 
-/* A thread has one of `channels` and every lanes-th row: so its bias is read once. y: [row][channel] */
+/* A thread has one of `channels` and every lanes-th row: so its bias is read once. y:
+ * [row][channel] */
 template <typename Y>
 __global__ void __launch_bounds__(BLOCK)
     add_bias(Y *y, const float *bias, size_t rows, uint32_t channels, uint32_t lanes, bool relu)
@@ -68,8 +70,9 @@ __device__ void put(float *target, float4 v, bool accumulate)
     put(target + 3, v.w, accumulate);
 }
 
-/* What is added up: rows x channels; with y it is gated first, in place. Blocks have some channels of a part of the
- * rows each, and the last one that is through with these channels adds up the parts. */
+/* What is added up: rows x channels; with y it is gated first, in place. Blocks have some channels
+ * of a part of the rows each, and the last one that is through with these channels adds up the
+ * parts. */
 template <typename Y> struct rows {
     Y *values;
     const Y *y;
@@ -127,7 +130,8 @@ __device__ typename cuda_wide<Y>::type sum_of_part(const struct rows<Y> &r, stru
     return sum;
 }
 
-/* Of every LANES-th part, which other blocks have written: not this multiprocessor's cache is asked. */
+/* Of every LANES-th part, which other blocks have written: not this multiprocessor's cache is
+ * asked. */
 template <typename T>
 __device__ T sum_of_parts(const T *sums, uint32_t channels, uint32_t parts, struct lane lane)
 {
@@ -161,7 +165,8 @@ template <typename T> __device__ T sum_of_lanes(T (*lanes)[ACROSS], T sum, struc
     return sum;
 }
 
-/* Whether all other blocks of these channels have written their sums. The ticket is then 0 again, for the next. */
+/* Whether all other blocks of these channels have written their sums. The ticket is then 0 again,
+ * for the next. */
 __device__ bool is_last(unsigned *ticket, uint32_t parts)
 {
     __shared__ bool last;

@@ -6,7 +6,8 @@
 
 #include "cuda/launch.h"
 
-/* y + bias, or y where that is NULL, and then the ReLU if one is asked for, in place; narrow: y is bf16 */
+/* y + bias, or y where that is NULL, and then the ReLU if one is asked for, in place; narrow: y is
+ * bf16 */
 nin_status nin__cuda_add_bias(struct nin__device *device, void *y, bool narrow, const float *bias,
                               size_t rows, size_t channels, bool relu);
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The end of a network in network where labels are known: global average pooling, log-softmax, negative
- * log-likelihood and their gradients in one kernel, a block an image and a thread a class. Formulas and orders of sums
- * are those of pool.cu and loss.cu, which do what is larger, and scores that no loss follows; so the bits are. */
+/* The end of a network in network where labels are known: global average pooling, log-softmax,
+ * negative log-likelihood and their gradients in one kernel, a block an image and a thread a class.
+ * Formulas and orders of sums are those of pool.cu and loss.cu, which do what is larger, and scores
+ * that no loss follows; so the bits are. */
 #include "cuda/loss.h"
 #include "cuda/vectors.h"
 

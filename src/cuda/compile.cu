@@ -72,7 +72,8 @@ nin_status copy_program(struct nin__executable *executable, const struct nin__pr
     return NIN_OK;
 }
 
-/* In NIN_BF16 maps are bf16 but for the scores, whose values are all that the caller has of a network. */
+/* In NIN_BF16 maps are bf16 but for the scores, whose values are all that the caller has of a
+ * network. */
 void choose_types(struct nin__executable *executable)
 {
     bool narrow = executable->options.precision == NIN_BF16;
@@ -88,7 +89,8 @@ bool is_pool(const struct nin__op *op)
     return op->kind == NIN__OP_MAX_POOL || op->kind == NIN__OP_AVERAGE_POOL;
 }
 
-/* A pool reads all outputs of the convolution before it anyway. Backward asks only whether they are above 0. */
+/* A pool reads all outputs of the convolution before it anyway. Backward asks only whether they are
+ * above 0. */
 void leave_rest_to_pools(struct nin__executable *executable)
 {
     for (int32_t i = 0; i + 1 < executable->program.count; i++) {

@@ -51,7 +51,8 @@ nin_status nin__cuda_winograd_conv_backward(const struct cuda_call *call);
 nin_status nin__cuda_winograd_prepare(struct nin__device *device, const struct cuda_op *cuda,
                                       const float *parameters, void *points, bool turned);
 
-/* weights.cu: scratch.products, in the order of nin__cuda_row's rows, become the weights' gradient */
+/* weights.cu: scratch.products, in the order of nin__cuda_row's rows, become the weights'
+ * gradient */
 nin_status nin__cuda_finish_weights(const struct cuda_call *call);
 
 #endif

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: MIT */
-/* Convolution in one product a pass, without windows in memory: a 1x1 convolution, and the first layer, whose
- * windows are short. With K = kernel_h * kernel_w * C and a row for each pixel of the output,
+/* Convolution in one product a pass, without windows in memory: a 1x1 convolution, and the first
+ * layer, whose windows are short. With K = kernel_h * kernel_w * C and a row for each pixel of the
+ * output,
  *
  *     y  = act(x' w' + b)      (pixels x OC), x' the windows, pixels x K
  *     dx = dy w                (pixels x C), 0 where x is not positive, if a ReLU made it; of a longer window
  *                              as conv_gemm.cu has it
  *     dw = dy' x'              (OC x K), and db the sums of dy, in parts of some pixels, which are added up
  *
- * In NIN_BF16 tensor cores do all but dx of longer windows so; rows of weights, which weights.cu has filled up with
- * zeros, may then be longer than K. */
+ * In NIN_BF16 tensor cores do all but dx of longer windows so; rows of weights, which weights.cu
+ * has filled up with zeros, may then be longer than K. */
 #include "cuda/conv.h"
 #include "cuda/product.h"
 #include "cuda/tensor_cores.h"

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: MIT */
-/* Convolution as matrix products. In NHWC a window is kernel_h runs of kernel_w * C elements; gathered, the
- * windows of some images are a matrix `patches` of pixels x K, K = kernel_h * kernel_w * C, and
+/* Convolution as matrix products. In NHWC a window is kernel_h runs of kernel_w * C elements;
+ * gathered, the windows of some images are a matrix `patches` of pixels x K, K = kernel_h *
+ * kernel_w * C, and
  *
  *     y  (pixels x OC) = patches * w'      dw (OC x K) += dy' * patches      dpatches = dy * w
  *
- * with weights OHWI (OC x K). A 1x1 convolution and a dense layer need no gathering: their input is the
- * patches matrix. Images go together as far as their patches have room; those of a whole batch are kept for
- * backward.
+ * with weights OHWI (OC x K). A 1x1 convolution and a dense layer need no gathering: their input is
+ * the patches matrix. Images go together as far as their patches have room; those of a whole batch
+ * are kept for backward.
  *
- * In NIN_BF16 all of these but dw and scores are bf16; rows of patches, and those of weights, are then filled up with zeros
- * to a multiple of what tensor cores load at once. */
+ * In NIN_BF16 all of these but dw and scores are bf16; rows of patches, and those of weights, are
+ * then filled up with zeros to a multiple of what tensor cores load at once. */
 #include "cuda/conv.h"
 #include "cuda/vectors.h"
 
@@ -127,7 +128,8 @@ nin_status start_gather(const struct cuda_call *call, int32_t images, const void
                                    (V *)windows_of(call), (const V *)x, p);
 }
 
-/* In vectors of 16 bytes, where channels come in these: then whole maps of them begin where a vector may. */
+/* In vectors of 16 bytes, where channels come in these: then whole maps of them begin where a
+ * vector may. */
 template <typename T> nin_status gather_as(const struct cuda_call *call, struct cuda_part part)
 {
     const uint32_t channels = sizeof(float4) / sizeof(T);
@@ -174,8 +176,8 @@ nin_status scatter(const struct cuda_call *call, struct cuda_part part)
 
 /* ---- the passes ----------------------------------------------------------------------------- */
 
-/* Whether the product that is the gradient of the weights can be written where that belongs: in the same order, and
- * not in addition to what is there, for that would change the order of sums. */
+/* Whether the product that is the gradient of the weights can be written where that belongs: in the
+ * same order, and not in addition to what is there, for that would change the order of sums. */
 bool is_in_place(const struct cuda_call *call)
 {
     return !nin__cuda_is_permuted(call->op) && !call->run->accumulate &&
@@ -193,8 +195,8 @@ void *from(void *map, size_t first, bool narrow)
     return (char *)map + first * nin__cuda_element_bytes(narrow);
 }
 
-/* The products of some images, whose input lies as it is needed or goes to `patches`; without what backward
- * needs. */
+/* The products of some images, whose input lies as it is needed or goes to `patches`; without what
+ * backward needs. */
 struct cuda_product describe(const struct cuda_call *call, struct cuda_part part)
 {
     const struct nin__op *op = call->op;

@@ -1,20 +1,22 @@
 /* SPDX-License-Identifier: MIT */
-/* Convolution by Winograd's minimal filtering, stride 1 (winograd.h has the maps, nin/plan.h its errors). With B
- * the map of data, E that of weights and of gradients of the output, and A that of outputs, for tiles of side x
- * side pixels of the input and size x size of the output,
+/* Convolution by Winograd's minimal filtering, stride 1 (winograd.h has the maps, nin/plan.h its
+ * errors). With B the map of data, E that of weights and of gradients of the output, and A that of
+ * outputs, for tiles of side x side pixels of the input and size x size of the output,
  *
  *     y  = A (sum over C  of B x * E w)        dx the same with dy for x and the kernel turned around
  *     dw = A (sum over tiles of B x * E dy)    size and kernel change places
  *
- * so each of the side x side points has one matrix product over all tiles, as a convolution of 1x1 has. Values at
- * points lie as [point][tile][channel]: a thread has one channel of one tile, and its neighbours the next
- * channels.
+ * so each of the side x side points has one matrix product over all tiles, as a convolution of 1x1
+ * has. Values at points lie as [point][tile][channel]: a thread has one channel of one tile, and
+ * its neighbours the next channels.
  *
- * Images go together as far as their points have room. In training B x stays for backward where the whole batch
- * goes together; else it is made again. So it costs some 128 MiB for each layer at most.
+ * Images go together as far as their points have room. In training B x stays for backward where the
+ * whole batch goes together; else it is made again. So it costs some 128 MiB for each layer at
+ * most.
  *
- * Errors grow with the length of a sum, and at the points more than over windows: tiles are added up in groups,
- * each a product of its own, and then the groups. So that they are of one length, a few tiles of zeros follow. */
+ * Errors grow with the length of a sum, and at the points more than over windows: tiles are added
+ * up in groups, each a product of its own, and then the groups. So that they are of one length, a
+ * few tiles of zeros follow. */
 #include "cuda/conv.h"
 #include "cuda/product.h"
 #include "cuda/tiles.h"
@@ -26,13 +28,14 @@
 namespace
 {
 
-/* Errors at points grow with the length of a sum: 4e-6 of a convolution's result for so many terms. */
+/* Errors at points grow with the length of a sum: 4e-6 of a convolution's result for so many
+ * terms. */
 const uint32_t POINT_DEPTH = 128;
 
 /* ---- maps ----------------------------------------------------------------------------------- */
 
-/* Images of so many channels, and the tiles over them, which begin `pad` outside. Values at a point take `slab`
- * floats; behind those of the images' tiles come zeros. */
+/* Images of so many channels, and the tiles over them, which begin `pad` outside. Values at a point
+ * take `slab` floats; behind those of the images' tiles come zeros. */
 struct tiled {
     int32_t h, w, c, pad, images;
     struct cuda_tiles tiles;
@@ -44,8 +47,8 @@ __host__ __device__ inline uint32_t elements_of(const struct tiled &m)
     return (uint32_t)m.tiles.down * (uint32_t)m.tiles.across * (uint32_t)m.c;
 }
 
-/* A thread's channel c of a tile: where its values are in a slab, its first pixel, which may lie outside, and
- * where the channel begins in the images. */
+/* A thread's channel c of a tile: where its values are in a slab, its first pixel, which may lie
+ * outside, and where the channel begins in the images. */
 struct spot {
     size_t place, base;
     int32_t y, x, c;
@@ -99,8 +102,8 @@ __global__ void __launch_bounds__(BLOCK) map_data(float *v, const float *x, stru
         v[(size_t)i * m.slab + spot.place] = values[i];
 }
 
-/* d: [point][tile][c], of dy, which is gated by y in place, unless that is NULL. sums: NULL, or [tile][c], of
- * what the tile has */
+/* d: [point][tile][c], of dy, which is gated by y in place, unless that is NULL. sums: NULL, or
+ * [tile][c], of what the tile has */
 template <int side, int size>
 __global__ void __launch_bounds__(BLOCK)
     map_gradient(float *d, float *sums, float *dy, const float *y, struct tiled m)
@@ -177,7 +180,8 @@ __global__ void __launch_bounds__(BLOCK)
                                                 nin__cuda_point_scale(side, k % side));
 }
 
-/* sums: [point][group][oc][c], of which each point's first group becomes the sum of all. count: OC * C */
+/* sums: [point][group][oc][c], of which each point's first group becomes the sum of all. count: OC
+ * * C */
 __global__ void __launch_bounds__(BLOCK)
     add_groups(float *sums, uint32_t points, uint32_t groups, uint32_t count)
 {
@@ -301,8 +305,8 @@ nin_status launch_tiles(const struct pass *pass, const struct tiled &m,
                                    arguments..., m);
 }
 
-/* Terms of a sum that are added up at once, of `count`: errors grow with them. Parts of nearly one length, which
- * begin where vectors do. */
+/* Terms of a sum that are added up at once, of `count`: errors grow with them. Parts of nearly one
+ * length, which begin where vectors do. */
 uint32_t depth_of(uint32_t count)
 {
     uint32_t parts = (count + POINT_DEPTH - 1) / POINT_DEPTH;

@@ -2,8 +2,9 @@
 #ifndef NIN__CUDA_H
 #define NIN__CUDA_H
 
-/* The CUDA backend: words that its files share. Activations are NHWC in the device's memory, the whole batch
- * of each op; a run walks the program op by op on one stream, and the host waits at its end. */
+/* The CUDA backend: words that its files share. Activations are NHWC in the device's memory, the
+ * whole batch of each op; a run walks the program op by op on one stream, and the host waits at its
+ * end. */
 
 #include "core/backend.h"
 #include "core/error.h"
@@ -26,7 +27,8 @@ enum {
     CUDA_MATMULS = 64 /* that a device keeps */
 };
 
-/* A device as a context has it: a stream, cuBLAS on it, and the first error after which CUDA does nothing. */
+/* A device as a context has it: a stream, cuBLAS on it, and the first error after which CUDA does
+ * nothing. */
 struct nin__device {
     int32_t index;
     int capability;                /* 90: sm_90 */
@@ -48,16 +50,16 @@ struct nin__device {
     char cause[160];
 };
 
-/* What differs from run to run. Kernels read it from the device's memory, so that a graph made of one step does
- * for all. */
+/* What differs from run to run. Kernels read it from the device's memory, so that a graph made of
+ * one step does for all. */
 struct cuda_numbers {
     uint32_t seed, first_position, step[2]; /* low, high */
     float momentum_factor;
     int32_t nesterov;
 };
 
-/* What is wrong with a step: the first element of the gradient and the first image's loss that are not finite;
- * all ones for none. While there is something the update does nothing. */
+/* What is wrong with a step: the first element of the gradient and the first image's loss that are
+ * not finite; all ones for none. While there is something the update does nothing. */
 struct cuda_bad {
     unsigned long long gradient, loss;
 };
@@ -68,7 +70,8 @@ struct cuda_source {
     const int32_t *index;
 };
 
-/* Pinned memory of the host, from which and to which copies go while the host does something else. */
+/* Pinned memory of the host, from which and to which copies go while the host does something
+ * else. */
 struct cuda_staging {
     char *images;
     int32_t *labels;
@@ -93,8 +96,8 @@ enum {
     CUDA_GRAPHS = 4 /* of a plan: a full batch and the smaller last one, alone and in a stretch */
 };
 
-/* How an op is done. `forward` reads call->x and writes call->y; `backward` turns call->dy, which it may
- * change, into call->dx, unless that is NULL, and into parameters' gradients. */
+/* How an op is done. `forward` reads call->x and writes call->y; `backward` turns call->dy, which
+ * it may change, into call->dx, unless that is NULL, and into parameters' gradients. */
 struct cuda_call {
     struct nin__device *device;
     const struct nin__executable *executable;
@@ -117,8 +120,8 @@ enum cuda_algorithm {
     CUDA_DIRECT
 };
 
-/* Of a convolution by minimal filtering: side x side pixels of the input make size x size of the output, in
- * tiles over the output and, for its gradient, over the input. side 0: not so. */
+/* Of a convolution by minimal filtering: side x side pixels of the input make size x size of the
+ * output, in tiles over the output and, for its gradient, over the input. side 0: not so. */
 struct cuda_tiles {
     int32_t down, across;
 };
@@ -195,9 +198,10 @@ static inline size_t nin__cuda_deal(size_t *bytes, size_t part)
 
 /* ---- device.cu ------------------------------------------------------------------------------ */
 
-/* Makes the device the calling thread's for as long as the object lives, and then what was before. Other threads
- * that have the same context wait: what goes to its one stream while a graph is captured would be part of
- * it. A dead device is entered to clean up only: what it still takes back, it does. */
+/* Makes the device the calling thread's for as long as the object lives, and then what was before.
+ * Other threads that have the same context wait: what goes to its one stream while a graph is
+ * captured would be part of it. A dead device is entered to clean up only: what it still takes
+ * back, it does. */
 struct cuda_scope {
     explicit cuda_scope(struct nin__device *device, bool clean_up = false);
     ~cuda_scope();
@@ -220,12 +224,13 @@ void nin__cuda_describe_device(nin_device_info *info, int32_t index);
 /* NIN_OK, or why the device can no longer be used. */
 nin_status nin__cuda_alive(struct nin__device *device);
 
-/* Turns what a call of CUDA, or of cuBLAS, gave into a status and a sentence. After an error that CUDA does
- * not recover from the device is dead, and says so from then on. */
+/* Turns what a call of CUDA, or of cuBLAS, gave into a status and a sentence. After an error that
+ * CUDA does not recover from the device is dead, and says so from then on. */
 nin_status nin__cuda_check(struct nin__device *device, cudaError_t error, const char *what);
 nin_status nin__cuda_check_blas(struct nin__device *device, cublasStatus_t error, const char *what);
 
-/* A failure of ours that nobody is told of is not left for the application either, whose own errors stay. */
+/* A failure of ours that nobody is told of is not left for the application either, whose own errors
+ * stay. */
 void nin__cuda_drop(cudaError_t error);
 
 /* The device can no longer be used, for that reason. */
@@ -269,9 +274,9 @@ size_t nin__cuda_describe(struct nin__executable *executable, bool measure, char
 size_t nin__cuda_order_of_sums(const struct nin__executable *executable, int32_t batch, char *text,
                                size_t size);
 
-/* run.cu, for step.cu: a run in three parts. What the host has goes into the staging, before anything is started;
- * the device does it; what came down is handed out, after a wait. And what is in the middle of the second, for a
- * batch that is on the device. */
+/* run.cu, for step.cu: a run in three parts. What the host has goes into the staging, before
+ * anything is started; the device does it; what came down is handed out, after a wait. And what is
+ * in the middle of the second, for a batch that is on the device. */
 void nin__cuda_stage(struct nin__executable *executable, const struct nin__run *run);
 void nin__cuda_stage_numbers(struct nin__executable *executable, const struct nin__run *run);
 nin_status nin__cuda_start(struct nin__executable *executable, const struct nin__run *run);
@@ -286,8 +291,8 @@ nin_status nin__cuda_download(struct nin__device *device, void *target, const vo
 /* Images of so many bytes, one behind the other, by the host. */
 void nin__cuda_gather(char *target, const struct nin__images *images, size_t bytes);
 
-/* update.cu, likewise: the rates go up; the check of losses and gradient is cleared, done and comes down; and an
- * update, which may heed it. */
+/* update.cu, likewise: the rates go up; the check of losses and gradient is cleared, done and comes
+ * down; and an update, which may heed it. */
 void nin__cuda_stage_update(struct nin__executable *executable, const struct nin__update *update);
 nin_status nin__cuda_upload_spans(struct nin__executable *executable,
                                   const struct nin__update *update);
@@ -306,13 +311,14 @@ enum {
     CUDA_SLOTS = 4 /* for batches; two would do for a host that is never late */
 };
 
-/* `images` is the device's memory for CUDA_SLOTS batches. there: what a reset has not taken away. */
+/* `images` is the device's memory for CUDA_SLOTS batches. there: what a reset has not taken
+ * away. */
 nin_status nin__cuda_make_feed(struct cuda_feed **out, struct nin__device *device, char *images,
                                size_t image_bytes, int32_t batch);
 void nin__cuda_free_feed(struct cuda_feed *feed, bool there);
 
-/* The batch of a stretch's step, counted from 0, goes to slot step % CUDA_SLOTS; what is then started on the
- * device's stream finds it there. To be called before each step, in order. */
+/* The batch of a stretch's step, counted from 0, goes to slot step % CUDA_SLOTS; what is then
+ * started on the device's stream finds it there. To be called before each step, in order. */
 nin_status nin__cuda_feed(struct cuda_feed *feed, struct nin__device *device,
                           const struct nin__images *images, int64_t step);
 
@@ -325,8 +331,9 @@ void nin__cuda_unload(struct nin__device *device, struct nin__resident *resident
 /* No two of a device have had the same. */
 uint64_t nin__cuda_resident_number(const struct nin__resident *resident);
 
-/* A stretch's order of images and rates go up, and its place is the first step; at its end its losses and marks come
- * down, of so many images, and `steps` are told, those that nothing was wrong with. Neither waits. */
+/* A stretch's order of images and rates go up, and its place is the first step; at its end its
+ * losses and marks come down, of so many images, and `steps` are told, those that nothing was wrong
+ * with. Neither waits. */
 nin_status nin__cuda_begin_stretch(const struct nin__stretch *stretch, struct nin__device *device);
 nin_status nin__cuda_end_stretch(const struct nin__stretch *stretch, struct nin__device *device,
                                  size_t images, uint32_t *steps);
@@ -335,8 +342,8 @@ nin_status nin__cuda_end_stretch(const struct nin__stretch *stretch, struct nin_
 nin_status nin__cuda_feed_batch(const struct nin__resident *resident, struct nin__device *device,
                                 const struct nin__images *images, int64_t step);
 
-/* The batch of the stretch's next step, and at its end the step is over, unless something is wrong with it: then the
- * stretch stays where it is. */
+/* The batch of the stretch's next step, and at its end the step is over, unless something is wrong
+ * with it: then the stretch stays where it is. */
 nin_status nin__cuda_take_batch(struct nin__executable *executable,
                                 const struct nin__resident *resident, int32_t images,
                                 int32_t spans);
@@ -361,9 +368,9 @@ nin_status nin__cuda_dropout_backward(const struct cuda_call *call);
 nin_status nin__cuda_loss(const struct cuda_call *call);
 nin_status nin__cuda_loss_backward(const struct cuda_call *call);
 
-/* The products of convolutions, row-major and dense: y (p x n) = x (p x k) * w (n x k)' + bias; dx (p x k) = dy (p x n) *
- * w (n x k); dw (n x k) = dy (p x n)' * x (p x k), added to what is there or not. In NIN_BF16 x, w, dy, dx and, if it is
- * narrow, y are bf16; all else is float. */
+/* The products of convolutions, row-major and dense: y (p x n) = x (p x k) * w (n x k)' + bias; dx
+ * (p x k) = dy (p x n) * w (n x k); dw (n x k) = dy (p x n)' * x (p x k), added to what is there or
+ * not. In NIN_BF16 x, w, dy, dx and, if it is narrow, y are bf16; all else is float. */
 struct cuda_product {
     int64_t p, n, k;
     const void *x, *w, *dy;
@@ -405,7 +412,8 @@ static inline bool nin__cuda_wants_gate(const struct cuda_op *cuda)
     return cuda->op->kind == NIN__OP_CONV && cuda->op->relu;
 }
 
-/* classifier.cu: the loss with that pool before it, and the gradient of both in a run that goes backward */
+/* classifier.cu: the loss with that pool before it, and the gradient of both in a run that goes
+ * backward */
 bool nin__cuda_can_classify(const struct nin__op *pool);
 static inline bool nin__cuda_classifies(const struct cuda_op *cuda, const struct nin__run *run)
 {

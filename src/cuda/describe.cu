@@ -56,7 +56,8 @@ size_t nin__cuda_describe(struct nin__executable *executable, bool measure, char
     return text.length;
 }
 
-/* cuBLAS gives the same bits on one model of GPU in one version; products with an epilogue may have other ones. */
+/* cuBLAS gives the same bits on one model of GPU in one version; products with an epilogue may have
+ * other ones. */
 size_t nin__cuda_order_of_sums(const struct nin__executable *executable, int32_t batch, char *start,
                                size_t size)
 {

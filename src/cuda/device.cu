@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Devices: which there are, why one cannot be used, and what a context has of one. The application's current
- * device is left as it is: its context is pushed and popped around what we do, by the driver's functions,
- * for cudaSetDevice would make a context on device 0 for a thread that had none. */
+/* Devices: which there are, why one cannot be used, and what a context has of one. The
+ * application's current device is left as it is: its context is pushed and popped around what we
+ * do, by the driver's functions, for cudaSetDevice would make a context on device 0 for a thread
+ * that had none. */
 #include "cuda/cuda.h"
 
 #include <nin/device.h>
@@ -121,8 +122,8 @@ void nin__cuda_describe_device(nin_device_info *info, int32_t index)
 
 /* ---- entering and leaving ------------------------------------------------------------------- */
 
-/* What cudaDeviceReset has destroyed is not to be touched, nor freed, nor the context given back: one of the same
- * address may be another's. The driver numbers contexts. */
+/* What cudaDeviceReset has destroyed is not to be touched, nor freed, nor the context given back:
+ * one of the same address may be another's. The driver numbers contexts. */
 static nin_status check_reset(struct nin__device *device)
 {
     unsigned long long id = 0;
@@ -135,8 +136,8 @@ static nin_status check_reset(struct nin__device *device)
                                         "context can no longer be used");
 }
 
-/* The device's context becomes current. The application may capture a stream in a mode that forbids its threads to
- * allocate: not us, who work on other streams. */
+/* The device's context becomes current. The application may capture a stream in a mode that forbids
+ * its threads to allocate: not us, who work on other streams. */
 static nin_status push(struct nin__device *device, cudaStreamCaptureMode *mode)
 {
     NIN__TRY(check_reset(device));
@@ -241,8 +242,8 @@ static nin_status check_stream(const struct nin__device *device, cudaStream_t st
 static const cublasMath_t SUMS_IN_FLOAT =
     (cublasMath_t)(CUBLAS_DEFAULT_MATH | CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION);
 
-/* There is a stream of our own even so: graphs are captured on it, where the application's work on its default stream
- * does not come in between. */
+/* There is a stream of our own even so: graphs are captured on it, where the application's work on
+ * its default stream does not come in between. */
 static nin_status make_parts(struct nin__device *device, cudaStream_t stream)
 {
     struct cuda_scope scope(device);

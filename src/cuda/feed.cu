@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Batches for a device that has no room for the data set: the host gathers them, and a stream of their own takes them
- * up while the step before runs. There is a ring of slots for batches in pinned memory, and one in the device's. Of
- * these the step that runs reads one, the next batches go up to others, and the host waits for nothing but a slot. */
+/* Batches for a device that has no room for the data set: the host gathers them, and a stream of
+ * their own takes them up while the step before runs. There is a ring of slots for batches in
+ * pinned memory, and one in the device's. Of these the step that runs reads one, the next batches
+ * go up to others, and the host waits for nothing but a slot. */
 #include "cuda/cuda.h"
 
 #include <stdlib.h>
@@ -105,8 +106,9 @@ void nin__cuda_free_feed(struct cuda_feed *feed, bool there)
     free(feed);
 }
 
-/* An event that has not been recorded yet is nothing to wait for. That the step before is over is recorded now, and not
- * when it has been started: a failure there would be one of a step that has been taken. */
+/* An event that has not been recorded yet is nothing to wait for. That the step before is over is
+ * recorded now, and not when it has been started: a failure there would be one of a step that has
+ * been taken. */
 nin_status nin__cuda_feed(struct cuda_feed *feed, struct nin__device *device,
                           const struct nin__images *images, int64_t step)
 {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Matrix products by cuBLAS, which only this file and matmul.cu know. cuBLAS is column-major: a row-major matrix of p rows
- * and k columns is to it one of k rows and p columns, so nothing is transposed that is not in the formula. */
+/* Matrix products by cuBLAS, which only this file and matmul.cu know. cuBLAS is column-major: a
+ * row-major matrix of p rows and k columns is to it one of k rows and p columns, so nothing is
+ * transposed that is not in the formula. */
 #include "cuda/bias.h"
 #include "cuda/matmul.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The program's first op: scales stored pixels, turns NCHW into NHWC; and the way back, for what the caller
- * reads. */
+/* The program's first op: scales stored pixels, turns NCHW into NHWC; and the way back, for what
+ * the caller reads. */
 #include "cuda/vectors.h"
 
 namespace

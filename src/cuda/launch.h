@@ -2,9 +2,10 @@
 #ifndef NIN__CUDA_LAUNCH_H
 #define NIN__CUDA_LAUNCH_H
 
-/* How kernels are written and started: one dimension, blocks of BLOCK threads. A kernel goes over elements that
- * are all alike, in strides of the whole grid, or has a thread for each element of each image: then blocks
- * belong to an image, and no number that has to be divided is longer than 32 bits. */
+/* How kernels are written and started: one dimension, blocks of BLOCK threads. A kernel goes over
+ * elements that are all alike, in strides of the whole grid, or has a thread for each element of
+ * each image: then blocks belong to an image, and no number that has to be divided is longer than
+ * 32 bits. */
 
 #include "cuda/cuda.h"
 
@@ -28,7 +29,8 @@ static inline uint32_t nin__cuda_tiles_over(size_t size, size_t tile)
     return (uint32_t)((size + tile - 1) / tile);
 }
 
-/* How rows are cut into parts of whole steps, of which there are `most` at most: all but the last are as long. */
+/* How rows are cut into parts of whole steps, of which there are `most` at most: all but the last
+ * are as long. */
 struct cuda_cut {
     uint32_t parts, part_rows;
 };

@@ -24,7 +24,8 @@ static __device__ inline double nin__cuda_loss_of(const float *scores, int32_t b
     return log(sum) - ((double)scores[label] - (double)scores[best]);
 }
 
-/* An image whose loss is NaN is not correct: of its scores none is the largest, whichever is found. */
+/* An image whose loss is NaN is not correct: of its scores none is the largest, whichever is
+ * found. */
 static __device__ inline uint8_t nin__cuda_mark_of(const float *scores, int32_t classes,
                                                    int32_t best, int32_t label, double loss)
 {

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* Products whose epilogue adds a bias, by cublasLt. It has one for the ReLU too, which is not used: that takes
- * max(x, 0) and makes 0 of a NaN, and what is not finite has to reach the loss.
+/* Products whose epilogue adds a bias, by cublasLt. It has one for the ReLU too, which is not used:
+ * that takes max(x, 0) and makes 0 of a NaN, and what is not finite has to reach the loss.
  *
- * cublasLt's own rules find an algorithm for a shape when the first product of it comes, and the device keeps it:
- * nothing is timed, so the same shape gives the same bits. Where there is none the product is gemm.cu's, and so it is
- * where the result is bf16, with which cublasLt wants a bias in bf16. */
+ * cublasLt's own rules find an algorithm for a shape when the first product of it comes, and the
+ * device keeps it: nothing is timed, so the same shape gives the same bits. Where there is none the
+ * product is gemm.cu's, and so it is where the result is bf16, with which cublasLt wants a bias in
+ * bf16. */
 #include "cuda/matmul.h"
 
 namespace

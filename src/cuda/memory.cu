@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* An executable's memory: one piece of the device's, in which all maps, scratch and whatever a run needs have their
- * places, and one of the host's, pinned, for what goes up and comes down. */
+/* An executable's memory: one piece of the device's, in which all maps, scratch and whatever a run
+ * needs have their places, and one of the host's, pinned, for what goes up and comes down. */
 #include "cuda/conv.h"
 
 namespace
@@ -36,8 +36,8 @@ size_t largest_output(const struct nin__executable *executable, bool floats)
     return largest;
 }
 
-/* What an op keeps for backward besides its output: where a maximum was, the input at the points, or its windows,
- * where the whole batch goes together. */
+/* What an op keeps for backward besides its output: where a maximum was, the input at the points,
+ * or its windows, where the whole batch goes together. */
 size_t saved_bytes(const struct nin__executable *executable, const struct cuda_op *cuda)
 {
     const struct nin__op *op = cuda->op;
@@ -58,8 +58,8 @@ size_t saved_bytes(const struct nin__executable *executable, const struct cuda_o
     return 0;
 }
 
-/* In training all outputs stay, for backward; in inference two take turns, but for those that are kept. Two
- * gradients of outputs take turns. */
+/* In training all outputs stay, for backward; in inference two take turns, but for those that are
+ * kept. Two gradients of outputs take turns. */
 void place_outputs(struct nin__executable *executable)
 {
     bool train = executable->program.train;
@@ -80,7 +80,8 @@ void place_outputs(struct nin__executable *executable)
     }
 }
 
-/* What the convolutions need most of each scratch: patches and points in elements, sums in floats. */
+/* What the convolutions need most of each scratch: patches and points in elements, sums in
+ * floats. */
 struct needs {
     size_t patches, points, products, sums, tickets;
 };

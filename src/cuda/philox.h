@@ -2,7 +2,8 @@
 #ifndef NIN__CUDA_PHILOX_H
 #define NIN__CUDA_PHILOX_H
 
-/* Dropout's random words on the device: the bits of core/rng.h, whose comment says what key and counter are. */
+/* Dropout's random words on the device: the bits of core/rng.h, whose comment says what key and
+ * counter are. */
 
 #include "cuda/launch.h"
 

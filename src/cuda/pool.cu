@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Max and average pooling over NHWC maps. Backward asks of each input which windows saw it, so that no two
- * threads add to one value, and the order of additions is that of the windows. */
+/* Max and average pooling over NHWC maps. Backward asks of each input which windows saw it, so that
+ * no two threads add to one value, and the order of additions is that of the windows. */
 #include "cuda/philox.h"
 #include "cuda/vectors.h"
 #include "cuda/windows.h"
@@ -98,8 +98,9 @@ __device__ void keep_larger(float4 *largest, ushort4 *found, float4 v, int32_t p
     keep_larger(&largest->w, &found->w, v.w, place);
 }
 
-/* The maximum of a window, the first of equals, and its place in the window's rows of kernel_w: of one channel or four,
- * which p then counts as one. x: an image; `largest` comes as the least that there is */
+/* The maximum of a window, the first of equals, and its place in the window's rows of kernel_w: of
+ * one channel or four, which p then counts as one. x: an image; `largest` comes as the least that
+ * there is */
 template <typename X, typename V, typename Where>
 __device__ void find_maximum(V *largest, Where *found, const X *x, struct place at,
                              const struct pooling &p)
@@ -126,8 +127,9 @@ __device__ void drop(float *v, uint16_t *found, uint32_t word, const struct cuda
     *found = kept ? *found : (uint16_t)NOWHERE;
 }
 
-/* A thread has four elements of an image, as many as a block of random words. where: NULL or one for each
- * element. Of such blocks a multiprocessor may have only 4: with registers for more, some would be spilled. */
+/* A thread has four elements of an image, as many as a block of random words. where: NULL or one
+ * for each element. Of such blocks a multiprocessor may have only 4: with registers for more, some
+ * would be spilled. */
 template <typename X, typename Y>
 __global__ void __launch_bounds__(BLOCK, 4)
     max_pool(Y *y, uint16_t *where, const X *x, struct pooling p, struct cuda_mask mask)
@@ -188,8 +190,8 @@ __device__ int32_t place_in_window(struct place at, int32_t oy, int32_t ox, cons
            window(ox, p.kernel_w, p.in_w, p).first;
 }
 
-/* The gradient of one channel or four of an input whose place in the window is `place`, if that is where the
- * maximum was. */
+/* The gradient of one channel or four of an input whose place in the window is `place`, if that is
+ * where the maximum was. */
 __device__ void add_found(float *sum, float dy, uint16_t found, int32_t place, float scale)
 {
     *sum += found == place ? dy * scale : 0.0f;
@@ -212,8 +214,8 @@ __device__ V gated(V gradient, const X *x, size_t i, int32_t channel, const stru
     return nin__cuda_gated(gradient, nin__cuda_finished(x + i, bias_of<V>(channel, p), p.finish));
 }
 
-/* Each input gets the gradients of the windows whose maximum it was. A thread has one channel, or four, which p
- * counts as one. */
+/* Each input gets the gradients of the windows whose maximum it was. A thread has one channel, or
+ * four, which p counts as one. */
 template <typename X, typename Y, typename Where>
 __global__ void __launch_bounds__(BLOCK)
     max_unpool(X *dx, const Y *dy, const Where *where, const X *x, struct pooling p, float scale)

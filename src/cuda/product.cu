@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* A block makes a tile of the result. It brings DEPTH columns, or rows, of both operands into shared memory while
- * it multiplies the DEPTH before; each thread has sums of TM x TN elements in registers, so that one load there
- * serves several of its multiply-adds. cuBLAS needs up to twice as long for matrices with so few columns, and passes of
- * their own for bias, ReLU and gate. */
+/* A block makes a tile of the result. It brings DEPTH columns, or rows, of both operands into
+ * shared memory while it multiplies the DEPTH before; each thread has sums of TM x TN elements in
+ * registers, so that one load there serves several of its multiply-adds. cuBLAS needs up to twice
+ * as long for matrices with so few columns, and passes of their own for bias, ReLU and gate. */
 #include "cuda/product.h"
 #include "cuda/vectors.h"
 
@@ -14,7 +14,8 @@
 namespace
 {
 
-/* Blocks that a multiprocessor is to have at once, for so many sums of a thread: 168 or 128 registers each. */
+/* Blocks that a multiprocessor is to have at once, for so many sums of a thread: 168 or 128
+ * registers each. */
 constexpr int at_once(int sums)
 {
     return sums > 64 ? 3 : 4;
@@ -80,8 +81,8 @@ __device__ float element(const struct cuda_rows &a, uint32_t row, uint32_t k)
     return k < a.depth ? a.data[(size_t)row * a.row + k] : 0.0f;
 }
 
-/* WIDTH vectors of `rows` rows into shared memory, from element k0 on; zeros behind the last row and the last
- * element. What is copied as it is comes while the thread goes on. */
+/* WIDTH vectors of `rows` rows into shared memory, from element k0 on; zeros behind the last row
+ * and the last element. What is copied as it is comes while the thread goes on. */
 template <bool FLAT, int WIDTH>
 __device__ void load_tile(float4 (*tile)[WIDTH + 1], uint32_t rows, const struct cuda_rows &a,
                           uint32_t row0, uint32_t end, uint32_t k0)
@@ -133,8 +134,8 @@ __device__ float component(const float4 &v, int i)
 
 /* ---- rows times a matrix -------------------------------------------------------------------- */
 
-/* Of DEPTH x COLUMNS elements: neighbours in memory go to neighbouring threads, but no two of a warp to one
- * bank. */
+/* Of DEPTH x COLUMNS elements: neighbours in memory go to neighbouring threads, but no two of a
+ * warp to one bank. */
 template <int COLUMNS>
 __device__ void load_b(float4 (*tile)[COLUMNS / 4 + 1], const struct cuda_rows_product &p,
                        uint32_t k0, uint32_t n0)
@@ -180,8 +181,9 @@ __device__ float4 finished(float4 sum, float4 bias, float4 gate, bool relu)
     return nin__cuda_gated(relu ? nin__cuda_rectified(value) : value, gate);
 }
 
-/* Rows `apart` from `row` on, and vectors of columns from n on, CT vectors apart: for some rows everything is read
- * before anything is written, for the compiler cannot know that no gate is an output. */
+/* Rows `apart` from `row` on, and vectors of columns from n on, CT vectors apart: for some rows
+ * everything is read before anything is written, for the compiler cannot know that no gate is an
+ * output. */
 template <int TM, int TN, int CT>
 __device__ void finish_rows(const struct cuda_rows_product &p, float (*sums)[TN], uint32_t row,
                             uint32_t apart, uint32_t n)
@@ -237,8 +239,8 @@ __device__ void finish_rows(const struct cuda_rows_product &p, float (*sums)[TN]
     }
 }
 
-/* blocks: of a point. Threads are CT across and THREADS / CT down. A thread's rows lie THREADS / CT apart, its
- * columns in vectors of four that lie CT vectors apart. */
+/* blocks: of a point. Threads are CT across and THREADS / CT down. A thread's rows lie THREADS / CT
+ * apart, its columns in vectors of four that lie CT vectors apart. */
 template <bool FLAT, int TM, int TN, int CT>
 __global__ void __launch_bounds__(THREADS, at_once(TM *TN))
     multiply_rows(struct cuda_rows_product p, uint32_t blocks)
@@ -407,8 +409,8 @@ nin_status start_product(struct nin__device *device, const struct cuda_rows_prod
                                     multiply_rows<FLAT, TM, TN, CT>, *p, (uint32_t)blocks);
 }
 
-/* Tiles of 256 or 128 rows, or half of them where there would be too few blocks. Windows are short, so what they
- * waste in the widest tiles is little. */
+/* Tiles of 256 or 128 rows, or half of them where there would be too few blocks. Windows are short,
+ * so what they waste in the widest tiles is little. */
 template <int TM>
 nin_status start_width(struct nin__device *device, const struct cuda_rows_product *p)
 {
@@ -428,7 +430,8 @@ nin_status start_width(struct nin__device *device, const struct cuda_rows_produc
     }
 }
 
-/* Filters of a tile of sums, which go with so many elements of the patch: see nin__cuda_multiply_parts. */
+/* Filters of a tile of sums, which go with so many elements of the patch: see
+ * nin__cuda_multiply_parts. */
 struct outer_tile {
     uint32_t filters, taps;
 };

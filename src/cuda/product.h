@@ -2,9 +2,9 @@
 #ifndef NIN__CUDA_PRODUCT_H
 #define NIN__CUDA_PRODUCT_H
 
-/* Matrix products by kernels of libnin's own, for matrices of many rows and some hundred columns at most. Several of
- * one kind, at the points of minimal filtering, go together: point by point their matrices lie some floats
- * apart. */
+/* Matrix products by kernels of libnin's own, for matrices of many rows and some hundred columns at
+ * most. Several of one kind, at the points of minimal filtering, go together: point by point their
+ * matrices lie some floats apart. */
 
 #include "cuda/windows.h"
 
@@ -19,8 +19,9 @@ struct cuda_rows {
     bool fours;   /* four neighbours in a row, from a multiple of four on, lie where a float4 may */
 };
 
-/* c (rows x columns) = a b, element (k, n) of b at b[k * b_depth + n * b_column]; then, each if it is asked for, c
- * += what was there, c += bias, c = max(c, 0) (NaN stays), c = 0 where gate is not positive. */
+/* c (rows x columns) = a b, element (k, n) of b at b[k * b_depth + n * b_column]; then, each if it
+ * is asked for, c += what was there, c += bias, c = max(c, 0) (NaN stays), c = 0 where gate is not
+ * positive. */
 struct cuda_rows_product {
     struct cuda_rows a;
     uint32_t points, columns;
@@ -36,8 +37,8 @@ struct cuda_rows_product {
 nin_status nin__cuda_multiply_rows(struct nin__device *device,
                                    const struct cuda_rows_product *product);
 
-/* sums (filters x patch) = dy' x over the rows of each part, whose sums are to be added up. [point][part][filter][patch],
- * and with `bias` behind each part [filter], the sums of dy. */
+/* sums (filters x patch) = dy' x over the rows of each part, whose sums are to be added up.
+ * [point][part][filter][patch], and with `bias` behind each part [filter], the sums of dy. */
 struct cuda_parts_product {
     struct cuda_rows dy, x;
     uint32_t points;
@@ -49,8 +50,8 @@ struct cuda_parts_product {
 nin_status nin__cuda_multiply_parts(struct nin__device *device,
                                     const struct cuda_parts_product *product);
 
-/* How the rows of one point are cut into parts, for so many sums: a rule of shapes alone, for it orders sums. With fewer
- * rows there are no more parts than most_parts says. */
+/* How the rows of one point are cut into parts, for so many sums: a rule of shapes alone, for it
+ * orders sums. With fewer rows there are no more parts than most_parts says. */
 void nin__cuda_cut_rows(struct cuda_parts_product *product);
 uint32_t nin__cuda_most_parts(uint32_t filters, uint32_t patch, bool flat, uint32_t rows);
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* A data set in the device's memory, with what a stretch of steps on it needs: the order of its images, the rates of
- * its steps, where it is, and the losses of all images, which the host reads when it is over. Where there is no room
- * for its images some batches of them are there, which the host feeds. */
+/* A data set in the device's memory, with what a stretch of steps on it needs: the order of its
+ * images, the rates of its steps, where it is, and the losses of all images, which the host reads
+ * when it is over. Where there is no room for its images some batches of them are there, which the
+ * host feeds. */
 #include "cuda/launch.h"
 
 #include <stdlib.h>
@@ -158,7 +159,8 @@ __global__ void __launch_bounds__(BLOCK)
     }
 }
 
-/* Once something is bad the place stays; what still runs, in vain, may read a slot that is just written. */
+/* Once something is bad the place stays; what still runs, in vain, may read a slot that is just
+ * written. */
 __global__ void __launch_bounds__(BLOCK)
     close_step(struct place *place, struct cuda_numbers *numbers, const struct cuda_bad *bad,
                const double *losses, const uint8_t *marks, double *all_losses, uint8_t *all_marks,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* How a run walks the program: the whole batch forward op by op, and backward again. All is started on the
- * device's stream, in order; the host waits once, at the end. */
+/* How a run walks the program: the whole batch forward op by op, and backward again. All is started
+ * on the device's stream, in order; the host waits once, at the end. */
 #include "cuda/cuda.h"
 
 #include <string.h>

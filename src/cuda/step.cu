@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* Training steps without a question in between. A single one: batch up, forward, backward, check, update, losses
- * down, and the host waits. A stretch of them: their batches are gathered from a data set that is resident, or go up
- * while the step before runs, and the host waits at the end. The first step of a kind runs call by call, which also
- * loads the kernels; the second is captured as a CUDA graph, which from then on is started by one call.
- * NIN_CUDA_GRAPH=0 leaves it at calls. */
+/* Training steps without a question in between. A single one: batch up, forward, backward, check,
+ * update, losses down, and the host waits. A stretch of them: their batches are gathered from a
+ * data set that is resident, or go up while the step before runs, and the host waits at the end.
+ * The first step of a kind runs call by call, which also loads the kernels; the second is captured
+ * as a CUDA graph, which from then on is started by one call. NIN_CUDA_GRAPH=0 leaves it at
+ * calls. */
 #include "cuda/cuda.h"
 
 #include <stdlib.h>
@@ -43,8 +44,9 @@ nin_status start_single(const struct step *step)
     return nin__cuda_start_update(executable, step->update, true);
 }
 
-/* Weights in other forms are made here, not by the core. What has once been found bad stays, so that no later step
- * updates. A step is counted before its update, which is the last call: where that fails, the host counts less. */
+/* Weights in other forms are made here, not by the core. What has once been found bad stays, so
+ * that no later step updates. A step is counted before its update, which is the last call: where
+ * that fails, the host counts less. */
 nin_status start_resident(const struct step *step)
 {
     struct nin__executable *executable = step->executable;
@@ -200,7 +202,8 @@ nin_status begin(struct nin__executable *executable, const struct nin__stretch *
     return nin__cuda_clear_check(executable);
 }
 
-/* Whether something bad has come down. It may still be on its way: then some steps more change nothing. */
+/* Whether something bad has come down. It may still be on its way: then some steps more change
+ * nothing. */
 bool looks_bad(const struct nin__executable *executable)
 {
     const volatile struct cuda_bad *bad = executable->staging.bad;
@@ -249,8 +252,9 @@ nin_status take_steps(int64_t *started, struct nin__executable *executable,
     return NIN_OK;
 }
 
-/* Waits also after a failure: what has been started still reads and writes the host's memory. Steps whose results do
- * not come have changed the parameters all the same, and nobody knows how many they are. */
+/* Waits also after a failure: what has been started still reads and writes the host's memory. Steps
+ * whose results do not come have changed the parameters all the same, and nobody knows how many
+ * they are. */
 nin_status end(struct nin__executable *executable, const struct nin__stretch *stretch,
                int64_t started, int64_t *done)
 {

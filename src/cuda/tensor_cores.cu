@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* A block makes a tile of the result. It brings some columns, or rows, of both operands into shared memory while its
- * warps multiply those before, each for a part of the tile, as squares of SIDE x SIDE elements. Rows in shared
- * memory are a piece longer than what is in them, so that pieces of a column lie in different banks. */
+/* A block makes a tile of the result. It brings some columns, or rows, of both operands into shared
+ * memory while its warps multiply those before, each for a part of the tile, as squares of SIDE x
+ * SIDE elements. Rows in shared memory are a piece longer than what is in them, so that pieces of a
+ * column lie in different banks. */
 #include "cuda/tensor_cores.h"
 #include "cuda/vectors.h"
 
@@ -11,7 +12,8 @@
 namespace
 {
 
-/* The device that there is code for has tensor cores for bf16; plans see to it that no other runs these kernels. */
+/* The device that there is code for has tensor cores for bf16; plans see to it that no other runs
+ * these kernels. */
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
 #define HAS_TENSOR_CORES 1
 #else
@@ -34,8 +36,8 @@ enum {
     PART_ROWS = 256    /* of a part at least, for it is written in floats */
 };
 
-/* Blocks that a multiprocessor is to have at once, for so many squares of a warp across: 80 or 128 registers each. Before
- * sm_90 addresses take more of them. */
+/* Blocks that a multiprocessor is to have at once, for so many squares of a warp across: 80 or 128
+ * registers each. Before sm_90 addresses take more of them. */
 constexpr int at_once(int squares)
 {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
@@ -87,8 +89,8 @@ __device__ void load_taps(cuda_bf16 *piece, const struct cuda_matrix &m, uint32_
     }
 }
 
-/* Rows and columns of a matrix, from (row0, k0) on, into shared memory; zeros from row `end` on, and behind its
- * columns. What is in pieces comes while the thread goes on. */
+/* Rows and columns of a matrix, from (row0, k0) on, into shared memory; zeros from row `end` on,
+ * and behind its columns. What is in pieces comes while the thread goes on. */
 template <bool FLAT, int HEIGHT, int WIDTH>
 __device__ void load_tile(cuda_bf16 (*tile)[WIDTH + PIECE], const struct cuda_matrix &m,
                           uint32_t row0, uint32_t end, uint32_t k0)
@@ -225,7 +227,8 @@ __device__ void finish_rows(const struct cuda_tensor_product &p, uint32_t column
     }
 }
 
-/* Adds the products of what is in one stage: of `depth` columns, or DEPTH. a, b: where the warp's part begins. */
+/* Adds the products of what is in one stage: of `depth` columns, or DEPTH. a, b: where the warp's
+ * part begins. */
 template <bool TURNED, int DOWN, int NT, int B_ROW>
 __device__ void multiply_stage(square (*sums)[NT], const cuda_bf16 *a, const cuda_bf16 *b,
                                uint32_t depth)
@@ -325,8 +328,8 @@ template <int NT> struct sum_tile {
 
 #if HAS_TENSOR_CORES
 
-/* Of a square the elements that there are go to rows of so many; of the sums of dy, which have but one for a row, all
- * columns are the same. */
+/* Of a square the elements that there are go to rows of so many; of the sums of dy, which have but
+ * one for a row, all columns are the same. */
 __device__ void store_square(float *target, uint32_t row, uint32_t rows, uint32_t columns,
                              float (*results)[SIDE + PIECE], const square &sums)
 {
@@ -419,8 +422,8 @@ __global__ void __launch_bounds__(THREADS, 2) multiply_parts(struct cuda_tensor_
 
 /* ---- which tiles ---------------------------------------------------------------------------- */
 
-/* Of tiles of these widths that which has the least to do; `again`: what each tile does besides, for its other operand,
- * in columns. */
+/* Of tiles of these widths that which has the least to do; `again`: what each tile does besides,
+ * for its other operand, in columns. */
 uint32_t choose_width(const uint32_t *widths, int count, uint32_t columns, uint32_t again)
 {
     uint32_t best = widths[0];

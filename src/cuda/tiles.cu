@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Which tiles minimal filtering takes, if any, and what goes together. All of it follows from shapes. */
+/* Which tiles minimal filtering takes, if any, and what goes together. All of it follows from
+ * shapes. */
 #include "cuda/tiles.h"
 
 namespace
@@ -34,7 +35,8 @@ struct cuda_tiling tiling_of(const struct nin__op *op, int32_t side)
     return tiling;
 }
 
-/* Forward, an image: multiplications and additions, and what is written and read besides x and y. */
+/* Forward, an image: multiplications and additions, and what is written and read besides x and
+ * y. */
 double winograd_cost(const struct nin__op *op, const struct cuda_tiling *t)
 {
     return (double)t->side * t->side * t->y.down * t->y.across *
@@ -77,8 +79,8 @@ struct cuda_groups nin__cuda_groups_of(size_t tiles)
     return groups;
 }
 
-/* Of the tiles that fit the ones that cost least; none where products over windows cost less, unless minimal
- * filtering is asked for. */
+/* Of the tiles that fit the ones that cost least; none where products over windows cost less,
+ * unless minimal filtering is asked for. */
 struct cuda_tiling nin__cuda_choose_tiling(const struct nin__op *op, nin_algorithm algorithm)
 {
     struct cuda_tiling none = {}, best, six;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What is done once a step for all parameters: a check of the gradient, and SGD over the arena (formula in
- * nin/optimizer.h). */
+/* What is done once a step for all parameters: a check of the gradient, and SGD over the arena
+ * (formula in nin/optimizer.h). */
 #include "cuda/launch.h"
 
 #include <string.h>
@@ -22,8 +22,8 @@ __global__ void __launch_bounds__(BLOCK) find_bad(struct cuda_bad *bad, const fl
             atomicMin(&bad->loss, (unsigned long long)i);
 }
 
-/* One thread for each parameter; those of no span stay, and where something is bad all do. bad: NULL, or what
- * was found */
+/* One thread for each parameter; those of no span stay, and where something is bad all do. bad:
+ * NULL, or what was found */
 __global__ void __launch_bounds__(BLOCK)
     update_spans(float *parameters, float *momentum, const float *gradient, size_t count,
                  const struct nin__update_span *spans, int32_t span_count,

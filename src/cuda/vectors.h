@@ -2,8 +2,8 @@
 #ifndef NIN__CUDA_VECTORS_H
 #define NIN__CUDA_VECTORS_H
 
-/* What a thread does with its channels: one, or four in a vector. In memory they are float or, in NIN_BF16, bf16; a
- * thread has them as float. */
+/* What a thread does with its channels: one, or four in a vector. In memory they are float or, in
+ * NIN_BF16, bf16; a thread has them as float. */
 
 #include "cuda/launch.h"
 
@@ -94,8 +94,8 @@ template <typename T> struct cuda_wide {
     typedef decltype(nin__cuda_load((const T *)0)) type;
 };
 
-/* Does with an op what is right for the types in which its input and its output are stored: float both, bf16 both,
- * or bf16 and the scores, which are float. */
+/* Does with an op what is right for the types in which its input and its output are stored: float
+ * both, bf16 both, or bf16 and the scores, which are float. */
 static inline nin_status nin__cuda_by_type(const struct cuda_call *call,
                                            nin_status (*floats)(const struct cuda_call *),
                                            nin_status (*bf16)(const struct cuda_call *),
@@ -171,8 +171,8 @@ static __device__ inline float4 nin__cuda_as(const cuda_bf16x4 *, float4 v)
     return result;
 }
 
-/* An element of x with what a convolution left to the pool behind it, unless that is nothing: as if it had been
- * written. */
+/* An element of x with what a convolution left to the pool behind it, unless that is nothing: as if
+ * it had been written. */
 template <typename X, typename V>
 __device__ inline V nin__cuda_finished(const X *x, V bias, bool finish)
 {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Weights: OIHW in the arena, OHWI where products take them, with rows filled up with zeros, and perhaps in bf16. One
- * kernel makes all of a network's, for each is small; a gradient that is a product comes back alone. */
+/* Weights: OIHW in the arena, OHWI where products take them, with rows filled up with zeros, and
+ * perhaps in bf16. One kernel makes all of a network's, for each is small; a gradient that is a
+ * product comes back alone. */
 #include "cuda/conv.h"
 #include "cuda/vectors.h"
 

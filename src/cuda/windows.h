@@ -35,7 +35,8 @@ static __device__ inline struct extent nin__cuda_viewers(int32_t i, int32_t kern
     return extent;
 }
 
-/* Where tap `tap` of the window at pixel `pixel` lies in its image; false where it looks out of the map. */
+/* Where tap `tap` of the window at pixel `pixel` lies in its image; false where it looks out of the
+ * map. */
 static __device__ inline bool nin__cuda_find_tap(uint32_t *from, uint32_t pixel, uint32_t tap,
                                                  const struct windows &w)
 {

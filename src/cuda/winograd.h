@@ -2,9 +2,10 @@
 #ifndef NIN__CUDA_WINOGRAD_H
 #define NIN__CUDA_WINOGRAD_H
 
-/* The linear maps of Winograd's minimal filtering, with the points of src/cpu/kernels/winograd.h: 0, pairs +-p,
- * infinity. That file's maps work on vectors of C, these on a thread's registers; every count is known when
- * they are compiled, so loops are unrolled, arrays become registers, and factors are folded.
+/* The linear maps of Winograd's minimal filtering, with the points of src/cpu/kernels/winograd.h:
+ * 0, pairs +-p, infinity. That file's maps work on vectors of C, these on a thread's registers;
+ * every count is known when they are compiled, so loops are unrolled, arrays become registers, and
+ * factors are folded.
  *
  *     data         (side -> side)  B'
  *     evaluate     (n -> side)     the polynomial of n coefficients at the points: G without its scale
@@ -111,7 +112,8 @@ template <int side, int n> __device__ inline void nin__cuda_evaluate(const float
     o[side - 1] = w[n - 1];
 }
 
-/* Output j is the sum over the finite points of p^j times the element, and the last one has infinity. */
+/* Output j is the sum over the finite points of p^j times the element, and the last one has
+ * infinity. */
 template <int side, int n> __device__ inline void nin__cuda_interpolate(const float *m, float *o)
 {
     float powers[3] = {1.0f, 1.0f, 1.0f};

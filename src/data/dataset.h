@@ -20,9 +20,9 @@ struct nin_dataset {
     atomic_uint_fast64_t hash; /* of images and labels, with a bit above it; 0: not asked for yet */
 };
 
-/* What a checkpoint knows a data set by: CRC-32 of images, then labels (callbacks: of the id). The first
- * call reads everything, which takes a while for a large set; the set keeps what it has found. Several
- * threads may call it at once. */
+/* What a checkpoint knows a data set by: CRC-32 of images, then labels (callbacks: of the id). The
+ * first call reads everything, which takes a while for a large set; the set keeps what it has
+ * found. Several threads may call it at once. */
 uint32_t nin__dataset_hash(const nin_dataset *dataset);
 
 /* Cuts an epoch into batches: ceil(count / batch) pieces of even size, torch.chunk's rule. */

@@ -40,8 +40,8 @@ static bool is_too_deep(const char *text, size_t length)
 }
 
 /* jansson's parser aborts when memory runs out inside it. What it needs is asked for and given back
- * first: for a byte of text at most a few pointers of its tables. Best effort: somebody else may take
- * the memory in between. */
+ * first: for a byte of text at most a few pointers of its tables. Best effort: somebody else may
+ * take the memory in between. */
 static bool has_memory_for(size_t length)
 {
     static const size_t BYTES_FOR_A_BYTE = 64, AT_LEAST = 4096;

@@ -49,7 +49,8 @@ static json_t *describe_dataset(const nin_dataset *dataset)
 
 /* ---- optimizer and scheduler --------------------------------------------------------------- */
 
-/* The rate is the one that the optimizer was made with; the present one is part of where the run is. */
+/* The rate is the one that the optimizer was made with; the present one is part of where the run
+ * is. */
 static json_t *describe_optimizer(const nin_sgd_desc *desc)
 {
     return json_pack("{s:s, s:f, s:f, s:b, s:f}", "kind", "sgd", "rate", desc->rate, "momentum",

@@ -16,8 +16,9 @@ struct nin__replacement {
 };
 
 /* begin, write as often as there is something, then finish or abandon. finish is over whether it
- * fails or not; a failed begin needs neither. Failures leave the old file, and no temporary one; but when
- * finish cannot sync the folder, the new file is in place already, and its sentence says "written". */
+ * fails or not; a failed begin needs neither. Failures leave the old file, and no temporary one;
+ * but when finish cannot sync the folder, the new file is in place already, and its sentence says
+ * "written". */
 nin_status nin__replacement_begin(struct nin__replacement *replacement, const char *path);
 nin_status nin__replacement_write(struct nin__replacement *replacement, const void *bytes,
                                   size_t count);

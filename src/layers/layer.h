@@ -2,8 +2,8 @@
 #ifndef NIN__LAYER_H
 #define NIN__LAYER_H
 
-/* A layer knows mathematics: it checks its description, infers its shape, and lowers itself to ops. It
- * knows no backend. One file a layer. */
+/* A layer knows mathematics: it checks its description, infers its shape, and lowers itself to ops.
+ * It knows no backend. One file a layer. */
 
 #include "core/program.h"
 
@@ -34,8 +34,8 @@ struct nin__layer_class {
     nin_layer_kind kind;
     const char *name; /* for people and files: "conv2d" */
 
-    /* The output for an input, or a failure that names layer, value and rule. Also called for a plan's
-     * other input size, so layer->in may differ from in. */
+    /* The output for an input, or a failure that names layer, value and rule. Also called for a
+     * plan's other input size, so layer->in may differ from in. */
     nin_status (*shape)(const struct nin_layer *layer, struct nin__shape in,
                         struct nin__shape *out);
     nin_status (*lower)(const struct nin_layer *layer, struct nin__lowering *lowering);
@@ -53,8 +53,8 @@ extern const struct nin__layer_class nin__dropout_class;
 extern const struct nin__layer_class nin__dense_class;
 extern const struct nin__layer_class nin__softmax_loss_class;
 
-/* Reads and checks how parameters start; NULL and DEFAULT become He weights and zero biases. A sentence
- * begins with the owner: "conv2d 'conv1'". */
+/* Reads and checks how parameters start; NULL and DEFAULT become He weights and zero biases. A
+ * sentence begins with the owner: "conv2d 'conv1'". */
 nin_status nin__init_read(nin_init_desc *target, const nin_init_desc *source, const char *owner);
 
 /* floor((size + 2 pad - kernel) / stride) + 1, or its rounded-up form; 0 if nothing fits. */

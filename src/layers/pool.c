@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* Pooling. Window (i, j) covers rows i*stride - pad ... + kernel - 1, clipped to the map.
  *
- *   max:     y = the window's largest element (padding never is); dx gets dy at the first largest one
- *   average: y = sum / n; every element of the window gets dy / n. n is the window's area clipped to
+ *   max:     y = the window's largest element (padding never is); dx gets dy at the first largest
+ *            one
+ *   average: y = sum / n; every element of the window gets dy / n. n is the window's area clipped
+ *   to
  *            the padded map, or with exclude_padding to the map
  *   global:  y = mean of the map */
 #include "layers/layer.h"

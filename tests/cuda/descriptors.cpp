@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* What src/cuda says to the real cublasLt, of which this much needs no GPU and no driver: it takes every attribute
- * in the size that we give it, gives back what was set, and refuses another size. */
+/* What src/cuda says to the real cublasLt, of which this much needs no GPU and no driver: it takes
+ * every attribute in the size that we give it, gives back what was set, and refuses another
+ * size. */
 #include "cuda/matmul.h"
 
 #include <cstdio>
@@ -151,7 +152,8 @@ void check_refusals(void)
            "a workspace's size of 4 bytes is taken");
 }
 
-/* With a GPU: whether there is an algorithm, for the last products of the blocks of the preset mnist. */
+/* With a GPU: whether there is an algorithm, for the last products of the blocks of the preset
+ * mnist. */
 void show_algorithm(cublasLtHandle_t handle, int64_t p, int64_t n, int64_t k,
                     nin_precision precision)
 {

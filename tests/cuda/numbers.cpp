@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Prints the numbers and sizes that src/cuda has of CUDA's headers. Built with the real ones and with those of
- * tests/cuda_on_cpu it has to print the same. */
+/* Prints the numbers and sizes that src/cuda has of CUDA's headers. Built with the real ones and
+ * with those of tests/cuda_on_cpu it has to print the same. */
 #include <cublasLt.h>
 #include <cublas_v2.h>
 #include <cuda_bf16.h>

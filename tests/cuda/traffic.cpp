@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* What each node of a training step's graph reads, writes and multiplies, for 'make cuda-report'. The module is
- * the stand-in's, with kernels of which the compiler tells each load and store, as it does for the sanitizer that
- * looks for races; but what is told is counted here. After the first graph the program is over.
+/* What each node of a training step's graph reads, writes and multiplies, for 'make cuda-report'.
+ * The module is the stand-in's, with kernels of which the compiler tells each load and store, as it
+ * does for the sanitizer that looks for races; but what is told is counted here. After the first
+ * graph the program is over.
  *
- * Bytes are those of sectors of 32 that a node touches, each once: what it would move if a cache of its own kept
- * everything and nothing were there before. FLOP are two for each multiply-add of a kernel, padded tiles and all,
- * be it a thread's own or a tensor core's, and 2 m n k for a product of cuBLAS; the few additions of other kernels are not counted. */
+ * Bytes are those of sectors of 32 that a node touches, each once: what it would move if a cache of
+ * its own kept everything and nothing were there before. FLOP are two for each multiply-add of a
+ * kernel, padded tiles and all, be it a thread's own or a tensor core's, and 2 m n k for a product
+ * of cuBLAS; the few additions of other kernels are not counted. */
 #include "watcher.h"
 
 #include <cstdio>
@@ -159,7 +161,8 @@ class traffic : public stand_in_watcher
         return count * SECTOR;
     }
 
-    /* kind ("kernel in bf16": by tensor cores), what, blocks, threads, FLOP, bytes read, bytes written; a kernel is told by where it is in the module. */
+    /* kind ("kernel in bf16": by tensor cores), what, blocks, threads, FLOP, bytes read, bytes
+     * written; a kernel is told by where it is in the module. */
     void print() const
     {
         static const char *const names[] = {"fp32", "tf32", "bf16"};

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The stand-in's cuBLAS, by OpenBLAS: as strict about its arguments as the real one, and stricter where src/cuda
- * has rules of its own (a workspace, no atomics, fp32 whatever the environment says). */
+/* The stand-in's cuBLAS, by OpenBLAS: as strict about its arguments as the real one, and stricter
+ * where src/cuda has rules of its own (a workspace, no atomics, fp32 whatever the environment
+ * says). */
 #include "cublas_v2.h"
 
 #include "cuda_bf16.h"

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* The stand-in's cublasLt: products with a bias in the epilogue, for rules of src/cuda/matmul.cu, and nothing else.
- * What the real library's attributes are is tested on that one (tests/cuda).
+/* The stand-in's cublasLt: products with a bias in the epilogue, for rules of src/cuda/matmul.cu,
+ * and nothing else. What the real library's attributes are is tested on that one (tests/cuda).
  *
- * NIN_CUDA_LT says how it lets one down: 1: it has no rules for the shape, 2: they find nothing, 3: what they
- * find is unfit, 4: it does not run. */
+ * NIN_CUDA_LT says how it lets one down: 1: it has no rules for the shape, 2: they find nothing, 3:
+ * what they find is unfit, 4: it does not run. */
 #include "cublasLt.h"
 
 #include "queue.h"

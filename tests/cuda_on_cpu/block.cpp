@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* A block of threads. They run one after another, each to its end. But if the first one comes to a barrier all
- * become fibers, with stacks of their own, of which each runs until it is there too; and so from barrier to
- * barrier. That some come to one and others do not is an error of the kernel, which ends the program. Between barriers
- * the threads of a warp meet at calls that it makes as one: when all have met there a warp goes on, to the next barrier
- * if it can, before the next warp does. */
+/* A block of threads. They run one after another, each to its end. But if the first one comes to a
+ * barrier all become fibers, with stacks of their own, of which each runs until it is there too;
+ * and so from barrier to barrier. That some come to one and others do not is an error of the
+ * kernel, which ends the program. Between barriers the threads of a warp meet at calls that it
+ * makes as one: when all have met there a warp goes on, to the next barrier if it can, before the
+ * next warp does. */
 #include "block.h"
 
 #include "cuda_pipeline.h"
@@ -29,12 +30,12 @@ namespace
 
 const size_t STACK = (size_t)256 << 10;
 
-/* Stacks begin this far apart, modulo the size of a mapping: else a cache would have room for those of a few fibers
- * only. */
+/* Stacks begin this far apart, modulo the size of a mapping: else a cache would have room for those
+ * of a few fibers only. */
 const size_t APART = 17 * 64, BEGINNINGS = 64;
 
-/* Switching saves no signal mask, so that it needs no call of the system; a context is only how a fiber gets to
- * its stack. */
+/* Switching saves no signal mask, so that it needs no call of the system; a context is only how a
+ * fiber gets to its stack. */
 struct fiber {
     void *place[5]; /* where it goes on */
     char *stack;
@@ -56,7 +57,8 @@ struct copy {
     size_t size, zeros;
 };
 
-/* Of a thread of a block: all that it has asked for, where groups of them end, and how many have been made. */
+/* Of a thread of a block: all that it has asked for, where groups of them end, and how many have
+ * been made. */
 struct copies {
     std::vector<copy> all;
     std::vector<size_t> ends;
@@ -96,7 +98,8 @@ scheduler here;
 
 /* ---- switching: sanitizers are told on both sides ------------------------------------------- */
 
-/* Compilers are to know nothing about it: before control comes back others use memory and registers. */
+/* Compilers are to know nothing about it: before control comes back others use memory and
+ * registers. */
 __attribute__((noipa)) void go_on(void **place)
 {
     __builtin_longjmp(place, 1);
@@ -205,7 +208,8 @@ bool are_same(const stand_in_call &a, const stand_in_call &b)
     return strcmp(a.name, b.name) == 0 && a.memory == b.memory && a.number == b.number;
 }
 
-/* If the warp of the threads from `first` on waits at a call that is made; all may then go on. Whether it is so. */
+/* If the warp of the threads from `first` on waits at a call that is made; all may then go on.
+ * Whether it is so. */
 bool make_call(unsigned first, unsigned threads)
 {
     fiber **lanes = here.fibers.data() + first;
@@ -240,7 +244,8 @@ void run_warp(unsigned warp, unsigned threads, uint32_t seed)
         }
 }
 
-/* All threads from number `from` in that order on, until each is at a barrier or over; whether they are over. */
+/* All threads from number `from` in that order on, until each is at a barrier or over; whether they
+ * are over. */
 bool run_phase(unsigned from, unsigned threads, uint32_t seed)
 {
     unsigned over = 0, warps = (threads + STAND_IN_WARP - 1) / STAND_IN_WARP;

@@ -2,8 +2,8 @@
 #ifndef TESTS_CUBLASLT_H
 #define TESTS_CUBLASLT_H
 
-/* A stand-in for cublasLt; see cuda_runtime.h beside it. The real library's descriptors are values too, which its
- * header's inline functions initialise. */
+/* A stand-in for cublasLt; see cuda_runtime.h beside it. The real library's descriptors are values
+ * too, which its header's inline functions initialise. */
 
 #include "cublas_v2.h"
 

@@ -2,8 +2,8 @@
 #ifndef TESTS_CUDA_PIPELINE_H
 #define TESTS_CUDA_PIPELINE_H
 
-/* Copies into shared memory while a thread goes on: block.cpp makes some of them at once, and the others when the
- * thread waits for them. */
+/* Copies into shared memory while a thread goes on: block.cpp makes some of them at once, and the
+ * others when the thread waits for them. */
 
 #include "cuda_runtime.h"
 

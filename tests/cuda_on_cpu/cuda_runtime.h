@@ -2,9 +2,10 @@
 #ifndef TESTS_CUDA_RUNTIME_H
 #define TESTS_CUDA_RUNTIME_H
 
-/* A stand-in for the CUDA runtime, so that g++ builds src/cuda into a module that any machine can run and any
- * sanitizer can watch. It has what src/cuda uses and nothing else: what it does not know does not compile.
- * Names and numbers are those of CUDA 13's headers. stand_in.cpp says how things behave. */
+/* A stand-in for the CUDA runtime, so that g++ builds src/cuda into a module that any machine can
+ * run and any sanitizer can watch. It has what src/cuda uses and nothing else: what it does not
+ * know does not compile. Names and numbers are those of CUDA 13's headers. stand_in.cpp says how
+ * things behave. */
 
 #include <cmath>
 #include <cstddef>

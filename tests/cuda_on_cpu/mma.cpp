@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* What a warp does with matrices, as strict as a GPU: all threads come to the same call with the same arguments, and
- * memory is aligned. Nothing tells a thread that others have written: one may read its share as soon as it is there
- * itself, and what is stored may come late (block.cpp). */
+/* What a warp does with matrices, as strict as a GPU: all threads come to the same call with the
+ * same arguments, and memory is aligned. Nothing tells a thread that others have written: one may
+ * read its share as soon as it is there itself, and what is stored may come late (block.cpp). */
 #include "mma.h"
 
 #include "block.h"

@@ -2,8 +2,9 @@
 #ifndef TESTS_MMA_H
 #define TESTS_MMA_H
 
-/* A stand-in for what the tensor cores do for a warp: products of 16 x 16 matrices of bf16, with sums in float. Which
- * elements of a fragment a thread has is nobody's business, so there is no way to them; see mma.cpp. */
+/* A stand-in for what the tensor cores do for a warp: products of 16 x 16 matrices of bf16, with
+ * sums in float. Which elements of a fragment a thread has is nobody's business, so there is no way
+ * to them; see mma.cpp. */
 
 #include "cuda_bf16.h"
 

@@ -17,8 +17,8 @@ bool stand_in_owns(const void *memory, size_t bytes);
 /* The stream is a living one of the current device. */
 bool stand_in_knows(cudaStream_t stream);
 
-/* While a stream is captured much is illegal, for its thread and, unless that has another mode, for the others: then
- * the capture is spoilt, and the answer is true. */
+/* While a stream is captured much is illegal, for its thread and, unless that has another mode, for
+ * the others: then the capture is spoilt, and the answer is true. */
 bool stand_in_spoils(void);
 
 /* Puts work at the end of a stream. */

@@ -1,18 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /* The stand-in's runtime.
  *
- * Memory of a device lies in a region that the host cannot touch: it is opened while the work of a stream is
- * done and closed again. A piece ends where a page ends, and the page behind it belongs to nobody; a new piece
- * is full of NaN, a large one in its first 4 MiB; a piece that was given back is never opened again.
+ * Memory of a device lies in a region that the host cannot touch: it is opened while the work of a
+ * stream is done and closed again. A piece ends where a page ends, and the page behind it belongs
+ * to nobody; a new piece is full of NaN, a large one in its first 4 MiB; a piece that was given
+ * back is never opened again.
  *
- * A stream is a queue. Its work is done when somebody waits for it, or some of it at once, as a seed
- * (NIN_CUDA_SEED) has it: so a missing wait shows. Where a stream comes to a wait for an event, the stream that the
- * event was recorded in is done up to there, and no further. Blocks and threads of a kernel run one after another in
- * an order that the seed picks (block.cpp). Copies from memory that is not pinned read it at the call, as CUDA does;
- * those from pinned memory read it when their turn comes.
+ * A stream is a queue. Its work is done when somebody waits for it, or some of it at once, as a
+ * seed (NIN_CUDA_SEED) has it: so a missing wait shows. Where a stream comes to a wait for an
+ * event, the stream that the event was recorded in is done up to there, and no further. Blocks and
+ * threads of a kernel run one after another in an order that the seed picks (block.cpp). Copies
+ * from memory that is not pinned read it at the call, as CUDA does; those from pinned memory read
+ * it when their turn comes.
  *
- * NIN_CUDA_DEVICES, NIN_CUDA_DRIVER (0: none), NIN_CUDA_CAPABILITY (75: sm_75) and NIN_CUDA_MEMORY (in KiB) say what
- * machine this is; with NIN_CUDA_LATE=1 it does nothing before somebody waits. */
+ * NIN_CUDA_DEVICES, NIN_CUDA_DRIVER (0: none), NIN_CUDA_CAPABILITY (75: sm_75) and NIN_CUDA_MEMORY
+ * (in KiB) say what machine this is; with NIN_CUDA_LATE=1 it does nothing before somebody waits. */
 #include "stand_in.h"
 
 #include "block.h"
@@ -53,8 +55,8 @@ struct piece {
     int device;
 };
 
-/* Everything there is, and one lock for it. Work of a stream is done without the lock, but by one thread at a
- * time. */
+/* Everything there is, and one lock for it. Work of a stream is done without the lock, but by one
+ * thread at a time. */
 struct machine {
     std::recursive_mutex lock, at_work;
     std::map<const char *, piece> pieces;  /* by where they begin for the user */
@@ -86,7 +88,8 @@ uint32_t random_number()
     return (uint32_t)(x >> 16);
 }
 
-/* Of this thread's calls, as CUDA keeps it: until it is asked for, and longer if the device is broken. */
+/* Of this thread's calls, as CUDA keeps it: until it is asked for, and longer if the device is
+ * broken. */
 thread_local cudaError_t last_error = cudaSuccess;
 
 cudaError_t remember(cudaError_t error)
@@ -169,8 +172,8 @@ size_t whole_pages(size_t bytes)
     return (bytes + page - 1) / page * page;
 }
 
-/* What works on the device may touch what lives there, and the host may not. A stream's work may have to wait for
- * another stream's: then one is done inside the other. */
+/* What works on the device may touch what lives there, and the host may not. A stream's work may
+ * have to wait for another stream's: then one is done inside the other. */
 void open_memory(int device, bool open)
 {
     std::lock_guard<std::recursive_mutex> held(the_machine().lock);
@@ -702,7 +705,8 @@ cudaError_t cudaStreamGetDevice(cudaStream_t stream, int *device)
     return cudaSuccess;
 }
 
-/* A stream that is captured waits only for events of the same capture, which there are none of here. */
+/* A stream that is captured waits only for events of the same capture, which there are none of
+ * here. */
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags)
 {
     if (stand_in_fails())

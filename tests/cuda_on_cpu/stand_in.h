@@ -10,11 +10,12 @@
 extern "C" {
 #endif
 
-/* The n-th call from now on, counted from 1, of a function that can fail does so; 0: none. Gives how many have
- * been counted since it was last called. */
+/* The n-th call from now on, counted from 1, of a function that can fail does so; 0: none. Gives
+ * how many have been counted since it was last called. */
 int stand_in_fail(int n);
 
-/* What cudaPeekAtLastError would tell the application on this thread, and an error of the application's own. */
+/* What cudaPeekAtLastError would tell the application on this thread, and an error of the
+ * application's own. */
 int stand_in_last_error(void);
 void stand_in_set_last_error(int error);
 
@@ -31,8 +32,8 @@ size_t stand_in_taken(void);
 /* The application resets device 0, which must not be used just then. */
 void stand_in_reset(void);
 
-/* A stream of the application's: of the device whose context is current; captured in the mode that forbids most;
- * whether that has come to a good end. */
+/* A stream of the application's: of the device whose context is current; captured in the mode that
+ * forbids most; whether that has come to a good end. */
 void *stand_in_stream_create(void);
 void stand_in_stream_destroy(void *stream);
 int stand_in_stream_calls(void *stream); /* that have put work into it */

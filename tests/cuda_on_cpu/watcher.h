@@ -2,8 +2,8 @@
 #ifndef TESTS_WATCHER_H
 #define TESTS_WATCHER_H
 
-/* Who is told what the nodes of graphs do. This one does not care; the one of 'make cuda-report' counts
- * (tests/cuda/traffic.cpp). */
+/* Who is told what the nodes of graphs do. This one does not care; the one of 'make cuda-report'
+ * counts (tests/cuda/traffic.cpp). */
 
 #include "queue.h"
 
@@ -25,7 +25,8 @@ struct stand_in_watcher {
     {
     }
 
-    /* What the node is: a kernel, run by so many blocks of so many threads, a product of cuBLAS, or neither. */
+    /* What the node is: a kernel, run by so many blocks of so many threads, a product of cuBLAS, or
+     * neither. */
     virtual void runs(const void *, unsigned, unsigned)
     {
     }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Any bytes as a file for the calls that read one. 'make check-fuzz' builds this with sanitizers and a main
- * of its own, which
+/* Any bytes as a file for the calls that read one. 'make check-fuzz' builds this with sanitizers
+ * and a main of its own, which
  *
  *     load_network --mutate 1 1000      changes files at random, by the seed 1, and reads 1000 of them
  *     load_network crash-1234 ...       reads these
@@ -78,7 +78,8 @@ static void make_run(void)
                            NULL));
 }
 
-/* A data set of IDX files, for 5 images of 2x2: the other file of a pair of which one is the input. */
+/* A data set of IDX files, for 5 images of 2x2: the other file of a pair of which one is the
+ * input. */
 static const uint8_t idx_images[16 + 20] = {0, 0, 8, 3, 0, 0, 0, 5, 0, 0,
                                             0, 2, 0, 0, 0, 2, 9, 8, 7};
 static const uint8_t idx_labels[8 + 5] = {0, 0, 8, 1, 0, 0, 0, 5, 3, 1, 0, 2, 1};

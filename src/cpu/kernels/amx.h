@@ -2,15 +2,16 @@
 #ifndef NIN__CPU_KERNELS_AMX_H
 #define NIN__CPU_KERNELS_AMX_H
 
-/* Products in bf16 by AMX. A tile is 16 rows of 64 bytes; one instruction adds to 16 x 16 floats the product of
- * 16 rows of 16 pairs of bf16 and 16 rows of pairs in 16 columns. Operands are laid out as whole tiles, zeros
- * where a matrix ends, and four tiles of sums are made at a time, from two of a and two of b.
+/* Products in bf16 by AMX. A tile is 16 rows of 64 bytes; one instruction adds to 16 x 16 floats
+ * the product of 16 rows of 16 pairs of bf16 and 16 rows of pairs in 16 columns. Operands are laid
+ * out as whole tiles, zeros where a matrix ends, and four tiles of sums are made at a time, from
+ * two of a and two of b.
  *
- * With PARTS 2 an operand is high + low, each a bf16, and sums are of high * high + high * low + low * high:
- * what is left out is 2^-16 of a product or less.
+ * With PARTS 2 an operand is high + low, each a bf16, and sums are of high * high + high * low +
+ * low * high: what is left out is 2^-16 of a product or less.
  *
- * Tests run this anywhere, with a stand-in for the tile intrinsics and, where there is no AVX-512 either, lines.h in
- * plain C. */
+ * Tests run this anywhere, with a stand-in for the tile intrinsics and, where there is no AVX-512
+ * either, lines.h in plain C. */
 
 #include "cpu/kernels.h"
 #include "cpu/kernels/lines.h"
@@ -44,8 +45,9 @@ static uint16_t part_of(float value, int32_t part)
 
 /* ---- four tiles of sums ------------------------------------------------------------------- */
 
-/* Sums of SPAN x SPAN, or less: rows of `row` floats at c. a and b: tiles of their first SIDE rows or columns,
- * block after block, and those of the others, which `below` and `beside` say are there. */
+/* Sums of SPAN x SPAN, or less: rows of `row` floats at c. a and b: tiles of their first SIDE rows
+ * or columns, block after block, and those of the others, which `below` and `beside` say are
+ * there. */
 struct square {
     const uint32_t *a[2], *b[2];
     float *c;
@@ -167,7 +169,8 @@ static void pack(const struct cpu_packing *p)
 
 /* ---- c = a * b ---------------------------------------------------------------------------- */
 
-/* SPAN numbers of a row of a, of which so many are there, as a row of a tile and of those of other parts. */
+/* SPAN numbers of a row of a, of which so many are there, as a row of a tile and of those of other
+ * parts. */
 static void lay_row(uint32_t *tile, const float *from, int32_t count)
 {
     line low = load_line(from, count), high = load_line(from + LINE, count - LINE);
@@ -313,8 +316,8 @@ static void copy_rows(float *to, ptrdiff_t to_row, const float *from, ptrdiff_t 
         memcpy(to + i * to_row, from + i * from_row, (size_t)columns * sizeof *to);
 }
 
-/* Adds to rows of c from `row` on and columns from `at` on. Where c ends within a tile of sums, sums are made
- * beside it. */
+/* Adds to rows of c from `row` on and columns from `at` on. Where c ends within a tile of sums,
+ * sums are made beside it. */
 static void add_outer_square(const struct cpu_outer *o, struct square *s, int32_t row, int32_t at)
 {
     int32_t rows = o->depth - row < SPAN ? o->depth - row : SPAN;

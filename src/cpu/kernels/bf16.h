@@ -7,8 +7,8 @@
 #include <stdint.h>
 #include <string.h>
 
-/* As the processor's own instructions round: to nearest, ties to even; what is subnormal becomes 0, NaN
- * stays NaN. */
+/* As the processor's own instructions round: to nearest, ties to even; what is subnormal becomes 0,
+ * NaN stays NaN. */
 static inline uint16_t to_bf16(float value)
 {
     uint32_t bits, size, rounded;

@@ -2,13 +2,14 @@
 #ifndef NIN__CPU_KERNELS_FFT_H
 #define NIN__CPU_KERNELS_FFT_H
 
-/* The discrete Fourier transform of real planes of 16x16 or 9x9 pixels, a vector of channels at a time.
+/* The discrete Fourier transform of real planes of 16x16 or 9x9 pixels, a vector of channels at a
+ * time.
  *
- * In one dimension real values become X0, with an even side X(side / 2) too, and the pairs Re Xk, Im Xk: a linear
- * map F, made of sums and differences. Its transpose, with twice the weight on what is complex and all divided
- * by the side, is its inverse. In two dimensions F goes along rows and then along columns; where both indices
- * are complex, four real values a, b, c, d (Re Re, Im Re, Re Im, Im Im) hold two complex ones, (a - d) + i (b +
- * c) and (a + d) + i (b - c). */
+ * In one dimension real values become X0, with an even side X(side / 2) too, and the pairs Re Xk,
+ * Im Xk: a linear map F, made of sums and differences. Its transpose, with twice the weight on what
+ * is complex and all divided by the side, is its inverse. In two dimensions F goes along rows and
+ * then along columns; where both indices are complex, four real values a, b, c, d (Re Re, Im Re, Re
+ * Im, Im Im) hold two complex ones, (a - d) + i (b + c) and (a + d) + i (b - c). */
 
 #include "cpu/kernels.h"
 #include "cpu/kernels/product.h"
@@ -238,9 +239,10 @@ INLINE void fft_1d_transposed(const vector *x, const int32_t step, vector *o, co
 
 /* ---- two dimensions ----------------------------------------------------------------------- */
 
-/* After F along rows, the columns Re Xk and Im Xk make a pair, which F along columns turns into `side` complex
- * points, the first pair into the first ones; X0 and X8 are a last pair, of real and of complex points, or X0
- * is all of it. So a pair at a time goes between the pixels and the points. */
+/* After F along rows, the columns Re Xk and Im Xk make a pair, which F along columns turns into
+ * `side` complex points, the first pair into the first ones; X0 and X8 are a last pair, of real and
+ * of complex points, or X0 is all of it. So a pair at a time goes between the pixels and the
+ * points. */
 INLINE int32_t fft_lead(const int32_t side)
 {
     return side % 2 == 0 ? 2 : 1; /* real elements of one dimension */

@@ -2,10 +2,11 @@
 #ifndef NIN__CPU_KERNELS_FFT_DATA_GRADIENT_H
 #define NIN__CPU_KERNELS_FFT_DATA_GRADIENT_H
 
-/* The gradient of the data at a point of a Fourier transform, from weights packed for the forward pass. There
- * a vector holds columns, and here columns are summed over: columns 0, 16, ... to a sum of their own, columns 1,
- * 17, ... to another, and in the end these sixteen are added up, in the same order with AVX2 and AVX-512. A
- * tile has as many vectors of sums as make one vector of results. */
+/* The gradient of the data at a point of a Fourier transform, from weights packed for the forward
+ * pass. There a vector holds columns, and here columns are summed over: columns 0, 16, ... to a sum
+ * of their own, columns 1, 17, ... to another, and in the end these sixteen are added up, in the
+ * same order with AVX2 and AVX-512. A tile has as many vectors of sums as make one vector of
+ * results. */
 
 #include "cpu/kernels.h"
 #include "cpu/kernels/product.h"

@@ -2,15 +2,16 @@
 #ifndef NIN__CPU_KERNELS_FFT_WEIGHT_GRADIENT_H
 #define NIN__CPU_KERNELS_FFT_WEIGHT_GRADIENT_H
 
-/* The gradient of the weights by Fourier transforms. Sums at 256 values take ten times the memory of the taps
- * of a 5x5 kernel, so a block of them is made for some images, in a cache of the second level, and its taps
- * are what lasts. */
+/* The gradient of the weights by Fourier transforms. Sums at 256 values take ten times the memory
+ * of the taps of a 5x5 kernel, so a block of them is made for some images, in a cache of the second
+ * level, and its taps are what lasts. */
 
 #include "cpu/kernels.h"
 #include "cpu/kernels/fft.h"
 #include "cpu/kernels/vector.h"
 
-/* Vectors of filters of a tile of sums, CPU_FFT_CHANNELS of re and of im each: as many as the registers hold. */
+/* Vectors of filters of a tile of sums, CPU_FFT_CHANNELS of re and of im each: as many as the
+ * registers hold. */
 enum {
     SUM_VECTORS = WIDTH == 16 ? 2 : 1
 };

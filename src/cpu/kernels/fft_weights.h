@@ -34,7 +34,8 @@ INLINE void fft_taps(vector *rows, const struct cpu_fft_weights *w, const float 
     }
 }
 
-/* The points of pair k: u at the real ones, `size` apart, v at the complex ones, im so far behind re. */
+/* The points of pair k: u at the real ones, `size` apart, v at the complex ones, im so far behind
+ * re. */
 INLINE void store_weights(float *u, float *v, ptrdiff_t size, ptrdiff_t im, const vector *rows,
                           const int32_t k, const int32_t side)
 {

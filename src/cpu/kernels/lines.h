@@ -2,8 +2,9 @@
 #ifndef NIN__CPU_KERNELS_LINES_H
 #define NIN__CPU_KERNELS_LINES_H
 
-/* Sixteen floats, and sixteen pairs of bf16, which both fill a row of a tile of AMX: a processor that has tiles
- * has AVX-512 with bf16 too. In plain C the same, for tests on processors that have neither. */
+/* Sixteen floats, and sixteen pairs of bf16, which both fill a row of a tile of AMX: a processor
+ * that has tiles has AVX-512 with bf16 too. In plain C the same, for tests on processors that have
+ * neither. */
 
 #include "cpu/kernels/bf16.h"
 
@@ -50,8 +51,8 @@ INLINE line rest_of(line values)
     return values - (line)_mm512_slli_epi32(rounded, 16);
 }
 
-/* Rows become columns, to[n * LINE + i] = element n of rows[i]: words of rows that lie 1, 2, 4 and 8 apart change
- * places. */
+/* Rows become columns, to[n * LINE + i] = element n of rows[i]: words of rows that lie 1, 2, 4 and
+ * 8 apart change places. */
 INLINE void store_turned(uint32_t *to, const pairs rows[LINE])
 {
     __m512i ones[LINE], twos[LINE], fours[LINE];

@@ -2,10 +2,10 @@
 #ifndef NIN__CPU_KERNELS_PAIRS_H
 #define NIN__CPU_KERNELS_PAIRS_H
 
-/* Products in bf16 for processors that multiply pairs of it (AVX512_BF16). A pair is as wide as a float, so
- * the tiles of product.h do this too: its `depth`, and the rows of its outer product, then count pairs, and
- * its multiply_add adds both products of one. What is left to do here is to round operands into pairs, a
- * block at a time, which stays in the cache of the first level. */
+/* Products in bf16 for processors that multiply pairs of it (AVX512_BF16). A pair is as wide as a
+ * float, so the tiles of product.h do this too: its `depth`, and the rows of its outer product,
+ * then count pairs, and its multiply_add adds both products of one. What is left to do here is to
+ * round operands into pairs, a block at a time, which stays in the cache of the first level. */
 
 #include "cpu/kernels/bf16.h"
 #include "cpu/kernels/product.h"
@@ -33,7 +33,8 @@ static uint16_t packed_element(const struct cpu_packing *p, const float *from, i
     return to_bf16(from[n % p->inner * p->inner_step + n / p->inner * p->outer_step]);
 }
 
-/* One row of a panel: pairs of the elements of rows k and k + 1 of b, zeros behind the last column. */
+/* One row of a panel: pairs of the elements of rows k and k + 1 of b, zeros behind the last
+ * column. */
 static void pack_pair(uint32_t *row, const struct cpu_packing *p, int32_t k, int32_t at,
                       int32_t width)
 {
@@ -102,8 +103,8 @@ static void multiply_pairs(const struct cpu_product *p, void *scratch)
 
 /* ---- c += a' * b -------------------------------------------------------------------------- */
 
-/* Two rows as pairs of the elements that lie below each other; `odd` NULL for a row of zeros. What lies so far
- * ahead of them is fetched meanwhile. */
+/* Two rows as pairs of the elements that lie below each other; `odd` NULL for a row of zeros. What
+ * lies so far ahead of them is fetched meanwhile. */
 static void pair_rows(float *to, const float *even, const float *odd, int32_t count,
                       ptrdiff_t ahead)
 {

@@ -37,7 +37,8 @@ INLINE struct window window_at(const struct nin__op *op, struct cpu_extent rows,
 
 /* ---- forward ------------------------------------------------------------------------------ */
 
-/* The maximum of a window for one channel, and its place: the first of equals; NaN wins and stays. */
+/* The maximum of a window for one channel, and its place: the first of equals; NaN wins and
+ * stays. */
 INLINE float max_channel(struct window window, const float *x, int32_t *place)
 {
     float largest = -INFINITY;

@@ -3,18 +3,18 @@
 #define NIN__CPU_KERNELS_PRODUCT_H
 
 /* Matrix products by tiles that stay in registers: `rows` x `vectors` sums, for each k of which
- * `vectors` loads and `rows` broadcasts feed rows * vectors multiply-adds. Each sum starts at 0 (or at
- * what it is added to) and takes its products one by one in ascending k, or block by block, so a tile's
- * shape tells nothing in the result.
+ * `vectors` loads and `rows` broadcasts feed rows * vectors multiply-adds. Each sum starts at 0 (or
+ * at what it is added to) and takes its products one by one in ascending k, or block by block, so a
+ * tile's shape tells nothing in the result.
  *
- * Columns are cut into panels of at most MAX_VECTORS vectors, as even as possible; what is left beyond
- * whole vectors is a panel of its own, of one vector in part. */
+ * Columns are cut into panels of at most MAX_VECTORS vectors, as even as possible; what is left
+ * beyond whole vectors is a panel of its own, of one vector in part. */
 
 #include "cpu/kernels.h"
 #include "cpu/kernels/vector.h"
 
-/* The largest tile for each number of vectors: as many sums as the registers hold beside one row of b
- * and a broadcast. */
+/* The largest tile for each number of vectors: as many sums as the registers hold beside one row of
+ * b and a broadcast. */
 #if defined(__AVX512F__)
 enum {
     MAX_ROWS = 14,
@@ -345,8 +345,8 @@ static void multiply_panel(const struct cpu_product *p, struct panel panel, stru
     }
 }
 
-/* A deep product goes down its panel in steps, so that a step's part of it stays in the cache from tile to
- * tile; sums wait in c meanwhile, and keep their order. */
+/* A deep product goes down its panel in steps, so that a step's part of it stays in the cache from
+ * tile to tile; sums wait in c meanwhile, and keep their order. */
 static void multiply(const struct cpu_product *p)
 {
     int32_t columns = p->b_columns > 0 ? p->b_columns : p->columns;

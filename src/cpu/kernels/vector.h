@@ -2,8 +2,9 @@
 #ifndef NIN__CPU_KERNELS_VECTOR_H
 #define NIN__CPU_KERNELS_VECTOR_H
 
-/* A vector of floats as wide as the instruction set that this file is compiled for, in the compiler's
- * vector extension: + - * work on it. Intrinsics stand in this file, in lines.h and, those of tiles, in amx.h. */
+/* A vector of floats as wide as the instruction set that this file is compiled for, in the
+ * compiler's vector extension: + - * work on it. Intrinsics stand in this file, in lines.h and,
+ * those of tiles, in amx.h. */
 
 #include <stdint.h>
 #include <string.h>
@@ -40,8 +41,8 @@ INLINE void store(float *to, vector v)
     *(unaligned_vector *)to = v;
 }
 
-/* The first `count` elements, at least 1 and at most WIDTH - 1 (with AVX-512 WIDTH); the others are 0 and are
- * not touched. */
+/* The first `count` elements, at least 1 and at most WIDTH - 1 (with AVX-512 WIDTH); the others are
+ * 0 and are not touched. */
 #if defined(__AVX512F__)
 INLINE __mmask16 first_lanes(int32_t count)
 {
@@ -163,8 +164,8 @@ INLINE vector sum_elements(const vector v[WIDTH])
 }
 #endif
 
-/* a * b + c, in one rounding where the instruction set can. In the kernels of bf16 an element of a and b is
- * a pair of such numbers, and both their products are added. */
+/* a * b + c, in one rounding where the instruction set can. In the kernels of bf16 an element of a
+ * and b is a pair of such numbers, and both their products are added. */
 INLINE vector multiply_add(vector a, vector b, vector c)
 {
 #if defined(NIN__KERNELS_AVX512_BF16)

@@ -2,22 +2,23 @@
 #ifndef NIN__CPU_KERNELS_WINOGRAD_H
 #define NIN__CPU_KERNELS_WINOGRAD_H
 
-/* The three linear maps of Winograd's minimal filtering (Winograd 1980; Lavin and Gray 2015), in one
- * dimension and in two, for `side` points: 0, pairs +-p, infinity. They serve every F(m, r) with m + r =
- * side + 1:
+/* The three linear maps of Winograd's minimal filtering (Winograd 1980; Lavin and Gray 2015), in
+ * one dimension and in two, for `side` points: 0, pairs +-p, infinity. They serve every F(m, r)
+ * with m + r = side + 1:
  *
  *     data      (side -> side)  what B' does, the same for all of them
  *     evaluate  (m or r -> side)  the polynomial of so many coefficients at the points: G without its scale
  *     interpolate (side -> m or r)  what A' does
  *
- * Each works on whole vectors of channels. The last point, infinity, feeds the last row of interpolate only. */
+ * Each works on whole vectors of channels. The last point, infinity, feeds the last row of
+ * interpolate only. */
 
 #include "cpu/kernels.h"
 #include "cpu/kernels/product.h"
 #include "cpu/kernels/vector.h"
 
-/* Points in the order 0, +p[0], -p[0], +p[1], ... infinity. Of fractions with exact maps these let rounding
- * errors grow least: six points to 1e-6 of the result, eight to 4e-6. */
+/* Points in the order 0, +p[0], -p[0], +p[1], ... infinity. Of fractions with exact maps these let
+ * rounding errors grow least: six points to 1e-6 of the result, eight to 4e-6. */
 struct points {
     int32_t pairs;
     float p[3];
@@ -124,7 +125,8 @@ INLINE void evaluate_1d(const vector *w, const int32_t step, const int32_t n, co
     o[(side - 1) * o_step] = w[(n - 1) * step];
 }
 
-/* Output j is the sum over the finite points of p^j times the element, and the last one has infinity. */
+/* Output j is the sum over the finite points of p^j times the element, and the last one has
+ * infinity. */
 INLINE void interpolate_1d(const vector *m, const int32_t step, const int32_t n, const int32_t side,
                            vector *o, const int32_t o_step)
 {
