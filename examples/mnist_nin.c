@@ -157,7 +157,8 @@ static void tell_start(const struct run *run)
     tell_device(run);
     printf("data       %s: %lld images to train with, %lld to test with\n", run->options.data,
            (long long)train.count, (long long)test.count);
-    printf("network    mnist, %zu parameters\n", nin_network_parameter_count(run->network));
+    printf("network    mnist, %zu parameters, precision %s\n",
+           nin_network_parameter_count(run->network), options_precision(&run->options));
     tell_recipe(run);
     if (run->options.resume != NULL)
         printf("resumed    %s: epoch %lld is over, and %lld batches of the next one\n",

@@ -77,9 +77,12 @@ static const struct argp_option known[] = {
 static const char about[] =
     "Trains a Network In Network (Lin, Chen, Yan 2013) on MNIST and tests it after each epoch."
     "\v"
-    "Ctrl-C ends a run in good order: the batch is finished (on a GPU some batches more), the checkpoint is written, and the "
-    "command that goes on is printed; while only the last test is left, it changes nothing. Exit status: 0 success, 1 failure, 2 wrong usage, 130 after "
-    "Ctrl-C.";
+    "Ctrl-C ends a run in good order: the batch is finished (on a GPU some batches more), the "
+    "checkpoint is written, and the command that goes on is printed; while only the last test is "
+    "left, it changes nothing. Exit status: 0 success, 1 failure, 2 wrong usage, 130 after Ctrl-C.";
+
+/* By nin_precision. */
+static const char *const precisions[] = {"fp32", "bf16", "bf16x3", "tf32", NULL};
 
 /* ---- values -------------------------------------------------------------------------------- */
 
@@ -151,7 +154,6 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     /* in the order of their numbers */
     static const char *const recipes[] = {"quick", "reference", NULL};
     static const char *const devices[] = {"auto", "cpu", "cuda", NULL};
-    static const char *const precisions[] = {"fp32", "bf16", "bf16x3", "tf32", NULL};
     struct options *o = state->input;
 
     switch (key) {
@@ -257,6 +259,11 @@ void options_read(struct options *options, int argc, char **argv)
         fprintf(stderr, "%s: '%s' is named for two outputs\n", argv[0], twice);
         exit(2);
     }
+}
+
+const char *options_precision(const struct options *options)
+{
+    return precisions[options->precision];
 }
 
 /* ---- output files -------------------------------------------------------------------------- */

@@ -38,6 +38,9 @@ struct options {
  * status 2. */
 void options_read(struct options *options, int argc, char **argv);
 
+/* As --precision has it. */
+const char *options_precision(const struct options *options);
+
 /* Whether all output files can be made, tried out: better known now than after hours. If not, says
  * so on standard error and returns 0. */
 int options_check_files(const struct options *options);

@@ -161,8 +161,8 @@ static void sum_up(nin_result *result, const nin_plan *plan, const struct nin__r
 static nin_status check_loss(const nin_result *result, int64_t step)
 {
     if (!isfinite(result->loss))
-        return nin__fail(NIN_NOT_FINITE, "the loss of step %lld is %g", (long long)step,
-                         result->loss);
+        return nin__fail(NIN_NOT_FINITE, "the loss of step %lld is %s", (long long)step,
+                         isnan(result->loss) ? "NaN" : "infinite");
     return NIN_OK;
 }
 

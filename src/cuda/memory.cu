@@ -3,6 +3,8 @@
  * needs have their places, and one of the host's, pinned, for what goes up and comes down. */
 #include "cuda/conv.h"
 
+#include <stdio.h>
+
 namespace
 {
 
@@ -171,10 +173,12 @@ template <typename T> T *at(const struct nin__executable *executable, size_t pla
 
 nin_status allocate(struct nin__executable *executable)
 {
+    char what[96];
     void *memory = NULL;
 
-    NIN__TRY(nin__cuda_check(executable->device, cudaMalloc(&memory, executable->bytes),
-                             "memory for a plan"));
+    snprintf(what, sizeof what, "%zu bytes for a plan of up to %d images", executable->bytes,
+             executable->options.max_batch);
+    NIN__TRY(nin__cuda_check(executable->device, cudaMalloc(&memory, executable->bytes), what));
     executable->memory = (char *)memory;
     return NIN_OK;
 }
