@@ -107,8 +107,8 @@ void oracle_conv2d_db(double *db, const double *dy, struct oracle_map out)
         db[place_of(out, i).c] += dy[i];
 }
 
-/* Output place (i, j) sees x[c][u][v] through w[o][c][r][s] if i stride + r - pad = u, and so
- * for columns: sum over o, r, s of w[o][c][r][s] dy[o][(u + pad - r) / stride][(v + pad - s) /
+/* Output place (i, j) sees x[c][u][v] through w[o][c][r][s] if i stride + r - pad = u, and so for
+ * columns: sum over o, r, s of w[o][c][r][s] dy[o][(u + pad - r) / stride][(v + pad - s) /
  * stride] */
 static double dx_element(const double *dy, struct oracle_map out, const double *w,
                          struct oracle_map weights, struct oracle_window k, struct place x)

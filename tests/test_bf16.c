@@ -195,8 +195,8 @@ static void add_outer(struct operands *o, int32_t first, int32_t groups, bool fr
     o->kernels->add_outer(&outer, o->scratch);
 }
 
-/* The products of the parts that a table multiplies: high * high, then high * low and low *
- * high. */
+/* The products of the parts that a table multiplies: high * high, then high * low and
+ * low * high. */
 static void want_product(double *y, const struct operands *o, int parts)
 {
     static double (*const left[])(double) = {rounded, rounded, rest};

@@ -253,8 +253,7 @@ START_TEST(a_bad_step_changes_nothing)
 }
 END_TEST
 
-/* ---- minimal filtering
- * ------------------------------------------------------------------------ */
+/* ---- minimal filtering ----------------------------------------------------------------------- */
 
 struct convolution {
     int32_t images, channels, height, width, filters, kernel, pad, relu;

@@ -502,8 +502,7 @@ START_TEST(parts_of_a_step)
 }
 END_TEST
 
-/* ---- a caller with other arithmetic
- * ------------------------------------------------------------ */
+/* ---- a caller with other arithmetic ---------------------------------------------------------- */
 
 static void round_as_usual(void)
 {
@@ -611,8 +610,7 @@ START_TEST(flushing_of_the_caller)
 }
 END_TEST
 
-/* ---- a caller with little room
- * ----------------------------------------------------------------- */
+/* ---- a caller with little room --------------------------------------------------------------- */
 
 enum {
     SMALL_STACK = 128 << 10 /* of which OpenBLAS's thread-local data take 60 KiB */

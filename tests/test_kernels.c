@@ -19,8 +19,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-/* ---- kernels on ranges
- * ------------------------------------------------------------------------- */
+/* ---- kernels on ranges ----------------------------------------------------------------------- */
 
 /* A chunk of images, which begins inside the batch. */
 enum {
@@ -681,8 +680,7 @@ START_TEST(fused_pools)
 }
 END_TEST
 
-/* ---- update
- * ------------------------------------------------------------------------------------ */
+/* ---- update ---------------------------------------------------------------------------------- */
 
 enum {
     PARAMETERS = 1000
@@ -760,8 +758,8 @@ enum {
     POINTS = 16 * 16
 };
 
-/* A product at one point of a Fourier transform, with rows `first` ... of weights that fill 2 *
- * depth rows. */
+/* A product at one point of a Fourier transform, with rows `first` ... of weights that fill
+ * 2 * depth rows. */
 struct point {
     int32_t images, columns, depth, first, parts;
     float *a, *w, *packed, *c;
@@ -965,8 +963,7 @@ START_TEST(a_peak_is_measured)
 }
 END_TEST
 
-/* ---- placement
- * --------------------------------------------------------------------------------- */
+/* ---- placement ------------------------------------------------------------------------------- */
 
 enum {
     MAX_BLOCKS = 40
@@ -1084,8 +1081,7 @@ START_TEST(too_much_memory)
 }
 END_TEST
 
-/* ---- lanes
- * ------------------------------------------------------------------------------------- */
+/* ---- lanes ----------------------------------------------------------------------------------- */
 
 enum {
     MAX_LANES = 64,
@@ -1238,8 +1234,7 @@ START_TEST(lanes_wait_for_one)
 }
 END_TEST
 
-/* ---- workers
- * ----------------------------------------------------------------------------------- */
+/* ---- workers --------------------------------------------------------------------------------- */
 
 struct tally {
     int32_t workers;

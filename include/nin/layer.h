@@ -46,9 +46,9 @@ typedef struct {
     double bias_scale;   /* the same for biases */
 } nin_init_desc;
 
-/* y[o][i][j] = b[o] + sum over c, r, s of w[o][c][r][s] * x[c][i * stride + r - pad][j * stride +
- * s - pad], zeros outside: cross-correlation. Output size floor((H + 2 pad - kernel) / stride) + 1;
- * a kernel larger than its padded input is refused. */
+/* y[o][i][j] = b[o] + sum over c, r, s of w[o][c][r][s] * x[c][i * stride + r - pad][j * stride + s
+ * - pad], zeros outside: cross-correlation. Output size floor((H + 2 pad - kernel) / stride) + 1; a
+ * kernel larger than its padded input is refused. */
 typedef struct {
     size_t struct_size;
     int32_t filters;           /* output channels, at least 1 */
@@ -76,10 +76,10 @@ typedef struct {
     const nin_init_desc *init; /* of each convolution; copied; NULL: He weights, zero biases */
 } nin_mlpconv_desc;
 
-/* Max and average pooling. Without round_up the output size is floor((H + 2 pad - kernel) / stride)
- * + 1. With it the division rounds up, windows are clipped at the lower and right edge, and a last
- * window that would start in the padding is dropped (the rule of Caffe and of PyTorch's
- * ceil_mode). Max pooling sees padding as minus infinity; the first maximum in row order gets the
+/* Max and average pooling. Without round_up the output size is
+ * floor((H + 2 pad - kernel) / stride) + 1. With it the division rounds up, windows are clipped at
+ * the lower and right edge, and a last window that would start in the padding is dropped (the rule
+ * of Caffe and of PyTorch's ceil_mode). Max pooling sees padding as minus infinity; the first maximum in row order gets the
  * whole gradient; NaN wins. */
 typedef struct {
     size_t struct_size;

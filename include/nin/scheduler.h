@@ -20,9 +20,9 @@ typedef enum {
     NIN_UNIT_INT32 = 0x7fffffff
 } nin_unit;
 
-/* PyTorch's ReduceLROnPlateau(mode 'max'): when the metric has not become better than best * (1 +
- * threshold) for more than patience units, the rate is multiplied by factor, but not below
- * min_rate, and not if that changes it by no more than 1e-8; then cooldown units are not
+/* PyTorch's ReduceLROnPlateau(mode 'max'): when the metric has not become better than
+ * best * (1 + threshold) for more than patience units, the rate is multiplied by factor, but not
+ * below min_rate, and not if that changes it by no more than 1e-8; then cooldown units are not
  * counted. */
 typedef struct {
     size_t struct_size;

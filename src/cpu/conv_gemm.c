@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Convolution as matrix products. In NHWC a window is kernel_h runs of kernel_w * C floats;
- * gathered, the windows of some output rows are a matrix `patches` of pixels x K, K = kernel_h *
- * kernel_w * C, and
+ * gathered, the windows of some output rows are a matrix `patches` of pixels x K,
+ * K = kernel_h * kernel_w * C, and
  *
  *     y  (pixels x OC) = patches * w'      dw (OC x K) += dy' * patches      dpatches = dy * w
  *
@@ -65,8 +65,8 @@ static struct columns visible_columns(const struct nin__op *op, int32_t ox)
     return run;
 }
 
-/* x: [row][column][C] of an image or NULL for a row of padding; patch: one window's run of kernel_w
- * * C */
+/* x: [row][column][C] of an image or NULL for a row of padding; patch: one window's run of
+ * kernel_w * C */
 static void gather_run(float *patch, const float *x_row, struct columns run,
                        const struct nin__op *op)
 {

@@ -50,9 +50,9 @@ struct cpu_packing {
     ptrdiff_t depth_step, inner_step, outer_step;
 };
 
-/* c (depth x columns) += sum over groups and rows of a_gm' (depth) * b_gm (columns), where a_gm = a
- * + g * a_group + m * a_row, and b likewise: the gradient of weights, summed over pixels in
- * ascending order. */
+/* c (depth x columns) += sum over groups and rows of a_gm' (depth) * b_gm (columns), where
+ * a_gm = a + g * a_group + m * a_row, and b likewise: the gradient of weights, summed over pixels
+ * in ascending order. */
 struct cpu_outer {
     const float *a;
     const float *b;
@@ -67,10 +67,8 @@ struct cpu_outer {
 
 /* Winograd's minimal filtering works on tiles of side x side pixels of the input, which overlap;
  * each becomes as many values, one for each pair of points, and so do its size x size pixels of
- * output, size = side + 1
- * - kernel. Values of a point lie in one slab, so that the products over the channels are matrix
- *   products.
- * Sides are 6 and 8 for kernels of 3x3, 8 for those of 5x5. */
+ * output, with size + kernel = side + 1. Values of a point lie in one slab, so that the products
+ * over the channels are matrix products. Sides are 6 and 8 for kernels of 3x3, 8 for those of 5x5. */
 enum {
     WINOGRAD_MAX_SIDE = 8,
     WINOGRAD_MAX_POINTS = 64,
@@ -98,8 +96,8 @@ struct cpu_winograd_weights {
     ptrdiff_t tap_step, depth_step, column_step;
 };
 
-/* The Fourier transform of whole planes of at most side x side pixels, sides being 9 and 16: side *
- * side values, which are a few real numbers and many complex ones (the others are their
+/* The Fourier transform of whole planes of at most side x side pixels, sides being 9 and 16:
+ * side * side values, which are a few real numbers and many complex ones (the others are their
  * conjugates). A complex product is a real one of twice the depth: where data has the two rows [re
  * | -im] and [im | re] of 2 * channels, and weights have re above im, sums have rows re and im. */
 enum {

@@ -2,8 +2,8 @@
 #ifndef NIN__CPU_TILES_H
 #define NIN__CPU_TILES_H
 
-/* How Winograd's algorithm covers the outputs of some images with tiles of size x size, size = side
- * + 1 - kernel: of `side` points the last one is infinity.
+/* How Winograd's algorithm covers the outputs of some images with tiles of size x size, where
+ * size = side + 1 - kernel: of `side` points the last one is infinity.
  *
  * A side that size does not divide is covered by full tiles and by short ones of size - 1. The last
  * output of a tile is all that needs the point at infinity: short tiles leave it out. A point's

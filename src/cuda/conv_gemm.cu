@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Convolution as matrix products. In NHWC a window is kernel_h runs of kernel_w * C elements;
- * gathered, the windows of some images are a matrix `patches` of pixels x K, K = kernel_h *
- * kernel_w * C, and
+ * gathered, the windows of some images are a matrix `patches` of pixels x K,
+ * K = kernel_h * kernel_w * C, and
  *
  *     y  (pixels x OC) = patches * w'      dw (OC x K) += dy' * patches      dpatches = dy * w
  *

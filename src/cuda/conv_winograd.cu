@@ -180,8 +180,8 @@ __global__ void __launch_bounds__(BLOCK)
                                                 nin__cuda_point_scale(side, k % side));
 }
 
-/* sums: [point][group][oc][c], of which each point's first group becomes the sum of all. count: OC
- * * C */
+/* sums: [point][group][oc][c], of which each point's first group becomes the sum of all. count:
+ * OC * C */
 __global__ void __launch_bounds__(BLOCK)
     add_groups(float *sums, uint32_t points, uint32_t groups, uint32_t count)
 {

@@ -7,8 +7,8 @@
  * out as whole tiles, zeros where a matrix ends, and four tiles of sums are made at a time, from
  * two of a and two of b.
  *
- * With PARTS 2 an operand is high + low, each a bf16, and sums are of high * high + high * low +
- * low * high: what is left out is 2^-16 of a product or less.
+ * With PARTS 2 an operand is high + low, each a bf16, and sums are of
+ * high * high + high * low + low * high: what is left out is 2^-16 of a product or less.
  *
  * Tests run this anywhere, with a stand-in for the tile intrinsics and, where there is no AVX-512
  * either, lines.h in plain C. */
