@@ -414,8 +414,8 @@ static const struct {
     {{.scheduler = '-'}, "recipe.scheduler.kind is 'plateau' there, 'none' here"},
     {{.scheduler = 's'}, "recipe.scheduler.kind is 'plateau' there, 'steps' here"},
     {{.factor = 0.25}, "recipe.scheduler.factor is 0.5 there, 0.25 here"},
-    {{.lanes = 4}, "lanes.count is 8 there, 4 here"},
-    {{.unit = 2}, "lanes.sums is 'images: units of 6 in 8 lanes"},
+    {{.lanes = 4}, "lanes.count is 16 there, 4 here"},
+    {{.unit = 2}, "lanes.sums is 'images: units of 6 in 16 lanes"},
 };
 
 START_TEST(another_run)
@@ -487,7 +487,7 @@ static const struct {
     const char *words;
 } algorithms[] = {
     {{.algorithm = NIN_ALGORITHM_GEMM}, "algorithm is 'auto' there, 'gemm' here"},
-    {{.unit = 2}, "lanes.sums is 'images: units of 6 in 8 lanes"},
+    {{.unit = 2}, "lanes.sums is 'images: units of 6 in 16 lanes"},
     {{.algorithm = NIN_ALGORITHM_DIRECT, .unit = 3}, "algorithm is 'auto' there, 'direct' here"},
 };
 
@@ -541,7 +541,7 @@ START_TEST(another_algorithm_of_another_run)
     struct run run = start((struct choice){0}), other = start((struct choice){.lanes = 4});
 
     ASSERT_OK(nin_trainer_save(run.trainer, in_folder("checkpoint")));
-    ASSERT_FAILS(NIN_MISMATCH, "lanes.count is 8 there, 4 here",
+    ASSERT_FAILS(NIN_MISMATCH, "lanes.count is 16 there, 4 here",
                  nin_trainer_restore(other.trainer, in_folder("checkpoint"),
                                      NIN_DESC(nin_restore_desc, .other_algorithm = 1)));
     end(&other);

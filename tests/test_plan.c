@@ -1051,13 +1051,13 @@ static const struct {
     int32_t side, batch;
     const char *order; /* what it has in either case */
 } fused_nets[] = {
-    {describe_wide, "wide", 32, 9, "images: units of 9 in 8 lanes; maps: units of 8 in 8 lanes"},
+    {describe_wide, "wide", 32, 9, "images: units of 9 in 16 lanes; maps: units of 8 in 16 lanes"},
     {describe_two_relus, "wide", 32, 9,
-     "images: units of 9 in 8 lanes; maps: units of 8 in 8 lanes"},
-    {describe_large, "large", 128, 40, "images: units of 40 in 8 lanes"},
-    {describe_dropped, "max", 128, 40, "images: units of 32 in 8 lanes"},
-    {describe_cheap, "first", 28, 9, "images: units of 2 in 8 lanes"},
-    {describe_cheap, "second", 28, 9, "images: units of 2 in 8 lanes"},
+     "images: units of 9 in 16 lanes; maps: units of 8 in 16 lanes"},
+    {describe_large, "large", 128, 40, "images: units of 40 in 16 lanes"},
+    {describe_dropped, "max", 128, 40, "images: units of 32 in 16 lanes"},
+    {describe_cheap, "first", 28, 9, "images: units of 2 in 16 lanes"},
+    {describe_cheap, "second", 28, 9, "images: units of 2 in 16 lanes"},
 };
 
 enum {

@@ -38,7 +38,8 @@ typedef struct {
     nin_device device;    /* NIN_DEVICE_AUTO by default */
     int32_t device_index; /* among the devices of that kind; 0 is the first */
     /* Workers of a CPU plan, the calling thread among them, 1 to 128; 0: as many as the process may
-     * use (affinity mask and cgroup quota). */
+     * use (affinity mask and cgroup quota). How many a training step can use: `lanes` of
+     * nin_plan_desc. */
     int32_t threads;
     /* Of initial weights, shuffling, dropout; 0 is a seed like any other. The bits of a run follow
      * from it, not from the number of threads. */

@@ -114,9 +114,12 @@ typedef struct {
                                  for nin_plan_kept; copied */
     int32_t keep_count;
     int32_t input_gradient; /* 1: backward also computes the gradient of the input */
-    int32_t lanes;          /* partial sums that a step's gradient is added up in, 1 to 64; 0: 8.
-                                 Sets the order of additions, so it is part of the bits */
-    uint64_t lane_bytes;    /* fewer lanes where all together would pass this; 0: 1 GiB */
+    /* Partial sums that a step's gradient is added up in, 1 to 64; 0: 16. Sets the order of additions,
+     * so it is part of the bits; and as a worker has a lane to itself, no more workers than lanes are
+     * busy in a training step, nor more than there are chunks of images (nin_plan_describe has their
+     * size). */
+    int32_t lanes;
+    uint64_t lane_bytes; /* fewer lanes where all together would pass this; 0: 1 GiB */
 } nin_plan_desc;
 
 /* A batch of images, and what the random numbers of its training step are counted by. */

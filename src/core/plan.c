@@ -12,7 +12,7 @@ enum {
     DEFAULT_BATCH = 128,
     MAX_BATCH = 1 << 20,
     MAX_SIDE = 1 << 20,
-    DEFAULT_LANES = 8,
+    DEFAULT_LANES = 16,
     MAX_LANES = 64
 };
 static const uint64_t DEFAULT_LANE_BYTES = (uint64_t)1 << 30;
