@@ -47,7 +47,9 @@ static nin_status time_epochs(double *median, nin_trainer *trainer)
 
 static void print(double step_ms, nin_context *context, const struct bench_options *options)
 {
-    bench_print_head("epoch", options, nin_context_threads(context), 0.0);
+    int32_t threads = nin_context_threads(context);
+
+    bench_print_head("epoch", options, threads, bench_peak_gflops(threads));
     printf(", \"steps\": %d, \"step_ms\": %.3f, \"images_per_s\": %.1f}\n", options->repetitions,
            step_ms, 1e3 * options->batch / step_ms);
 }

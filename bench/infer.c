@@ -12,33 +12,66 @@ enum {
     WARM_UP = 10
 };
 
+/* Random images, and the same as floats. */
+struct images {
+    struct bench_batch batch;
+    float *floats;
+};
+
+static nin_status make_images(struct images *images, nin_network *network, int32_t count)
+{
+    if (!bench_make_batch(&images->batch, network, count))
+        return NIN_OUT_OF_MEMORY;
+    images->floats = malloc(images->batch.pixels * sizeof *images->floats);
+    if (images->floats == NULL)
+        return NIN_OUT_OF_MEMORY;
+    for (size_t i = 0; i < images->batch.pixels; i++)
+        images->floats[i] = (float)images->batch.images[i] / 255.0f;
+    return NIN_OK;
+}
+
+static void free_images(struct images *images)
+{
+    bench_free_batch(&images->batch);
+    free(images->floats);
+}
+
+static nin_status time_forward(double *times, nin_plan *plan, const float *floats, int32_t count,
+                               int32_t repetitions)
+{
+    nin_status status = NIN_OK;
+
+    for (int32_t i = -WARM_UP; status == NIN_OK && i < repetitions; i++) {
+        double start = bench_now_ms();
+
+        status = nin_plan_forward(
+            plan, NIN_DESC(nin_batch_desc, .images = floats, .dtype = NIN_F32, .count = count));
+        if (i >= 0)
+            times[i] = bench_now_ms() - start;
+    }
+    return status;
+}
+
 static nin_status time_batch(double *median, nin_network *network,
                              const struct bench_options *options, int32_t count,
                              int32_t repetitions)
 {
     double *times = malloc((size_t)repetitions * sizeof *times);
-    struct bench_batch batch = {0};
+    struct images images = {0};
     nin_plan *plan = NULL;
-    nin_status status =
-        times != NULL && bench_make_batch(&batch, network, count) ? NIN_OK : NIN_OUT_OF_MEMORY;
+    nin_status status = times != NULL ? make_images(&images, network, count) : NIN_OUT_OF_MEMORY;
 
     if (status == NIN_OK)
         status = nin_plan_create(&plan, network,
                                  NIN_DESC(nin_plan_desc, .max_batch = count,
                                           .precision = options->precision,
                                           .algorithm = options->algorithm));
-    for (int32_t i = -WARM_UP; status == NIN_OK && i < repetitions; i++) {
-        double start = bench_now_ms();
-
-        status = nin_plan_forward(plan, NIN_DESC(nin_batch_desc, .images = batch.images,
-                                                 .dtype = NIN_U8, .count = count));
-        if (i >= 0)
-            times[i] = bench_now_ms() - start;
-    }
+    if (status == NIN_OK)
+        status = time_forward(times, plan, images.floats, count, repetitions);
     if (status == NIN_OK)
         *median = bench_median(times, repetitions);
     nin_plan_destroy(plan);
-    bench_free_batch(&batch);
+    free_images(&images);
     free(times);
     return status;
 }

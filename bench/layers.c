@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Times each op of a preset's training program alone, from inside the library: one worker, on the
  * images of one chunk over and over, in the strips that the program would use. A line an op for
- * people, milliseconds a batch on one thread; the last line is JSON. "weights" is backward without
- * a gradient of the data, "data" what that costs beside it; GFLOP/s count direct convolution with
- * its padding. */
+ * people, its share of all and milliseconds a batch on one thread; the last line is JSON. "weights"
+ * is backward without a gradient of the data, "data" what that costs beside it; GFLOP/s count
+ * direct convolution with its padding. */
 #include "measure.h"
 
 #include "core/plan.h"
@@ -134,47 +134,47 @@ static double time_phase(struct bench *b, enum phase phase, const struct cpu_gro
     return bench_median(times, count);
 }
 
-static void print_phase(const char *name, double ms, double gflop)
+/* What an op takes, in ms a batch, and what direct convolution would multiply in each phase. */
+struct timing {
+    const struct cpu_op *op;
+    double forward, weights,
+        data; /* data: what the gradient of the data costs beside the weights' */
+    double gflop;
+    size_t bytes; /* of a chunk: input, output and prepared weights */
+};
+
+static double all_of(const struct timing *t)
 {
-    if (gflop > 0.0 && ms > 0.0)
-        printf("  %s %7.2f ms %6.1f GFLOP/s", name, ms, 1e3 * gflop / ms);
-    else
-        printf("  %s %7.2f ms               ", name, ms);
+    return t->forward + t->weights + t->data;
 }
 
-static int measure(double sums[3], const struct cpu_op *op, const struct cpu_group *group,
+static int measure(struct timing *t, const struct cpu_op *op, const struct cpu_group *group,
                    int32_t unit, const struct nin__run *run, const struct bench_options *options)
 {
     const struct nin__op *o = op->op;
     double taps = o->kind == NIN__OP_CONV ? (double)o->kernel_h * o->kernel_w * o->in.c : 0.0;
-    double gflop = 2e-9 * taps * (double)nin__shape_size(o->out) * options->batch;
-    double forward, weights, both;
     struct bench b;
     int made = make_bench(&b, op, unit, run);
 
+    *t = (struct timing){.op = op};
     if (made) {
-        forward = time_phase(&b, FORWARD, group, options);
-        weights = time_phase(&b, WEIGHTS, group, options);
-        both = op->wants_dx ? time_phase(&b, BOTH, group, options) : weights;
-        printf("%-8s %-12s %-9s", o->name, nin__op_name(o->kind), op->algorithm->name);
-        print_phase("forward", forward, gflop);
-        print_phase("weights", weights, gflop);
-        print_phase("data", both - weights, op->wants_dx ? gflop : 0.0);
-        printf("  %6zu kB a chunk\n", (b.in + b.out) * (size_t)unit * sizeof(float) / 1024);
-        sums[0] += forward;
-        sums[1] += weights;
-        sums[2] += both - weights;
+        t->forward = time_phase(&b, FORWARD, group, options);
+        t->weights = time_phase(&b, WEIGHTS, group, options);
+        if (op->wants_dx)
+            t->data = time_phase(&b, BOTH, group, options) - t->weights;
+        t->gflop = 2e-9 * taps * (double)nin__shape_size(o->out) * options->batch;
+        t->bytes = (b.in + b.out) * (size_t)unit * sizeof(float) + op->need.prepared[CPU_FORWARD] +
+                   op->need.prepared[CPU_BACKWARD];
     }
     free_bench(&b);
     return made;
 }
 
-static nin_status measure_all(nin_plan *plan, const struct bench_batch *batch,
-                              const struct bench_options *options)
+static int measure_all(struct timing *timings, const nin_plan *plan,
+                       const struct bench_batch *batch, const struct bench_options *options)
 {
     const struct nin__executable *executable = plan->executable;
     const struct cpu_group *group = executable->groups;
-    double sums[3] = {0};
     struct nin__run run = {.images = {batch->images, NULL, NIN_U8, options->batch},
                            .labels = batch->labels,
                            .parameters = plan->network->parameters,
@@ -185,27 +185,110 @@ static nin_status measure_all(nin_plan *plan, const struct bench_batch *batch,
         for (int32_t i = executable->segments[s].first; i < executable->segments[s].end; i++) {
             while (group->end <= i)
                 group++;
-            if (!measure(sums, &executable->ops[i], group, executable->segments[s].unit, &run,
-                         options))
-                return NIN_OUT_OF_MEMORY;
+            if (!measure(&timings[i], &executable->ops[i], group, executable->segments[s].unit,
+                         &run, options))
+                return 0;
         }
+    return 1;
+}
+
+/* ---- printing ------------------------------------------------------------------------------ */
+
+static void print_phase(const char *name, double ms, double gflop)
+{
+    if (gflop > 0.0 && ms > 0.0)
+        printf("  %s %7.2f ms %6.1f GFLOP/s", name, ms, 1e3 * gflop / ms);
+    else
+        printf("  %s %7.2f ms               ", name, ms);
+}
+
+static void print_line(const struct timing *t, double all)
+{
+    const struct nin__op *o = t->op->op;
+
+    printf("%-8s %-12s %-9s %5.1f %%", o->name, nin__op_name(o->kind), t->op->algorithm->name,
+           100.0 * all_of(t) / all);
+    print_phase("forward", t->forward, t->gflop);
+    print_phase("weights", t->weights, t->gflop);
+    print_phase("data", t->data, t->op->wants_dx ? t->gflop : 0.0);
+    printf("  %6zu kB a chunk\n", t->bytes / 1024);
+}
+
+static void print_json(const struct timing *timings, int32_t count,
+                       const struct bench_options *options)
+{
+    double forward = 0.0, weights = 0.0, data = 0.0;
+
+    for (int32_t i = 0; i < count; i++) {
+        forward += timings[i].forward;
+        weights += timings[i].weights;
+        data += timings[i].data;
+    }
     bench_print_head("layers", options, 1, bench_peak_gflops(1));
     printf(", \"instructions\": \"%s\", \"forward_ms\": %.2f, \"weights_ms\": %.2f, "
-           "\"data_ms\": %.2f}\n",
-           executable->ops[0].kernels->name, sums[0], sums[1], sums[2]);
-    return NIN_OK;
+           "\"data_ms\": %.2f, \"ops\": [",
+           timings[0].op->kernels->name, forward, weights, data);
+    for (int32_t i = 0; i < count; i++) {
+        const struct timing *t = &timings[i];
+
+        printf("%s{\"op\": \"%s\", \"algorithm\": \"%s\", \"forward_ms\": %.3f, "
+               "\"weights_ms\": %.3f, \"data_ms\": %.3f, \"share\": %.4f, \"gflop\": %.4f, "
+               "\"bytes\": %zu}",
+               i > 0 ? ", " : "", t->op->op->name, t->op->algorithm->name, t->forward, t->weights,
+               t->data, all_of(t) / (forward + weights + data), t->gflop, t->bytes);
+    }
+    printf("]}\n");
+}
+
+static void print_all(const struct timing *timings, int32_t count,
+                      const struct bench_options *options)
+{
+    double all = 0.0;
+
+    for (int32_t i = 0; i < count; i++)
+        all += all_of(&timings[i]);
+    for (int32_t i = 0; i < count; i++)
+        print_line(&timings[i], all);
+    print_json(timings, count, options);
+}
+
+static nin_status report(const nin_plan *plan, const struct bench_options *options)
+{
+    int32_t count = plan->executable->program.count;
+    struct timing *timings = calloc((size_t)count, sizeof *timings);
+    struct bench_batch batch = {0};
+    nin_status status = NIN_OUT_OF_MEMORY;
+
+    if (timings != NULL && bench_make_batch(&batch, plan->network, options->batch) &&
+        measure_all(timings, plan, &batch, options)) {
+        print_all(timings, count, options);
+        status = NIN_OK;
+    }
+    bench_free_batch(&batch);
+    free(timings);
+    return status;
+}
+
+/* One op on one worker is all that this can measure. */
+static int understand(struct bench_options *options, int argc, char **argv)
+{
+    if (!bench_parse(options, argc, argv))
+        return 0;
+    if (options->device == NIN_DEVICE_CPU && options->threads <= 1)
+        return 1;
+    fprintf(stderr, "%s: ops are timed on one thread of a CPU\n", argv[0]);
+    return 0;
 }
 
 int main(int argc, char **argv)
 {
     struct bench_options options = {.preset = "mnist", .batch = 128, .repetitions = 9};
-    struct bench_batch batch = {0};
     nin_context *context = NULL;
     nin_network *network = NULL;
     nin_plan *plan = NULL;
     nin_status status;
 
-    if (!bench_parse(&options, argc, argv))
+    if (!understand(&options, argc, argv))
         return 2;
     status = nin_context_create(&context,
                                 NIN_DESC(nin_context_desc, .device = NIN_DEVICE_CPU, .threads = 1));
@@ -217,12 +300,9 @@ int main(int argc, char **argv)
             NIN_DESC(nin_plan_desc, .mode = NIN_TRAIN, .max_batch = options.batch,
                      .precision = options.precision, .algorithm = options.algorithm));
     if (status == NIN_OK)
-        status = bench_make_batch(&batch, network, options.batch)
-                     ? measure_all(plan, &batch, &options)
-                     : NIN_OUT_OF_MEMORY;
+        status = report(plan, &options);
     if (status != NIN_OK)
         fprintf(stderr, "%s\n", nin_last_error());
-    bench_free_batch(&batch);
     nin_plan_destroy(plan);
     nin_network_destroy(network);
     nin_context_destroy(context);

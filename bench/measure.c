@@ -11,6 +11,7 @@
 #include <sys/resource.h>
 #include <time.h>
 
+static const char *const algorithms[] = {"auto", "gemm", "direct", "winograd", "fft"};
 static const char *const precisions[] = {"fp32", "bf16", "bf16x3", "tf32"};
 static const char *const devices[] = {"cpu", "cuda"};
 
@@ -26,7 +27,6 @@ static int find_name(const char *name, const char *const *names, int count)
 
 static int read_option(struct bench_options *options, int option, const char *value)
 {
-    static const char *const algorithms[] = {"auto", "gemm", "direct", "winograd", "fft"};
     int found = 0;
 
     switch (option) {
@@ -155,19 +155,19 @@ static void processor_name(char *name, size_t size)
 void bench_print_head(const char *name, const struct bench_options *options, int32_t threads,
                       double peak)
 {
-    static const char *const algorithms[] = {"auto", "gemm", "direct", "winograd", "fft"};
     struct rusage usage;
     char processor[128];
 
     getrusage(RUSAGE_SELF, &usage);
     processor_name(processor, sizeof processor);
-    printf(
-        "{\"bench\": \"%s\", \"version\": \"%s\", \"preset\": \"%s\", \"device\": \"%s\", \"batch\": %d, "
-        "\"threads\": %d, \"precision\": \"%s\", \"algorithm\": \"%s\", "
-        "\"peak_rss_mb\": %.1f, \"peak_gflops\": %.1f, \"processor\": \"%s\"",
-        name, nin_version_text(), options->preset, devices[options->device == NIN_DEVICE_CUDA],
-        options->batch, threads, precisions[options->precision], algorithms[options->algorithm],
-        (double)usage.ru_maxrss / 1024.0, peak, processor);
+    printf("{\"bench\": \"%s\", \"version\": \"%s\", \"preset\": \"%s\", \"device\": \"%s\", "
+           "\"batch\": %d, \"threads\": %d, \"precision\": \"%s\", \"algorithm\": \"%s\", "
+           "\"peak_rss_mb\": %.1f, \"processor\": \"%s\"",
+           name, nin_version_text(), options->preset, devices[options->device == NIN_DEVICE_CUDA],
+           options->batch, threads, precisions[options->precision], algorithms[options->algorithm],
+           (double)usage.ru_maxrss / 1024.0, processor);
+    if (options->device != NIN_DEVICE_CUDA)
+        printf(", \"peak_gflops\": %.1f", peak);
 }
 
 /* ---- data --------------------------------------------------------------------------------- */
@@ -180,6 +180,7 @@ int bench_make_batch(struct bench_batch *batch, nin_network *network, int32_t co
     if (nin_layer_describe(&info, nin_network_layer(network, 0)) != NIN_OK)
         return 0;
     pixels = (size_t)(info.input[0] * info.input[1] * info.input[2]) * (size_t)count;
+    batch->pixels = pixels;
     batch->images = malloc(pixels);
     batch->labels = malloc((size_t)count * sizeof *batch->labels);
     if (batch->images == NULL || batch->labels == NULL)

@@ -33,12 +33,14 @@ double bench_step_gflop(const struct bench_options *options);
  * GFLOP/s, by the instruction set that the library chooses: the best of some short runs. */
 double bench_peak_gflops(int32_t threads);
 
-/* The beginning of a line of results: {"bench": NAME, ... up to and with the machine. */
+/* The beginning of a line of results: {"bench": NAME, ... up to and with the machine, and on a CPU
+ * its peak. */
 void bench_print_head(const char *name, const struct bench_options *options, int32_t threads,
                       double peak);
 
 /* A batch of random pixels and labels. */
 struct bench_batch {
+    size_t pixels; /* of all images */
     unsigned char *images;
     int32_t *labels;
 };

@@ -225,11 +225,15 @@ static nin_status train(struct search *s, const struct values *v)
 
 static void print(const struct search *s, const struct values *v)
 {
-    printf("{\"bench\": \"recipe\", \"version\": \"%s\", \"rate\": %g, \"decay\": %g, "
-           "\"warm_up\": %g, \"momentum\": %g, \"batch\": %d, \"seed\": %d, \"threads\": %d, "
+    const struct bench_options options = {
+        .preset = "mnist", .device = nin_context_device(s->context), .batch = v->batch};
+    int32_t threads = nin_context_threads(s->context);
+
+    bench_print_head("recipe", &options, threads, bench_peak_gflops(threads));
+    printf(", \"rate\": %g, \"decay\": %g, \"warm_up\": %g, \"momentum\": %g, \"seed\": %d, "
            "\"held_out\": %d, \"seconds\": %.1f, \"errors_percent\": [",
-           nin_version_text(), v->rate, v->decay, v->warm_up, v->momentum, v->batch, v->seed,
-           nin_context_threads(s->context), HELD_OUT, 1e-3 * (bench_now_ms() - s->started));
+           v->rate, v->decay, v->warm_up, v->momentum, v->seed, HELD_OUT,
+           1e-3 * (bench_now_ms() - s->started));
     for (int32_t i = 0; i < s->done; i++)
         printf("%s%.2f", i > 0 ? ", " : "", s->errors[i]);
     printf("], \"losses\": [");

@@ -25,7 +25,7 @@ def pool(shape, source, target):
 
 
 def nodes_of(shape):
-    """All nodes, from "images" to "probabilities"."""
+    """All nodes, from "images" to "scores", which is where nin_plan_forward ends."""
     last = "images"
     for layer in shape.layers:
         name = layer.name
@@ -40,7 +40,6 @@ def nodes_of(shape):
             last = f"{name}.pool"
     yield helper.make_node("GlobalAveragePool", [last], ["average"])
     yield helper.make_node("Flatten", ["average"], ["scores"])
-    yield helper.make_node("Softmax", ["scores"], ["probabilities"], axis=1)
 
 
 def export(shape, batch):
@@ -52,7 +51,7 @@ def export(shape, batch):
     source = helper.make_tensor_value_info(
         "images", TensorProto.FLOAT, [batch, shape.channels, shape.size, shape.size])
     target = helper.make_tensor_value_info(
-        "probabilities", TensorProto.FLOAT, [batch, nets.CLASSES])
+        "scores", TensorProto.FLOAT, [batch, nets.CLASSES])
     graph = helper.make_graph(list(nodes_of(shape)), "nin", [source], [target], weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
     checker.check_model(model)
@@ -73,7 +72,7 @@ class OnnxRuntime:
         self.options.inter_op_num_threads = 1
 
     def prepare(self, model, images):
-        """A function without arguments that returns the probabilities."""
+        """A function without arguments that returns the scores."""
         session = self.library.InferenceSession(model, self.options,
                                                 providers=["CPUExecutionProvider"])
         return lambda: session.run(None, {"images": images})[0]
@@ -92,7 +91,7 @@ class OpenVino:
                        "INFERENCE_PRECISION_HINT": "f32" if args.precision == "fp32" else "bf16"}
 
     def prepare(self, model, images):
-        """A function without arguments that returns the probabilities."""
+        """A function without arguments that returns the scores."""
         compiled = self.core.compile_model(self.core.read_model(model), "CPU", self.config)
         request = compiled.create_infer_request()
         source = self.library.Tensor(images, shared_memory=True)

@@ -40,17 +40,17 @@ typedef enum {
 } nin_mode;
 
 /* Of the operands of matrix products, in all three of a layer: forward, gradient of the data,
- * gradient of the weights. On a CPU these are the 1x1 convolutions, and dense layers whose input is
- * one pixel; on a CUDA device all convolutions and dense layers. Operands are rounded as they are
- * multiplied; sums are fp32, and so are parameters, activations and gradients in memory, biases,
- * and everything else that a network does; but in NIN_BF16 a CUDA device has the outputs of all
- * layers and their gradients as bf16 in memory, rounded to nearest and of two such to even, all but
- * the scores. The root mean square of a product's errors, relative to that of the result, is about
- * 2e-3 for NIN_BF16, 3e-4 for NIN_TF32 and 4e-6 for NIN_BF16X3 (operands around 0). Gradients
- * differ by more: where a value is nearly 0, or two are nearly equal, a ReLU or a maximum decides
- * otherwise, and layer by layer that adds up. That of the first layer of the preset cifar10, with
- * initial weights, is off by 0.15 to 0.2 in NIN_BF16, on a CPU and on a CUDA device, that of all
- * layers by 0.03.
+ * gradient of the weights. On a CPU these are the 1x1 convolutions of stride 1, and dense layers
+ * whose input is one pixel; on a CUDA device all convolutions and dense layers. Operands are
+ * rounded as they are multiplied; sums are fp32, and so are parameters, activations and gradients
+ * in memory, biases, and everything else that a network does; but in NIN_BF16 a CUDA device has the
+ * outputs of all layers and their gradients as bf16 in memory, rounded to nearest and of two such
+ * to even, all but the scores. The root mean square of a product's errors, relative to that of the
+ * result, is about 2e-3 for NIN_BF16, 3e-4 for NIN_TF32 and 4e-6 for NIN_BF16X3 (operands around
+ * 0). Gradients differ by more: where a value is nearly 0, or two are nearly equal, a ReLU or a
+ * maximum decides otherwise, and layer by layer that adds up. That of the first layer of the preset
+ * cifar10, with initial weights, is off by 0.15 to 0.2 in NIN_BF16, on a CPU and on a CUDA device,
+ * that of all layers by 0.03.
  *
  * A CPU has NIN_BF16 with the instruction sets AVX512_BF16 and AMX, NIN_BF16X3 with AMX, and no
  * NIN_TF32; the context's choice counts, not the processor alone. The two sets add up in different
@@ -85,8 +85,10 @@ typedef enum {
  * it. Images whose background is exactly 0 show this until the biases, if they start at 0, have
  * moved: first gradients of biases may differ by a tenth.
  *
- * - direct convolution: 1e-7 to 1.5e-6, growing with the root of the products in a sum (4e-6 for
- *   51200);
+ * - direct convolution: 1e-7 to 1.5e-6, growing with the root of the products in a sum, which are
+ *   added up one by one (4e-6 for 51200): the most exact up to some 2000 of them, as every 1x1
+ *   convolution has, beyond that behind Fourier transforms, whose sums are as long as there are
+ *   channels;
  * - Winograd's minimal filtering (Lavin and Gray 2015), which serves 5x5 and 3x3 kernels of stride
  *   1 as F(4x4, 5x5) and, whichever costs less, F(4x4, 3x3) or F(6x6, 3x3), forward and for both
  *   gradients: at most 5e-6 for outputs and gradients of the data and 1e-5 for gradients of
@@ -114,10 +116,10 @@ typedef struct {
                                  for nin_plan_kept; copied */
     int32_t keep_count;
     int32_t input_gradient; /* 1: backward also computes the gradient of the input */
-    /* Partial sums that a step's gradient is added up in, 1 to 64; 0: 16. Sets the order of additions,
-     * so it is part of the bits; and as a worker has a lane to itself, no more workers than lanes are
-     * busy in a training step, nor more than there are chunks of images (nin_plan_describe has their
-     * size). */
+    /* Partial sums that a step's gradient is added up in, 1 to 64; 0: 16. Sets the order of
+     * additions, so it is part of the bits; and as a worker has a lane to itself, no more workers
+     * than lanes are busy in a training step, nor more than there are chunks of images
+     * (nin_plan_describe has their size). */
     int32_t lanes;
     uint64_t lane_bytes; /* fewer lanes where all together would pass this; 0: 1 GiB */
 } nin_plan_desc;

@@ -1,7 +1,19 @@
 /* SPDX-License-Identifier: MIT */
-/* What the algorithms of a convolution share: how backward begins, how a lane of taps ends, and the
- * products of a flat one. */
+/* What the algorithms of a convolution share: where outputs go, how backward begins, how a lane of
+ * taps ends, and the products of a flat one. */
 #include "cpu/conv.h"
+
+struct cpu_outputs nin__cpu_outputs(const struct cpu_call *call)
+{
+    return (struct cpu_outputs){
+        .y = call->y, .bias = nin__cpu_bias(call), .relu = call->op->relu, .plane = call->op->out};
+}
+
+struct cpu_outputs nin__cpu_data_outputs(const struct cpu_call *call)
+{
+    return (struct cpu_outputs){
+        .y = call->dx, .gate = call->cpu->gate_dx ? call->x : NULL, .plane = call->op->in};
+}
 
 void nin__cpu_begin_backward(const struct cpu_call *call, float *db)
 {

@@ -45,6 +45,17 @@ static inline const float *nin__cpu_bias(const struct cpu_call *call)
     return call->op->bias == NIN__NO_PARAMETER ? NULL : call->run->parameters + call->op->bias;
 }
 
+/* Where the output of a convolution goes, or the gradient of its data. */
+struct cpu_outputs {
+    float *y;                 /* [image][plane] */
+    const float *bias, *gate; /* NULL: none; the gate lies as y does */
+    bool relu;
+    struct nin__shape plane;
+};
+
+struct cpu_outputs nin__cpu_outputs(const struct cpu_call *call);
+struct cpu_outputs nin__cpu_data_outputs(const struct cpu_call *call);
+
 static inline void nin__cpu_put(float *target, float value, bool accumulate)
 {
     *target = accumulate ? *target + value : value;

@@ -249,12 +249,6 @@ static void turned_data(const struct cpu_call *call, const float *x, const float
     }
 }
 
-static void add(float *restrict target, const float *restrict source, size_t count)
-{
-    for (size_t k = 0; k < count; k++)
-        target[k] += source[k];
-}
-
 /* dx += the gradients of the windows of one output row: patches [ox][r][s * C] */
 static void scatter_row(const struct nin__op *op, float *dx, const float *patches, int32_t oy)
 {
@@ -268,8 +262,9 @@ static void scatter_row(const struct nin__op *op, float *dx, const float *patche
             if (end > op->kernel_w)
                 end = op->kernel_w;
             if (row >= 0 && row < op->in.h && end > skip)
-                add(dx + ((ptrdiff_t)row * op->in.w + left + skip) * op->in.c,
-                    run + (ptrdiff_t)skip * op->in.c, (size_t)(end - skip) * (size_t)op->in.c);
+                nin__cpu_add(dx + ((ptrdiff_t)row * op->in.w + left + skip) * op->in.c,
+                             run + (ptrdiff_t)skip * op->in.c,
+                             (size_t)(end - skip) * (size_t)op->in.c);
         }
 }
 

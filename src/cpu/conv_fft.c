@@ -163,17 +163,9 @@ static void map_data(const struct cpu_kernels *kernels, const struct values *v, 
         });
 }
 
-/* Where a convolution's output goes. */
-struct outputs {
-    float *y;
-    const float *bias, *gate;
-    bool relu;
-    struct nin__shape plane;
-};
-
 /* Columns first ... of the output, from their products. */
 static void map_outputs(const struct cpu_kernels *kernels, const struct values *v,
-                        const struct outputs *o, int32_t first)
+                        const struct cpu_outputs *o, int32_t first)
 {
     struct cpu_fft_output out = {.bias = o->bias == NULL ? NULL : o->bias + first,
                                  .relu = o->relu,
@@ -254,16 +246,14 @@ static void convolve(const struct cpu_call *call, struct pass pass)
     const float *weights = call->prepared[CPU_FORWARD];
     struct values data = lay_values(call->scratch, op, pass.images, op->in.c, 4);
     float *room = call->scratch + values_floats(op, pass.images, op->in.c, 4);
-    struct outputs y = {.y = call->y + (size_t)pass.first * nin__shape_size(op->out),
-                        .bias = nin__cpu_bias(call),
-                        .relu = op->relu,
-                        .plane = op->out};
+    struct cpu_outputs y = nin__cpu_outputs(call);
     size_t block = nin__cpu_block_floats(call->cpu, points_of(op), op->in.c, CPU_BLOCK);
     size_t first, end;
 
     nin__cpu_share_range(call->share, (size_t)op->out.c, CPU_SHARE, &first, &end);
     if (first == end)
         return;
+    y.y += (size_t)pass.first * nin__shape_size(op->out);
     map_data(kernels, &data, call->x + (size_t)pass.first * nin__shape_size(op->in), op->in);
     for (int32_t n = (int32_t)first; n < (int32_t)end;) {
         struct cpu_columns columns = nin__cpu_columns_of(n, (int32_t)end, op->out.c);
@@ -312,9 +302,10 @@ static void add_data(const struct cpu_call *call, struct pass pass, const struct
 {
     const struct nin__op *op = call->op;
     size_t in = (size_t)pass.first * nin__shape_size(op->in);
-    struct outputs dx = {
-        .y = call->dx + in, .gate = call->cpu->gate_dx ? call->x + in : NULL, .plane = op->in};
+    struct cpu_outputs dx = nin__cpu_data_outputs(call);
 
+    dx.y += in;
+    dx.gate = dx.gate == NULL ? NULL : dx.gate + in;
     for (int32_t n = 0; n < op->in.c; n += CPU_BLOCK) {
         struct values products =
             lay_values(room, op, pass.images, nin__cpu_block_of(n, op->in.c), 2);

@@ -112,12 +112,6 @@ static void gather(const struct nin__op *op, const float *x, struct strip strip,
         }
 }
 
-static void add(float *restrict target, const float *restrict source, size_t count)
-{
-    for (size_t k = 0; k < count; k++)
-        target[k] += source[k];
-}
-
 /* The adjoint of gather: dx += what the patches hold of it. */
 static void scatter(const struct nin__op *op, float *dx, struct strip strip, const float *patches)
 {
@@ -131,8 +125,8 @@ static void scatter(const struct nin__op *op, float *dx, struct strip strip, con
                 int64_t at = input_row(op, flat, r);
 
                 if (at >= 0)
-                    add(dx + at + (int64_t)run.column * op->in.c, patches + (size_t)run.skip * c,
-                        (size_t)run.count * c);
+                    nin__cpu_add(dx + at + (int64_t)run.column * op->in.c,
+                                 patches + (size_t)run.skip * c, (size_t)run.count * c);
             }
         }
 }

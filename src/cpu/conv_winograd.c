@@ -32,7 +32,7 @@ static ptrdiff_t slab_of(const struct cpu_tiling *t, int32_t channels)
 /* Images of one shape, and a pixel of zeros for what lies outside. */
 struct images {
     const float *values, *zeros;
-    int32_t h, w, c;
+    struct nin__shape plane;
 };
 
 /* Where the side x side pixels of a window lie, row by row; zeros outside its rows and columns
@@ -42,14 +42,14 @@ static void find_pixels(const float **pixels, const struct images *m, struct cpu
 {
     for (int32_t r = 0; r < side; r++, pixels += side) {
         int32_t y = window.y + r;
-        bool inside = r < window.rows && y >= 0 && y < m->h;
-        ptrdiff_t row = inside ? ((ptrdiff_t)window.image * m->h + y) * m->w : 0;
+        bool inside = r < window.rows && y >= 0 && y < m->plane.h;
+        ptrdiff_t row = inside ? ((ptrdiff_t)window.image * m->plane.h + y) * m->plane.w : 0;
 
         for (int32_t q = 0; q < side; q++) {
             int32_t x = window.x + q;
 
-            pixels[q] = inside && q < window.columns && x >= 0 && x < m->w
-                            ? m->values + (row + x) * m->c
+            pixels[q] = inside && q < window.columns && x >= 0 && x < m->plane.w
+                            ? m->values + (row + x) * m->plane.c
                             : m->zeros;
         }
     }
@@ -65,7 +65,8 @@ static void map_data(const struct cpu_kernels *kernels, const struct cpu_tiling 
         const float *pixels[WINOGRAD_MAX_POINTS];
 
         find_pixels(pixels, m, window, t->side);
-        kernels->winograd_data(v + (ptrdiff_t)n * m->c, slab_of(t, m->c), pixels, t->side, m->c);
+        kernels->winograd_data(v + (ptrdiff_t)n * m->plane.c, slab_of(t, m->plane.c), pixels,
+                               t->side, m->plane.c);
     }
 }
 
@@ -85,17 +86,9 @@ static void map_gradient(const struct cpu_kernels *kernels, const struct cpu_til
     }
 }
 
-/* Where the output of a pass goes. */
-struct outputs {
-    float *y;
-    const float *bias, *gate;
-    bool relu;
-    int32_t h, w, c;
-};
-
 /* Columns first ... first + columns - 1 of y from m: [point][tile][columns]. */
 static void map_outputs(const struct cpu_kernels *kernels, const struct cpu_tiling *t,
-                        const float *m, const struct outputs *o, int32_t first, int32_t columns)
+                        const float *m, const struct cpu_outputs *o, int32_t first, int32_t columns)
 {
     struct cpu_winograd_output out = {.bias = o->bias == NULL ? NULL : o->bias + first,
                                       .relu = o->relu,
@@ -103,18 +96,20 @@ static void map_outputs(const struct cpu_kernels *kernels, const struct cpu_tili
                                       .size = t->down.size,
                                       .channels = columns,
                                       .slab = slab_of(t, columns),
-                                      .row = (ptrdiff_t)o->w * o->c,
-                                      .column = o->c};
+                                      .row = (ptrdiff_t)o->plane.w * o->plane.c,
+                                      .column = o->plane.c};
 
     for (int32_t n = 0; n < t->count; n++) {
         struct cpu_tile tile = nin__cpu_find_tile(t, n);
-        ptrdiff_t at = (((ptrdiff_t)tile.image * o->h + tile.y) * o->w + tile.x) * o->c + first;
+        ptrdiff_t at =
+            (((ptrdiff_t)tile.image * o->plane.h + tile.y) * o->plane.w + tile.x) * o->plane.c +
+            first;
 
         out.m = m + (ptrdiff_t)n * columns;
         out.y = o->y + at;
         out.gate = o->gate == NULL ? NULL : o->gate + at;
-        out.rows = o->h - tile.y < tile.rows ? o->h - tile.y : tile.rows;
-        out.columns = o->w - tile.x < tile.columns ? o->w - tile.x : tile.columns;
+        out.rows = o->plane.h - tile.y < tile.rows ? o->plane.h - tile.y : tile.rows;
+        out.columns = o->plane.w - tile.x < tile.columns ? o->plane.w - tile.x : tile.columns;
         kernels->winograd_output(&out);
     }
 }
@@ -127,18 +122,6 @@ bool nin__cpu_winograd_fits(const struct nin__op *op)
            op->stride == 1 && op->pad < op->kernel_h;
 }
 
-/* The points of all tiles along a side: short ones do without infinity. */
-static int64_t points_along(struct cpu_cut cut, int32_t side)
-{
-    return (int64_t)cut.tiles * side - (cut.tiles - cut.full);
-}
-
-/* Products of C x OC at all points of a plane. */
-static int64_t count_products(const struct cpu_tiling *t)
-{
-    return points_along(t->down, t->side) * points_along(t->across, t->side);
-}
-
 /* Multiplications of one image's forward pass with tiles of a side, and what the maps cost beside
  * them: measured, as much as MAP_COST multiplications for each channel of a point of a tile. */
 static int64_t cost(const struct nin__op *op, int32_t side)
@@ -146,7 +129,7 @@ static int64_t cost(const struct nin__op *op, int32_t side)
     static const int64_t MAP_COST = 5;
     struct cpu_tiling t = nin__cpu_tile_images(op->out.h, op->out.w, op->kernel_h, side, 1);
 
-    return count_products(&t) * op->in.c * op->out.c +
+    return nin__cpu_count_points(&t) * op->in.c * op->out.c +
            MAP_COST * side * side * t.count * nin__cpu_mapped_channels(op);
 }
 
@@ -178,9 +161,9 @@ static struct cpu_work work(const struct cpu_op *cpu)
 {
     const struct nin__op *op = cpu->op;
     struct cpu_tiling out = tile_plane(op, op->out, 1), in = tile_plane(op, op->in, 1);
-    int64_t size = (int64_t)op->in.c * op->out.c, forward = size * count_products(&out);
+    int64_t size = (int64_t)op->in.c * op->out.c, forward = size * nin__cpu_count_points(&out);
 
-    return (struct cpu_work){forward, forward, size * count_products(&in)};
+    return (struct cpu_work){forward, forward, size * nin__cpu_count_points(&in)};
 }
 
 /* Products are summed in blocks of so many channels, all alike but the last: a long sum loses
@@ -292,23 +275,23 @@ static void multiply_points(const struct cpu_kernels *kernels, const struct cpu_
 /* One convolution of a chunk: x with its pad to o, which tiles t cover; weights in blocks of
  * columns. */
 static void convolve(const struct cpu_call *call, const struct images *x, int32_t pad,
-                     const float *weights, const struct cpu_tiling *t, const struct outputs *o)
+                     const float *weights, const struct cpu_tiling *t, const struct cpu_outputs *o)
 {
     const struct cpu_kernels *kernels = call->cpu->kernels;
     struct scratch s = lay_scratch(call->cpu, call->images);
     float *data = call->scratch + s.data, *products = call->scratch + s.products;
-    size_t block = nin__cpu_block_floats(call->cpu, points_of(call->op), x->c, CPU_BLOCK);
+    size_t block = nin__cpu_block_floats(call->cpu, points_of(call->op), x->plane.c, CPU_BLOCK);
     size_t first, end;
 
-    nin__cpu_share_range(call->share, (size_t)o->c, CPU_SHARE, &first, &end);
+    nin__cpu_share_range(call->share, (size_t)o->plane.c, CPU_SHARE, &first, &end);
     if (first == end)
         return;
     map_data(kernels, t, x, pad, data);
     for (int32_t n = (int32_t)first; n < (int32_t)end;) {
-        struct cpu_columns columns = nin__cpu_columns_of(n, (int32_t)end, o->c);
+        struct cpu_columns columns = nin__cpu_columns_of(n, (int32_t)end, o->plane.c);
 
         multiply_points(kernels, t, data, weights + (size_t)(columns.block / CPU_BLOCK) * block,
-                        products, x->c, columns);
+                        products, x->plane.c, columns);
         map_outputs(kernels, t, products, o, n, columns.count);
         n += columns.count;
     }
@@ -335,13 +318,8 @@ static bool next_pass(struct cpu_call *pass, const struct cpu_call *call, int32_
 static void forward_pass(const struct cpu_call *call)
 {
     const struct nin__op *op = call->op;
-    struct images x = {call->x, clear_zeros(call), op->in.h, op->in.w, op->in.c};
-    struct outputs y = {.y = call->y,
-                        .bias = nin__cpu_bias(call),
-                        .relu = op->relu,
-                        .h = op->out.h,
-                        .w = op->out.w,
-                        .c = op->out.c};
+    struct images x = {call->x, clear_zeros(call), op->in};
+    struct cpu_outputs y = nin__cpu_outputs(call);
     struct cpu_tiling t = tile_plane(op, op->out, call->images);
 
     convolve(call, &x, op->pad, call->prepared[CPU_FORWARD], &t, &y);
@@ -384,14 +362,14 @@ static void add_weights(const struct cpu_call *call, const struct images *x,
     float *data = call->scratch + s.data, *gradients = call->scratch + s.products;
     struct cpu_outer outer = {.fresh = call->fresh,
                               .groups = 1,
-                              .depth = x->c,
-                              .a_row = x->c,
-                              .c_row = nin__cpu_padded(call->cpu, dy->c),
-                              .a_ahead = slab_of(&t, x->c)};
+                              .depth = x->plane.c,
+                              .a_row = x->plane.c,
+                              .c_row = nin__cpu_padded(call->cpu, dy->plane.c),
+                              .a_ahead = slab_of(&t, x->plane.c)};
 
     map_data(kernels, &t, x, call->op->pad, data);
-    for (int32_t n = 0; n < dy->c; n += CPU_BLOCK) {
-        outer.columns = nin__cpu_block_of(n, dy->c);
+    for (int32_t n = 0; n < dy->plane.c; n += CPU_BLOCK) {
+        outer.columns = nin__cpu_block_of(n, dy->plane.c);
         outer.b_row = outer.columns;
         outer.b_ahead = slab_of(&t, outer.columns);
         map_gradient(kernels, &t, dy, n, outer.columns, gradients);
@@ -399,9 +377,9 @@ static void add_weights(const struct cpu_call *call, const struct images *x,
             int32_t first;
 
             nin__cpu_tiles_of_point(&t, k, &first, &outer.rows);
-            outer.a = data + k * slab_of(&t, x->c) + (ptrdiff_t)first * x->c;
+            outer.a = data + k * slab_of(&t, x->plane.c) + (ptrdiff_t)first * x->plane.c;
             outer.b = gradients + k * slab_of(&t, outer.columns) + (ptrdiff_t)first * outer.columns;
-            outer.c = call->lane + (ptrdiff_t)k * x->c * outer.c_row + n;
+            outer.c = call->lane + (ptrdiff_t)k * x->plane.c * outer.c_row + n;
             add_tiles(kernels, &outer);
         }
     }
@@ -411,8 +389,8 @@ static void weights_pass(const struct cpu_call *call)
 {
     const struct nin__op *op = call->op;
     const float *zeros = clear_zeros(call);
-    struct images x = {call->x, zeros, op->in.h, op->in.w, op->in.c};
-    struct images dy = {call->dy, zeros, op->out.h, op->out.w, op->out.c};
+    struct images x = {call->x, zeros, op->in};
+    struct images dy = {call->dy, zeros, op->out};
 
     add_weights(call, &x, &dy);
 }
@@ -421,12 +399,8 @@ static void data_pass(const struct cpu_call *call)
 {
     const struct nin__op *op = call->op;
     const float *zeros = clear_zeros(call);
-    struct images dy = {call->dy, zeros, op->out.h, op->out.w, op->out.c};
-    struct outputs dx = {.y = call->dx,
-                         .gate = call->cpu->gate_dx ? call->x : NULL,
-                         .h = op->in.h,
-                         .w = op->in.w,
-                         .c = op->in.c};
+    struct images dy = {call->dy, zeros, op->out};
+    struct cpu_outputs dx = nin__cpu_data_outputs(call);
     struct cpu_tiling t = tile_plane(op, op->in, call->images);
 
     convolve(call, &dy, op->kernel_h - 1 - op->pad, call->prepared[CPU_BACKWARD], &t, &dx);

@@ -102,12 +102,6 @@ int32_t nin__cpu_lanes_take(struct cpu_lanes *lanes, float **buffer)
     return lane;
 }
 
-static void add(float *restrict sum, const float *restrict other, size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        sum[i] += other[i];
-}
-
 /* Leaves the node's sum for its brother, or takes the brother's: NULL if it is not there yet. */
 static float *meet_brother(struct cpu_lanes *lanes, int32_t level, int32_t node, float *buffer)
 {
@@ -142,10 +136,10 @@ void nin__cpu_lanes_fold(struct cpu_lanes *lanes, int32_t lane, float *buffer)
         if (brother == NULL)
             return; /* whoever finishes the brother goes on with both */
         if (node % 2 == 0) {
-            add(buffer, brother, lanes->floats);
+            nin__cpu_add(buffer, brother, lanes->floats);
             give_back(lanes, brother);
         } else {
-            add(brother, buffer, lanes->floats);
+            nin__cpu_add(brother, buffer, lanes->floats);
             give_back(lanes, buffer);
             buffer = brother;
         }

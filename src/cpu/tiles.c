@@ -91,3 +91,14 @@ struct cpu_tile nin__cpu_find_tile(const struct cpu_tiling *t, int32_t index)
     }
     return (struct cpu_tile){0};
 }
+
+/* Along a side short tiles do without infinity. */
+static int64_t points_along(struct cpu_cut cut, int32_t side)
+{
+    return (int64_t)cut.tiles * side - (cut.tiles - cut.full);
+}
+
+int64_t nin__cpu_count_points(const struct cpu_tiling *t)
+{
+    return points_along(t->down, t->side) * points_along(t->across, t->side);
+}

@@ -40,4 +40,7 @@ struct cpu_tile nin__cpu_find_tile(const struct cpu_tiling *tiling, int32_t inde
 void nin__cpu_tiles_of_point(const struct cpu_tiling *tiling, int32_t point, int32_t *first,
                              int32_t *count);
 
+/* Points of all tiles of an image: a product of C x OC each. */
+int64_t nin__cpu_count_points(const struct cpu_tiling *tiling);
+
 #endif

@@ -120,7 +120,7 @@ static void *serve(void *argument)
 static const int own_signals[] = {SIGSEGV, SIGBUS,  SIGFPE, SIGILL,
                                   SIGTRAP, SIGABRT, SIGSYS, SIGPROF};
 
-/* The default, which a program or its limits may have made small, or as much as the header wants of
+/* The default, which a program or its limits may have made small, or twice what nin.h wants of
  * callers. */
 static int set_stack(pthread_attr_t *attributes)
 {
