@@ -85,16 +85,15 @@ typedef enum {
  * it. Images whose background is exactly 0 show this until the biases, if they start at 0, have
  * moved: first gradients of biases may differ by a tenth.
  *
- * - direct convolution: 1e-7 to 1.5e-6, growing with the root of the products in a sum, which are
- *   added up one by one (4e-6 for 51200): the most exact up to some 2000 of them, as every 1x1
- *   convolution has, beyond that behind Fourier transforms, whose sums are as long as there are
- *   channels;
+ * - direct convolution: 1e-7 to 1e-6 (but a gradient of few biases may be a sum that is nearly 0, and
+ *   then loses digits by any algorithm);
  * - Winograd's minimal filtering (Lavin and Gray 2015), which serves 5x5 and 3x3 kernels of stride
- *   1 as F(4x4, 5x5) and, whichever costs less, F(4x4, 3x3) or F(6x6, 3x3), forward and for both
- *   gradients: at most 5e-6 for outputs and gradients of the data and 1e-5 for gradients of
- *   weights, for any number of channels and pixels (mostly 1e-6 to 4e-6);
+ *   1, over planes of more than one pixel down and across, as F(4x4, 5x5) and, whichever costs less,
+ *   F(4x4, 3x3) or F(6x6, 3x3), forward and for both gradients: at most 5e-6 for outputs and
+ *   gradients of the data and 1e-5 for gradients of weights, for any number of channels and pixels
+ *   (mostly 1e-6 to 4e-6);
  * - Fourier transforms of whole planes, which serve the same kernels where a plane and the padding
- *   of one side have no more than 16 pixels down and across: 1e-7 to 1.2e-6. */
+ *   of one side have no more than 16 pixels down and across: 1e-7 to 1e-6. */
 typedef enum {
     NIN_ALGORITHM_AUTO = 0,     /* winograd, fft or direct, by a rule of shapes alone */
     NIN_ALGORITHM_GEMM = 1,     /* im2col and matrix products by OpenBLAS, on a GPU cuBLAS */

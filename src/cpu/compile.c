@@ -365,6 +365,17 @@ static nin_status reserve_blas(struct nin__executable *executable)
     return status;
 }
 
+/* Asked first: whatever instructions there are, none would help. */
+static nin_status check_gemm(const struct nin__compile_options *options)
+{
+    bool bf16 = options->precision == NIN_BF16 || options->precision == NIN_BF16X3;
+
+    if (bf16 && options->algorithm == NIN_ALGORITHM_GEMM)
+        return nin__fail(NIN_UNSUPPORTED,
+                         "plan: on a CPU NIN_ALGORITHM_GEMM is there in NIN_FP32 only");
+    return NIN_OK;
+}
+
 static nin_status build(struct nin__executable *executable, const struct nin__program *program,
                         const struct nin__device *device)
 {
@@ -372,11 +383,8 @@ static nin_status build(struct nin__executable *executable, const struct nin__pr
     const struct cpu_bf16_kernels *bf16;
 
     NIN__TRY(nin__cpu_choose_kernels(&kernels, device->instructions));
+    NIN__TRY(check_gemm(&executable->options));
     NIN__TRY(nin__cpu_choose_bf16(&bf16, device, executable->options.precision));
-    if (executable->options.precision != NIN_FP32 &&
-        executable->options.algorithm == NIN_ALGORITHM_GEMM)
-        return nin__fail(NIN_UNSUPPORTED,
-                         "plan: on a CPU NIN_ALGORITHM_GEMM is there in NIN_FP32 only");
     NIN__TRY(copy_program(executable, program));
     choose_algorithms(executable, kernels, bf16);
     nin__cpu_cut_segments(executable);

@@ -26,6 +26,13 @@ static inline bool nin__cpu_is_flat(const struct nin__op *op)
     return whole_map || nin__cpu_is_pointwise(op);
 }
 
+/* Kernels that Winograd's tiles and Fourier transforms are there for. */
+static inline bool nin__cpu_is_mapped(const struct nin__op *op)
+{
+    return op->kernel_h == op->kernel_w && (op->kernel_h == 5 || op->kernel_h == 3) &&
+           op->stride == 1 && op->pad < op->kernel_h;
+}
+
 /* Floats of a row of so many columns in whole vectors. */
 static inline int32_t nin__cpu_padded(const struct cpu_op *cpu, int32_t columns)
 {
@@ -59,6 +66,15 @@ struct cpu_outputs nin__cpu_data_outputs(const struct cpu_call *call);
 static inline void nin__cpu_put(float *target, float value, bool accumulate)
 {
     *target = accumulate ? *target + value : value;
+}
+
+/* A long sum loses digits, so products are summed in blocks of at most so many, all alike but the
+ * last one. */
+static inline int32_t nin__cpu_even_block(int32_t depth, int32_t most)
+{
+    int32_t blocks = (depth + most - 1) / most;
+
+    return (depth + blocks - 1) / blocks;
 }
 
 /* Weights at points, of tiles or of transforms, lie in blocks of columns (CPU_BLOCK), so that a

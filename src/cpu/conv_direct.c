@@ -40,6 +40,17 @@ static int32_t depth_of(const struct nin__op *op)
     return (int32_t)nin__cpu_patch_size(op);
 }
 
+/* How a sum is cut, if it is long: a window of 5x5 over 48 channels has 1200 products. */
+static int32_t block_of(int32_t depth, int32_t runs)
+{
+    enum {
+        LONG_SUM = 256,
+        SUM_BLOCK = 64
+    };
+
+    return (int64_t)depth * runs > LONG_SUM ? nin__cpu_even_block(depth, SUM_BLOCK) : 0;
+}
+
 /* The form of the weights for dx: the turned kernel, or OC x patch for the gradients of windows. */
 static bool is_turned(const struct nin__op *op)
 {
@@ -122,6 +133,7 @@ static void forward_flat(const struct cpu_call *call)
 {
     struct cpu_product product = nin__cpu_flat_product(call);
 
+    product.block = block_of(product.depth, 1);
     call->cpu->kernels->multiply(&product);
 }
 
@@ -140,6 +152,7 @@ static void forward_image(const struct cpu_call *call, const float *x, float *y)
                                   .columns = op->out.c,
                                   .depth = op->kernel_w * op->in.c,
                                   .runs = op->kernel_h,
+                                  .block = block_of(op->kernel_w * op->in.c, op->kernel_h),
                                   .a_row = (ptrdiff_t)op->stride * op->in.c,
                                   .a_run = a_row,
                                   .c_row = op->out.c};
@@ -222,6 +235,7 @@ static void flat_data(const struct cpu_call *call)
 {
     struct cpu_product product = nin__cpu_flat_gradient(call);
 
+    product.block = block_of(product.depth, 1);
     call->cpu->kernels->multiply(&product);
 }
 
@@ -237,6 +251,7 @@ static void turned_data(const struct cpu_call *call, const float *x, const float
                                   .columns = op->in.c,
                                   .depth = op->kernel_w * op->out.c,
                                   .runs = op->kernel_h,
+                                  .block = block_of(op->kernel_w * op->out.c, op->kernel_h),
                                   .a_row = op->out.c,
                                   .a_run = a_row,
                                   .c_row = op->in.c};
@@ -278,6 +293,7 @@ static void scattered_data(const struct cpu_call *call, const float *x, const fl
                                   .columns = depth_of(op),
                                   .depth = op->out.c,
                                   .runs = 1,
+                                  .block = block_of(op->out.c, 1),
                                   .a_row = op->out.c,
                                   .c_row = depth_of(op)};
 

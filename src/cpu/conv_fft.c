@@ -40,7 +40,7 @@ static int32_t side_of(const struct nin__op *op)
 
 bool nin__cpu_fft_fits(const struct nin__op *op)
 {
-    return nin__cpu_winograd_fits(op) && side_fits(op, FFT_MAX_SIDE);
+    return nin__cpu_is_mapped(op) && side_fits(op, FFT_MAX_SIDE);
 }
 
 /* Products of an image, in any pass. */

@@ -57,15 +57,16 @@ int64_t count_tiles(struct nin__shape shape, int32_t size)
     return (int64_t)tiles.down * tiles.across;
 }
 
-/* Kernels count the elements of an image in 32 bits. No tile is smaller than 4x4. */
+/* Kernels count the elements of an image in 32 bits. No tile is smaller than 4x4. A side of one
+ * pixel: as in src/cpu/conv_winograd.c. */
 bool fits(const struct nin__op *op)
 {
     int64_t widest = op->in.c > op->out.c ? op->in.c : op->out.c;
     int64_t in = count_tiles(op->in, 4), out = count_tiles(op->out, 4), tiles = in > out ? in : out;
 
     return op->kernel_h == op->kernel_w && (op->kernel_h == 5 || op->kernel_h == 3) &&
-           op->stride == 1 && op->pad < op->kernel_h && !nin__cuda_is_flat(op) &&
-           tiles <= PART_TILES && tiles * widest <= INT32_MAX;
+           op->stride == 1 && op->pad < op->kernel_h && op->in.h > 1 && op->in.w > 1 &&
+           !nin__cuda_is_flat(op) && tiles <= PART_TILES && tiles * widest <= INT32_MAX;
 }
 
 } // namespace
