@@ -440,27 +440,17 @@ static void prepare(const struct cpu_op *cpu, enum cpu_pass pass, const float *p
     const float *oihw = parameters + op->weight;
     int32_t area = op->kernel_h * op->kernel_w;
     ptrdiff_t filter = (ptrdiff_t)area * op->in.c;
-
+    bool turned = pass == CPU_BACKWARD; /* the taps backwards: the kernel turned around */
     struct cpu_winograd_weights weights = {.u = prepared,
-                                           .w = oihw,
+                                           .w = turned ? oihw + area - 1 : oihw,
                                            .side = side_of(op),
                                            .kernel = op->kernel_h,
-                                           .depth = op->in.c,
-                                           .columns = op->out.c,
-                                           .tap_step = 1,
-                                           .depth_step = area,
-                                           .column_step = filter};
+                                           .depth = turned ? op->out.c : op->in.c,
+                                           .columns = turned ? op->in.c : op->out.c,
+                                           .tap_step = turned ? -1 : 1,
+                                           .depth_step = turned ? filter : area,
+                                           .column_step = turned ? area : filter};
 
-    if (pass == CPU_BACKWARD) /* the taps backwards: the kernel turned around */
-        weights = (struct cpu_winograd_weights){.u = prepared,
-                                                .w = oihw + area - 1,
-                                                .side = side_of(op),
-                                                .kernel = op->kernel_h,
-                                                .depth = op->out.c,
-                                                .columns = op->in.c,
-                                                .tap_step = -1,
-                                                .depth_step = filter,
-                                                .column_step = area};
     prepare_blocks(cpu, weights, share);
 }
 
