@@ -48,9 +48,11 @@ cp "$scratch"/train-* "$scratch/long"
 { printf '\000\000\010\003\000\000\017\240\000\000\000\034\000\000\000\034'; head -c 3136000 /dev/zero; } \
     > "$scratch/long/t10k-images-idx3-ubyte"
 { printf '\000\000\010\001\000\000\017\240'; head -c 4000 /dev/zero; } > "$scratch/long/t10k-labels-idx1-ubyte"
+rm "$scratch/out" # of the run before: it has the words that are waited for
 (cd "$scratch" && exec "$programs/mnist_nin" --data long --epochs 1 --threads 1 --save last > out 2> err) &
 experiment=$!
 until grep -q "test error" "$scratch/out" 2> /dev/null || ! kill -0 $experiment; do sleep 0.05; done
+sleep 0.3 # the table has begun: one batch takes some milliseconds, the test more than a second
 kill -INT $experiment || true
 wait $experiment && [ -s "$scratch/last" ] && grep -q '^network' "$scratch/out" ||
     { cat "$scratch/out" "$scratch/err" >&2; echo "mnist_nin: Ctrl-C in the last test" >&2; exit 1; }
