@@ -60,9 +60,10 @@ static nin_status measure(struct bench_training *training, const struct bench_op
     nin_dataset *dataset = NULL;
     nin_trainer *trainer = NULL;
     double median = 0.0;
-    nin_status status =
-        make_samples(&dataset, &samples, training, options->batch * options->repetitions);
+    nin_status status = NIN_OUT_OF_MEMORY;
 
+    if (options->batch <= INT32_MAX / options->repetitions)
+        status = make_samples(&dataset, &samples, training, options->batch * options->repetitions);
     if (status == NIN_OK)
         status = nin_trainer_create(&trainer, training->plan, training->sgd, NULL, dataset, NULL);
     if (status == NIN_OK)

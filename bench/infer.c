@@ -110,8 +110,7 @@ int main(int argc, char **argv)
         status = time_batch(&ms[2], network, &options, options.batch, options.repetitions);
     if (status == NIN_OK)
         print(ms, context, &options);
-    else
-        fprintf(stderr, "%s\n", nin_last_error());
+    bench_complain(status);
     nin_network_destroy(network);
     nin_context_destroy(context);
     return status == NIN_OK ? 0 : 1;

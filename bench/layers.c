@@ -3,7 +3,7 @@
  * images of one chunk over and over, in the strips that the program would use. A line an op for
  * people, its share of all and milliseconds a batch on one thread; the last line is JSON. "weights"
  * is backward without a gradient of the data, "data" what that costs beside it; GFLOP/s count
- * direct convolution with its padding. */
+ * direct convolution with its padding. --steps: repetitions, of which 64 at most are made. */
 #include "measure.h"
 
 #include "core/plan.h"
@@ -115,13 +115,16 @@ static void run_chunk(struct bench *b, enum phase phase, const struct cpu_group 
         run_range(b, phase, 0, b->unit, 0, height);
 }
 
-/* The median of a phase, in ms a batch. */
+/* The median of a phase, in ms a batch: of the last chunk only the images that the batch has. */
 static double time_phase(struct bench *b, enum phase phase, const struct cpu_group *group,
                          const struct bench_options *options)
 {
+    enum {
+        MOST = 64
+    };
     int32_t chunks = (options->batch + b->unit - 1) / b->unit;
-    double times[64];
-    int32_t count = options->repetitions < 64 ? options->repetitions : 64;
+    int32_t count = options->repetitions < MOST ? options->repetitions : MOST;
+    double times[MOST];
 
     run_chunk(b, phase, group);
     for (int32_t i = 0; i < count; i++) {
@@ -131,7 +134,7 @@ static double time_phase(struct bench *b, enum phase phase, const struct cpu_gro
             run_chunk(b, phase, group);
         times[i] = bench_now_ms() - start;
     }
-    return bench_median(times, count);
+    return bench_median(times, count) * options->batch / ((double)chunks * b->unit);
 }
 
 /* What an op takes, in ms a batch, and what direct convolution would multiply in each phase. */
@@ -227,7 +230,7 @@ static void print_json(const struct timing *timings, int32_t count,
     bench_print_head("layers", options, 1, bench_peak_gflops(1));
     printf(", \"instructions\": \"%s\", \"forward_ms\": %.2f, \"weights_ms\": %.2f, "
            "\"data_ms\": %.2f, \"ops\": [",
-           timings[0].op->kernels->name, forward, weights, data);
+           nin__cpu_kernels_name(timings[0].op), forward, weights, data);
     for (int32_t i = 0; i < count; i++) {
         const struct timing *t = &timings[i];
 
@@ -301,8 +304,7 @@ int main(int argc, char **argv)
                      .precision = options.precision, .algorithm = options.algorithm));
     if (status == NIN_OK)
         status = report(plan, &options);
-    if (status != NIN_OK)
-        fprintf(stderr, "%s\n", nin_last_error());
+    bench_complain(status);
     nin_plan_destroy(plan);
     nin_network_destroy(network);
     nin_context_destroy(context);

@@ -25,6 +25,18 @@ static int find_name(const char *name, const char *const *names, int count)
     return -1;
 }
 
+/* A whole number in decimal from 0 on; -1 if it is none, or larger than any that has a use here. */
+static int32_t read_number(const char *text)
+{
+    enum {
+        MOST = 1 << 24
+    };
+    char *end;
+    long value = strtol(text, &end, 10);
+
+    return end != text && *end == '\0' && value >= 0 && value <= MOST ? (int32_t)value : -1;
+}
+
 static int read_option(struct bench_options *options, int option, const char *value)
 {
     int found = 0;
@@ -38,13 +50,13 @@ static int read_option(struct bench_options *options, int option, const char *va
         options->device = found == 1 ? NIN_DEVICE_CUDA : NIN_DEVICE_CPU;
         break;
     case 'b':
-        options->batch = atoi(value);
+        found = options->batch = read_number(value);
         break;
     case 't':
-        options->threads = atoi(value);
+        found = options->threads = read_number(value);
         break;
     case 's':
-        options->repetitions = atoi(value);
+        found = options->repetitions = read_number(value);
         break;
     case 'a':
         found = find_name(value, algorithms, 5);
@@ -80,6 +92,14 @@ int bench_parse(struct bench_options *options, int argc, char **argv)
                 "       [--precision fp32|bf16|bf16x3|tf32]\n",
                 argv[0]);
     return good;
+}
+
+void bench_complain(nin_status status)
+{
+    const char *sentence = nin_last_error();
+
+    if (status != NIN_OK)
+        fprintf(stderr, "%s\n", *sentence != '\0' ? sentence : nin_status_text(status));
 }
 
 /* ---- clock -------------------------------------------------------------------------------- */
@@ -258,8 +278,7 @@ int bench_run(bench_measure *measure, int argc, char **argv)
     status = bench_make_training(&training, &options);
     if (status == NIN_OK)
         status = measure(&training, &options);
-    if (status != NIN_OK)
-        fprintf(stderr, "%s\n", nin_last_error());
+    bench_complain(status);
     bench_free_training(&training);
     return status == NIN_OK ? 0 : 1;
 }

@@ -18,6 +18,9 @@ struct bench_options {
  * defaults. 0 after a usage on stderr. */
 int bench_parse(struct bench_options *options, int argc, char **argv);
 
+/* The library's sentence on stderr, or the status where it has none: what failed was our own. */
+void bench_complain(nin_status status);
+
 double bench_now_ms(void);
 double bench_median(double *values, int32_t count);
 

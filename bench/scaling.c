@@ -216,7 +216,7 @@ int main(int argc, char **argv)
         print_lines(&scaling, &options);
         print_json(&scaling, &options);
     } else {
-        fprintf(stderr, "%s\n", nin_last_error());
+        bench_complain(status);
     }
     free(gains);
     free_scaling(&scaling);

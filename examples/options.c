@@ -79,7 +79,8 @@ static const char about[] =
     "\v"
     "Ctrl-C ends a run in good order: the batch is finished (on a GPU some batches more), the "
     "checkpoint is written, and the command that goes on is printed; while only the last test is "
-    "left, it changes nothing. Exit status: 0 success, 1 failure, 2 wrong usage, 130 after Ctrl-C.";
+    "left, it changes nothing. A second Ctrl-C ends it at once. Exit status: 0 success, 1 failure, "
+    "2 wrong usage, 130 after Ctrl-C.";
 
 /* By nin_precision. */
 static const char *const precisions[] = {"fp32", "bf16", "bf16x3", "tf32", NULL};
@@ -230,6 +231,17 @@ static const char *named_twice(const struct options *options)
     return NULL;
 }
 
+/* The checkpoint that a run goes on from may be written anew, but by nothing else. */
+static int lost_checkpoint(const struct options *options)
+{
+    const char *names[] = {options->save, options->curve, options->plot};
+
+    for (size_t i = 0; options->resume != NULL && i < sizeof names / sizeof names[0]; i++)
+        if (names[i] != NULL && strcmp(names[i], options->resume) == 0)
+            return 1;
+    return 0;
+}
+
 static void print_version(FILE *file, struct argp_state *state)
 {
     (void)state;
@@ -254,6 +266,11 @@ void options_read(struct options *options, int argc, char **argv)
     if (options->checkpoint == NULL)
         options->checkpoint = options->resume;
 
+    if (lost_checkpoint(options)) {
+        fprintf(stderr, "%s: '%s' is resumed, and named for another output\n", argv[0],
+                options->resume);
+        exit(2);
+    }
     const char *twice = named_twice(options);
     if (twice != NULL) {
         fprintf(stderr, "%s: '%s' is named for two outputs\n", argv[0], twice);

@@ -6,6 +6,7 @@
 
 #include "core/plan.h"
 #include "core/trainer.h"
+#include "file/json.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -512,6 +513,27 @@ START_TEST(another_algorithm)
 }
 END_TEST
 
+/* Texts too long for a sentence are shown from the word on that is another. */
+START_TEST(long_texts)
+{
+    char ours[200] = "", theirs[200] = "";
+    struct nin__difference difference;
+    json_t *a, *b;
+
+    for (int i = 0; i < 16; i++)
+        strcat(ours, "a segment ");
+    strcpy(theirs, ours);
+    a = json_pack("{s:s}", "sums", strcat(ours, "fused"));
+    b = json_pack("{s:s}", "sums", strcat(theirs, "rounded"));
+    ck_assert(nin__json_differ(&difference, a, b));
+    ck_assert_str_eq(difference.path, "sums");
+    ck_assert_str_eq(difference.ours, "'... fused'");
+    ck_assert_str_eq(difference.theirs, "'... rounded'");
+    json_decref(a);
+    json_decref(b);
+}
+END_TEST
+
 /* bf16 gives other bits. */
 START_TEST(another_precision)
 {
@@ -863,6 +885,7 @@ Suite *checkpoint_suite(void)
     tcase_add_test(tests, data_sets_without_an_id);
     tcase_add_loop_test(tests, another_algorithm, 0, COUNT(algorithms));
     tcase_add_test(tests, another_precision);
+    tcase_add_test(tests, long_texts);
     tcase_add_test(tests, another_algorithm_of_another_run);
     tcase_add_test(tests, busy_checkpoints);
     tcase_add_test(tests, callbacks_save_and_restore);

@@ -452,6 +452,24 @@ START_TEST(lane_bytes_lower_lanes)
 }
 END_TEST
 
+/* More lanes than a batch has chunks take no memory: here it is one. */
+START_TEST(unused_lanes_take_no_memory)
+{
+    struct rig_desc desc = {.net = RIG_SMALL, .mode = NIN_TRAIN, .threads = 1, .batch = 4};
+    struct pass one, many;
+
+    desc.hidden.unit = 4;
+    desc.lanes = 1;
+    one = pass_of(&desc);
+    desc.lanes = 64;
+    many = pass_of(&desc);
+    ck_assert_uint_eq(one.bytes, many.bytes);
+    check_same(&one, &many);
+    pass_free(&one);
+    pass_free(&many);
+}
+END_TEST
+
 /* The limit is on memory: what more lanes cost stays below it. */
 START_TEST(lane_bytes_limit_memory)
 {
@@ -703,6 +721,7 @@ Suite *determinism_suite(void)
     tc = tcase_create("lanes");
     tcase_add_test(tc, lanes_round_only);
     tcase_add_test(tc, lanes_default);
+    tcase_add_test(tc, unused_lanes_take_no_memory);
     tcase_add_test(tc, lane_bytes_lower_lanes);
     tcase_add_test(tc, lane_bytes_limit_memory);
     suite_add_tcase(suite, tc);

@@ -481,7 +481,7 @@ START_TEST(places_that_cannot_be_written)
 
     ASSERT_FAILS(NIN_IO, "No such file or directory",
                  nin_network_save(network, in_folder("missing/file")));
-    ASSERT_FAILS(NIN_IO, "No such file", nin_network_save(network, ""));
+    ASSERT_FAILS(NIN_IO, "an empty name", nin_network_save(network, ""));
     ASSERT_FAILS(NIN_IO, "is a folder", nin_network_save(network, in_folder("")));
     ASSERT_FAILS(NIN_IO, "/dev/null: is no regular file", nin_network_save(network, "/dev/null"));
     if (geteuid() != 0) { /* root may write everywhere */

@@ -693,7 +693,7 @@ START_TEST(a_label_out_of_range_is_refused)
     char words[64];
 
     labels[2] = wrong[_i];
-    snprintf(words, sizeof words, "label %d of image 2 is outside 0 to 4", wrong[_i]);
+    snprintf(words, sizeof words, "label %d of image 2 of the batch is outside 0 to 4", wrong[_i]);
     forward(train, 0);
     ASSERT_FAILS(NIN_INVALID_ARGUMENT, words,
                  nin_plan_backward(NULL, train, NIN_DESC(nin_backward_desc, .labels = labels)));

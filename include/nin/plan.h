@@ -85,13 +85,15 @@ typedef enum {
  * it. Images whose background is exactly 0 show this until the biases, if they start at 0, have
  * moved: first gradients of biases may differ by a tenth.
  *
- * - direct convolution: 1e-7 to 1e-6 (but a gradient of few biases may be a sum that is nearly 0, and
- *   then loses digits by any algorithm);
+ * - direct convolution: 1e-7 to 1e-6 for outputs and gradients of the data; gradients of weights
+ *   and biases lose more the more pixels a lane adds up one by one: 1.5e-6 over eight images of
+ *   28x28, 4e-5 over two of 700x700 (and a gradient of few biases may be a sum that is nearly 0,
+ *   which loses digits by any algorithm);
  * - Winograd's minimal filtering (Lavin and Gray 2015), which serves 5x5 and 3x3 kernels of stride
- *   1, over planes of more than one pixel down and across, as F(4x4, 5x5) and, whichever costs less,
- *   F(4x4, 3x3) or F(6x6, 3x3), forward and for both gradients: at most 5e-6 for outputs and
+ *   1, over planes of more than one pixel down and across, as F(4x4, 5x5) and, whichever costs
+ *   less, F(4x4, 3x3) or F(6x6, 3x3), forward and for both gradients: at most 5e-6 for outputs and
  *   gradients of the data and 1e-5 for gradients of weights, for any number of channels and pixels
- *   (mostly 1e-6 to 4e-6);
+ *   (mostly 1e-6 to 4e-6; a result of a few dozen values may be unlucky with 7e-6);
  * - Fourier transforms of whole planes, which serve the same kernels where a plane and the padding
  *   of one side have no more than 16 pixels down and across: 1e-7 to 1e-6. */
 typedef enum {
@@ -106,7 +108,7 @@ typedef enum {
 typedef struct {
     size_t struct_size;
     nin_mode mode;
-    int32_t max_batch; /* images of the largest batch, at least 1; 0 means 128 */
+    int32_t max_batch; /* images of the largest batch, 1 to 2^20; 0 means 128 */
     int32_t height;    /* of the input; 0: as the network was built */
     int32_t width;
     nin_precision precision;

@@ -98,8 +98,9 @@ static nin_status check_labels(const nin_plan *plan, const int32_t *labels, int3
         return nin__fail(NIN_INVALID_ARGUMENT, "the labels are not aligned as int32_t are");
     for (int32_t n = 0; n < count; n++)
         if (labels[n] < 0 || labels[n] >= plan->scores.c)
-            return nin__fail(NIN_INVALID_ARGUMENT, "label %d of image %d is outside 0 to %d",
-                             labels[n], n, plan->scores.c - 1);
+            return nin__fail(NIN_INVALID_ARGUMENT,
+                             "label %d of image %d of the batch is outside 0 to %d", labels[n], n,
+                             plan->scores.c - 1);
     return NIN_OK;
 }
 

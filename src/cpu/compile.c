@@ -341,10 +341,11 @@ static nin_status allocate_lanes(struct nin__executable *executable)
         return NIN_OK;
     for (int32_t s = 0; s < executable->segment_count; s++) {
         struct cpu_segment *segment = &executable->segments[s];
-        size_t bytes;
+        int32_t units = (executable->options.max_batch + segment->unit - 1) / segment->unit;
+        int32_t lanes = count_lanes(executable, segment), used = units < lanes ? units : lanes;
+        size_t bytes = segment->lane_bytes * (size_t)nin__cpu_lanes_buffers(used, workers);
 
-        segment->max_lanes = count_lanes(executable, segment);
-        bytes = segment->lane_bytes * (size_t)nin__cpu_lanes_buffers(segment->max_lanes, workers);
+        segment->max_lanes = lanes;
         if (bytes > largest)
             largest = bytes;
     }

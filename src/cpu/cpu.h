@@ -225,13 +225,13 @@ nin_status nin__cpu_check_finite(struct nin__executable *executable, const float
                                  size_t count, size_t *bad);
 nin_status nin__cpu_update(struct nin__executable *executable, const struct nin__update *update);
 
-/* The instruction set whose kernels an executable with this op uses. */
 static inline void nin__cpu_add(float *restrict sum, const float *restrict other, size_t count)
 {
     for (size_t i = 0; i < count; i++)
         sum[i] += other[i];
 }
 
+/* The instruction set whose kernels an executable with this op uses. */
 static inline const char *nin__cpu_kernels_name(const struct cpu_op *op)
 {
     return op->bf16 != NULL ? op->bf16->name : op->kernels->name;

@@ -213,11 +213,13 @@ static void shorten_real(char *target, size_t size, double value)
     }
 }
 
-static void shorten(char *target, size_t size, const json_t *json)
+/* skip: of a string, what both have in common. */
+static void shorten(char *target, size_t size, const json_t *json, size_t skip)
 {
     switch (json == NULL ? JSON_NULL : json_typeof(json)) {
     case JSON_STRING:
-        snprintf(target, size, "'%.*s'", (int)size - 3, json_string_value(json));
+        snprintf(target, size, "'%s%.*s'", skip > 0 ? "... " : "", (int)size - 7,
+                 json_string_value(json) + skip);
         break;
     case JSON_INTEGER:
         snprintf(target, size, "%lld", (long long)json_integer_value(json));
@@ -240,12 +242,29 @@ static void shorten(char *target, size_t size, const json_t *json)
     }
 }
 
+/* The words that two strings begin with alike, if they are too long to be shown. */
+static size_t common_words(const json_t *ours, const json_t *theirs, size_t room)
+{
+    const char *a = json_string_value(ours), *b = json_string_value(theirs);
+    size_t words = 0;
+
+    if (a == NULL || b == NULL || (strlen(a) < room && strlen(b) < room))
+        return 0;
+    for (size_t i = 0; a[i] != '\0' && a[i] == b[i]; i++)
+        if (a[i] == ' ')
+            words = i + 1;
+    return words;
+}
+
 static bool differ_leaf(struct nin__difference *out, const json_t *ours, const json_t *theirs)
 {
+    size_t skip;
+
     if (json_equal(ours, theirs))
         return false;
-    shorten(out->ours, sizeof out->ours, ours);
-    shorten(out->theirs, sizeof out->theirs, theirs);
+    skip = common_words(ours, theirs, sizeof out->ours - 7);
+    shorten(out->ours, sizeof out->ours, ours, skip);
+    shorten(out->theirs, sizeof out->theirs, theirs, skip);
     return true;
 }
 

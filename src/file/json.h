@@ -48,7 +48,7 @@ const json_t *nin__field_any(struct nin__fields *fields, const char *key);
 /* Where two values differ first, and what is there, shortened. */
 struct nin__difference {
     char path[128]; /* "recipe.optimizer.momentum" */
-    char ours[48], theirs[48];
+    char ours[96], theirs[96];
 };
 bool nin__json_differ(struct nin__difference *out, const json_t *ours, const json_t *theirs);
 

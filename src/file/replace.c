@@ -28,6 +28,8 @@ static nin_status check_place(const char *path)
 {
     struct stat status;
 
+    if (*path == '\0')
+        return nin__fail(NIN_IO, "an empty name");
     if (stat(path, &status) != 0 || S_ISREG(status.st_mode))
         return NIN_OK;
     return nin__fail(NIN_IO, "%s: it would be replaced",
