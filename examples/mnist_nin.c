@@ -496,8 +496,12 @@ static int experiment(struct run *run)
     if (!options_check_files(&run->options))
         return 1;
     catch_signals();
-    if (make_all(run) != NIN_OK) {
+    nin_status status = make_all(run);
+    if (status != NIN_OK) {
         complain(run, "%s", nin_last_error());
+        if (status == NIN_MISMATCH)
+            complain(run, "a run goes on with the --recipe, --epochs, --batch, --precision and "
+                          "--data that it was begun with");
         return 1;
     }
     tell_start(run);

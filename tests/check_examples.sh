@@ -42,6 +42,17 @@ for file in over again over.csv; do
     [ -s "$scratch/$file" ] || { echo "mnist_nin: a run that was over has not written '$file'" >&2; exit 1; }
 done
 
+# Another recipe is not gone on with, and the program says what is wanted; nor is the checkpoint overwritten.
+stays() { # status, what it has to say, options...
+    status=$1 words=$2 got=0
+    shift 2
+    (cd "$scratch" && cp run before && "$programs/mnist_nin" --data . --resume run "$@" > out 2> err) || got=$?
+    [ "$got" -eq "$status" ] && grep -q -e "$words" "$scratch/err" && cmp -s "$scratch/run" "$scratch/before" ||
+        { cat "$scratch/err" >&2; echo "mnist_nin $*: status $got, no '$words', or another checkpoint" >&2; exit 1; }
+}
+stays 1 'begun with' --recipe quick
+stays 2 'is resumed, and named for another output' --recipe reference --save run
+
 # Ctrl-C after the last batch, in a test that takes its time: training is over, so the run ends as ever.
 mkdir "$scratch/long"
 cp "$scratch"/train-* "$scratch/long"
