@@ -566,7 +566,8 @@ START_TEST(convolutions_of_many_tiles)
     static const long cases[][5] = {/* images, side, kernel, pad, channels */
                                     {128, 32, 5, 2, 3},
                                     {2, 224, 5, 2, 1},
-                                    {2, 224, 3, 1, 1}};
+                                    {2, 224, 3, 1, 1},
+                                    {2, 700, 1, 0, 2}};
     const long *c = cases[_i];
     const struct oracle_layer layer = {
         .kind = ORACLE_CONV, .filters = 4, .window = {c[2], 1, c[3]}};
@@ -1079,7 +1080,7 @@ Suite *ops_suite(void)
     tcase_add_test(convolutions, deep_convolutions);
     if (device_is_cuda())
         tcase_set_tags(more, "long");
-    tcase_add_loop_test(more, convolutions_of_many_tiles, 0, 3);
+    tcase_add_loop_test(more, convolutions_of_many_tiles, 0, 4);
     tcase_add_test(planes, planes_of_both_tiles);
     tcase_add_loop_test(planes, planes_of_both_transforms, 0,
                         sizeof transform_cases / sizeof transform_cases[0]);

@@ -85,10 +85,9 @@ typedef enum {
  * it. Images whose background is exactly 0 show this until the biases, if they start at 0, have
  * moved: first gradients of biases may differ by a tenth.
  *
- * - direct convolution: 1e-7 to 1e-6 for outputs and gradients of the data; gradients of weights
- *   and biases lose more the more pixels a lane adds up one by one: 1.5e-6 over eight images of
- *   28x28, 4e-5 over two of 700x700 (and a gradient of few biases may be a sum that is nearly 0,
- *   which loses digits by any algorithm);
+ * - direct convolution: 1e-7 to 1.5e-6, most of it in gradients of weights and biases, which are
+ *   sums over pixels (but where a sum is nearly 0, as of few biases, it loses digits by any
+ *   algorithm);
  * - Winograd's minimal filtering (Lavin and Gray 2015), which serves 5x5 and 3x3 kernels of stride
  *   1, over planes of more than one pixel down and across, as F(4x4, 5x5) and, whichever costs
  *   less, F(4x4, 3x3) or F(6x6, 3x3), forward and for both gradients: at most 5e-6 for outputs and

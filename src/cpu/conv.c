@@ -23,7 +23,16 @@ void nin__cpu_begin_backward(const struct cpu_call *call, float *db)
     if (op->relu && !call->cpu->gated)
         call->cpu->kernels->gate(call->dy, call->y, (size_t)pixels * (size_t)op->out.c);
     if (op->bias != NIN__NO_PARAMETER)
-        call->cpu->kernels->add_columns(db, call->dy, pixels, op->out.c, call->fresh);
+        nin__cpu_add_bias_gradient(call, db, call->dy, pixels, call->fresh);
+}
+
+void nin__cpu_add_bias_gradient(const struct cpu_call *call, float *db, const float *dy,
+                                int64_t pixels, bool fresh)
+{
+    const struct nin__op *op = call->op;
+    int64_t block = nin__cpu_long_row(op) ? op->out.w : 0;
+
+    call->cpu->kernels->add_columns(db, dy, pixels, op->out.c, block, fresh);
 }
 
 void nin__cpu_finish_taps(const struct cpu_op *cpu, const float *lane, float *gradient,

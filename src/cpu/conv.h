@@ -68,6 +68,17 @@ static inline void nin__cpu_put(float *target, float value, bool accumulate)
     *target = accumulate ? *target + value : value;
 }
 
+/* Rows of pixels that are long are summed by themselves, for what adds a million pixels up one by
+ * one loses two digits. Where they are short that would take time, and images are small. */
+static inline bool nin__cpu_long_row(const struct nin__op *op)
+{
+    enum {
+        LONG = 64
+    };
+
+    return op->out.w >= LONG;
+}
+
 /* A long sum loses digits, so products are summed in blocks of at most so many, all alike but the
  * last one. */
 static inline int32_t nin__cpu_even_block(int32_t depth, int32_t most)
@@ -118,6 +129,10 @@ static inline size_t nin__cpu_blocked_floats(const struct cpu_op *cpu, size_t po
 /* What backward begins with: dy becomes 0 where the ReLU was, unless the op below has seen to it;
  * then its sums over the pixels are added to db. */
 void nin__cpu_begin_backward(const struct cpu_call *call, float *db);
+
+/* db (OC) += the sums of dy (pixels x OC), which are whole rows; `fresh` overwrites. */
+void nin__cpu_add_bias_gradient(const struct cpu_call *call, float *db, const float *dy,
+                                int64_t pixels, bool fresh);
 
 /* Channels whose planes are mapped to points and back, counted in sixteens. */
 static inline int64_t nin__cpu_mapped_channels(const struct nin__op *op)

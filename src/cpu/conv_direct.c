@@ -180,6 +180,21 @@ static void forward(const struct cpu_call *call)
 
 /* ---- backward: weights -------------------------------------------------------------------- */
 
+/* Groups are rows of pixels, long ones. */
+static void add_rows(const struct cpu_kernels *kernels, const struct cpu_outer *outer)
+{
+    struct cpu_outer row = *outer;
+
+    row.groups = 1;
+    row.apart = true;
+    for (int32_t g = 0; g < outer->groups; g++) {
+        row.fresh = outer->fresh && g == 0;
+        kernels->add_outer(&row);
+        row.a += outer->a_group;
+        row.b += outer->b_group;
+    }
+}
+
 /* dw (patch x OC) += x' * dy */
 static void add_flat_weights(const struct cpu_call *call)
 {
@@ -198,7 +213,15 @@ static void add_flat_weights(const struct cpu_call *call)
 
     if (call->cpu->rowwise) /* the next strip: forward wrote it long ago */
         outer.a_ahead = outer.rows * outer.a_row;
-    call->cpu->kernels->add_outer(&outer);
+    if (!nin__cpu_long_row(op)) {
+        call->cpu->kernels->add_outer(&outer);
+        return;
+    }
+    outer.groups = call->images * call->rows;
+    outer.rows = op->out.w;
+    outer.a_group = outer.rows * outer.a_row;
+    outer.b_group = outer.rows * outer.b_row;
+    add_rows(call->cpu->kernels, &outer);
 }
 
 /* The same for the rows of one image, run by run of the window. */
@@ -225,7 +248,10 @@ static void add_image_weights(const struct cpu_call *call, const float *x, const
     for (int32_t r = 0; r < op->kernel_h; r++) {
         outer.a = a + (top + r) * a_row;
         outer.c = call->lane + (ptrdiff_t)r * outer.depth * outer.c_row;
-        call->cpu->kernels->add_outer(&outer);
+        if (!nin__cpu_long_row(op))
+            call->cpu->kernels->add_outer(&outer);
+        else
+            add_rows(call->cpu->kernels, &outer);
     }
 }
 

@@ -232,15 +232,6 @@ static void gate(float *restrict dy, const float *restrict y, int64_t count)
         dy[k] = y[k] > 0.0f ? dy[k] : 0.0f;
 }
 
-/* db (OC) += sum over pixels of dy (pixels x OC) */
-static void add_column_sums(float *restrict db, const float *restrict dy, int64_t pixels,
-                            int32_t channels)
-{
-    for (int64_t p = 0; p < pixels; p++)
-        for (int32_t c = 0; c < channels; c++)
-            db[c] += dy[p * channels + c];
-}
-
 static void backward_strip(const struct cpu_call *call, struct strip strip)
 {
     const struct nin__op *op = call->op;
@@ -251,7 +242,7 @@ static void backward_strip(const struct cpu_call *call, struct strip strip)
     if (op->relu && !call->cpu->gated)
         gate(dy, call->y + at * op->out.c, pixels * op->out.c);
     if (op->bias != NIN__NO_PARAMETER)
-        add_column_sums(db, dy, pixels, op->out.c);
+        nin__cpu_add_bias_gradient(call, db, dy, pixels, false);
     nin__cpu_gemm_tn_add(op->out.c, k, pixels, dy, patches_of(call, strip), dw);
     if (call->dx == NULL)
         return;

@@ -257,8 +257,10 @@ struct cpu_kernels {
     /* values = 0 where gate is not positive. */
     void (*gate)(float *values, const float *gate, size_t count);
 
-    /* sums (columns) += each column of a (rows x columns); `fresh` overwrites. */
-    void (*add_columns)(float *sums, const float *a, int64_t rows, int32_t columns, bool fresh);
+    /* sums (columns) += each column of a (rows x columns), `block` rows by themselves unless it is 0;
+     * `fresh` overwrites. */
+    void (*add_columns)(float *sums, const float *a, int64_t rows, int32_t columns, int64_t block,
+                        bool fresh);
 
     /* Multiply-adds that wait for nothing but their units: their number, in proportion to `rounds`.
      * What comes of them goes to sums (width). */

@@ -19,24 +19,25 @@ static void gate(float *values, const float *gates, size_t count)
         values[k] = gates[k] > 0.0f ? values[k] : 0.0f;
 }
 
-/* sums += columns of a, row by row */
-static void add_columns(float *sums, const float *a, int64_t rows, int32_t columns, bool fresh)
+/* sums += columns of a, row by row; `block` rows by themselves, unless it is 0 */
+static void add_columns(float *sums, const float *a, int64_t rows, int32_t columns, int64_t block,
+                        bool fresh)
 {
-    int32_t whole = columns / WIDTH * WIDTH;
+    const int64_t step = block > 0 ? block : rows;
 
-    for (int32_t n = 0; n < whole; n += WIDTH) {
-        vector sum = fresh ? (vector){0} : load(sums + n);
+    for (int32_t n = 0; n < columns; n += WIDTH) {
+        int32_t rest = columns - n;
+        vector total = fresh ? (vector){0} : load_channels(sums + n, rest);
 
-        for (int64_t m = 0; m < rows; m++)
-            sum += load(a + m * columns + n);
-        store(sums + n, sum);
-    }
-    for (int32_t n = whole; n < columns; n++) {
-        float sum = fresh ? 0.0f : sums[n];
+        for (int64_t first = 0; first < rows; first += step) {
+            int64_t end = rows - first < step ? rows : first + step;
+            vector sum = block > 0 ? (vector){0} : total;
 
-        for (int64_t m = 0; m < rows; m++)
-            sum += a[m * columns + n];
-        sums[n] = sum;
+            for (int64_t m = first; m < end; m++)
+                sum += load_channels(a + m * columns + n, rest);
+            total = block > 0 ? total + sum : sum;
+        }
+        store_channels(sums + n, total, rest);
     }
 }
 
