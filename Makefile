@@ -363,7 +363,7 @@ test-program: $(TEST_PROGRAM) $(TEST_MODULES)
 # Check gives a test 4 seconds; a busy machine needs more. What is tagged "long" is for check-long, what is tagged
 # "cuda" for check-stand-in, beside this.
 check-unit: test-program
-	CK_EXCLUDE_TAGS="$${CK_EXCLUDE_TAGS-long cuda}" CK_DEFAULT_TIMEOUT=$${CK_DEFAULT_TIMEOUT:-$(if $(SANITIZE),600,60)} $(TEST_PROGRAM)
+	CK_EXCLUDE_TAGS="$${CK_EXCLUDE_TAGS-long} cuda" CK_DEFAULT_TIMEOUT=$${CK_DEFAULT_TIMEOUT:-$(if $(SANITIZE),600,60)} $(TEST_PROGRAM)
 
 # what is particular to CUDA, on its stand-in
 check-stand-in: test-program
@@ -461,7 +461,7 @@ FORMATTED      := $(wildcard include/nin/*.h src/*/*.[ch] src/*/*.cu src/*/*/*.[
 check-long: check-sanitize check-cuda-all check-clang check-valgrind check-fuzz check-format
 
 check-sanitize:
-	CK_EXCLUDE_TAGS="$${CK_EXCLUDE_TAGS-}" $(MAKE) check-unit SANITIZE=address,undefined
+	CK_EXCLUDE_TAGS="$${CK_EXCLUDE_TAGS-}" $(MAKE) check-unit check-stand-in SANITIZE=address,undefined
 
 check-clang:
 	$(MAKE) check-unit CC=$(CLANG) WERROR=1
