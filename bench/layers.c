@@ -137,11 +137,11 @@ static double time_phase(struct bench *b, enum phase phase, const struct cpu_gro
     return bench_median(times, count) * options->batch / ((double)chunks * b->unit);
 }
 
-/* What an op takes, in ms a batch, and what direct convolution would multiply in each phase. */
+/* What an op takes, in ms a batch, and what direct convolution would multiply in each phase. `data`
+ * is what the gradient of the data costs beside the weights'. */
 struct timing {
     const struct cpu_op *op;
-    double forward, weights,
-        data; /* data: what the gradient of the data costs beside the weights' */
+    double forward, weights, data;
     double gflop;
     size_t bytes; /* of a chunk: input, output and prepared weights */
 };
@@ -217,20 +217,25 @@ static void print_line(const struct timing *t, double all)
     printf("  %6zu kB a chunk\n", t->bytes / 1024);
 }
 
-static void print_json(const struct timing *timings, int32_t count,
-                       const struct bench_options *options)
+static struct timing sum_of(const struct timing *timings, int32_t count)
 {
-    double forward = 0.0, weights = 0.0, data = 0.0;
+    struct timing sum = {0};
 
     for (int32_t i = 0; i < count; i++) {
-        forward += timings[i].forward;
-        weights += timings[i].weights;
-        data += timings[i].data;
+        sum.forward += timings[i].forward;
+        sum.weights += timings[i].weights;
+        sum.data += timings[i].data;
     }
+    return sum;
+}
+
+static void print_json(const struct timing *timings, int32_t count, const struct timing *sum,
+                       const struct bench_options *options)
+{
     bench_print_head("layers", options, 1, bench_peak_gflops(1));
     printf(", \"instructions\": \"%s\", \"forward_ms\": %.2f, \"weights_ms\": %.2f, "
            "\"data_ms\": %.2f, \"ops\": [",
-           nin__cpu_kernels_name(timings[0].op), forward, weights, data);
+           nin__cpu_kernels_name(timings[0].op), sum->forward, sum->weights, sum->data);
     for (int32_t i = 0; i < count; i++) {
         const struct timing *t = &timings[i];
 
@@ -238,7 +243,7 @@ static void print_json(const struct timing *timings, int32_t count,
                "\"weights_ms\": %.3f, \"data_ms\": %.3f, \"share\": %.4f, \"gflop\": %.4f, "
                "\"bytes\": %zu}",
                i > 0 ? ", " : "", t->op->op->name, t->op->algorithm->name, t->forward, t->weights,
-               t->data, all_of(t) / (forward + weights + data), t->gflop, t->bytes);
+               t->data, all_of(t) / all_of(sum), t->gflop, t->bytes);
     }
     printf("]}\n");
 }
@@ -246,13 +251,11 @@ static void print_json(const struct timing *timings, int32_t count,
 static void print_all(const struct timing *timings, int32_t count,
                       const struct bench_options *options)
 {
-    double all = 0.0;
+    struct timing sum = sum_of(timings, count);
 
     for (int32_t i = 0; i < count; i++)
-        all += all_of(&timings[i]);
-    for (int32_t i = 0; i < count; i++)
-        print_line(&timings[i], all);
-    print_json(timings, count, options);
+        print_line(&timings[i], all_of(&sum));
+    print_json(timings, count, &sum, options);
 }
 
 static nin_status report(const nin_plan *plan, const struct bench_options *options)

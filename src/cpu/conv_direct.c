@@ -180,11 +180,16 @@ static void forward(const struct cpu_call *call)
 
 /* ---- backward: weights -------------------------------------------------------------------- */
 
-/* Groups are rows of pixels, long ones. */
-static void add_rows(const struct cpu_kernels *kernels, const struct cpu_outer *outer)
+/* The product whose groups are rows of pixels: each by itself, if they are long. */
+static void add_rows(const struct cpu_call *call, const struct cpu_outer *outer)
 {
+    const struct cpu_kernels *kernels = call->cpu->kernels;
     struct cpu_outer row = *outer;
 
+    if (!nin__cpu_long_row(call->op)) {
+        kernels->add_outer(outer);
+        return;
+    }
     row.groups = 1;
     row.apart = true;
     for (int32_t g = 0; g < outer->groups; g++) {
@@ -213,15 +218,13 @@ static void add_flat_weights(const struct cpu_call *call)
 
     if (call->cpu->rowwise) /* the next strip: forward wrote it long ago */
         outer.a_ahead = outer.rows * outer.a_row;
-    if (!nin__cpu_long_row(op)) {
-        call->cpu->kernels->add_outer(&outer);
-        return;
+    if (nin__cpu_long_row(op)) {
+        outer.groups = call->images * call->rows;
+        outer.rows = op->out.w;
+        outer.a_group = outer.rows * outer.a_row;
+        outer.b_group = outer.rows * outer.b_row;
     }
-    outer.groups = call->images * call->rows;
-    outer.rows = op->out.w;
-    outer.a_group = outer.rows * outer.a_row;
-    outer.b_group = outer.rows * outer.b_row;
-    add_rows(call->cpu->kernels, &outer);
+    add_rows(call, &outer);
 }
 
 /* The same for the rows of one image, run by run of the window. */
@@ -248,10 +251,7 @@ static void add_image_weights(const struct cpu_call *call, const float *x, const
     for (int32_t r = 0; r < op->kernel_h; r++) {
         outer.a = a + (top + r) * a_row;
         outer.c = call->lane + (ptrdiff_t)r * outer.depth * outer.c_row;
-        if (!nin__cpu_long_row(op))
-            call->cpu->kernels->add_outer(&outer);
-        else
-            add_rows(call->cpu->kernels, &outer);
+        add_rows(call, &outer);
     }
 }
 
