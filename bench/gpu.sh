@@ -5,7 +5,7 @@
 # file that is written anew after every part. What has passed is not done again as long as the sources stay the same, so
 # a run that was cut off goes on.
 #
-#     bench/gpu.sh             machine build smoke first_round tests sanitizer speed quick reference
+#     bench/gpu.sh             machine build smoke first_round tests sanitizer profile speed quick reference
 #     bench/gpu.sh short       machine build smoke first_round: at most six minutes where there are 16 processors
 #     bench/gpu.sh STAGE...    these; besides stand_in and paper, which need no GPU
 #
@@ -22,7 +22,7 @@ out=runs/gpu${STAND_IN:+_stand_in}
 bundle=$PWD/.gpu/root
 mkdir -p "$out"
 
-all="machine build smoke first_round tests sanitizer speed quick reference"
+all="machine build smoke first_round tests sanitizer profile speed quick reference"
 case ${*:-all} in
 all) stages=$all ;;
 short) stages="machine build smoke first_round" LIMIT=${LIMIT:-350} ;;
@@ -54,7 +54,13 @@ cuda=$(dirname "$(dirname "$(readlink -f "$(command -v nvcc || echo /usr/local/c
 export LD_LIBRARY_PATH="${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$cuda/lib64:$cuda/targets/x86_64-linux/lib"
 export PATH="$cuda/bin:$PATH"
 
-program=$(make -s print-test-program CUDA=1 2> /dev/null)
+# Code for the GPU that there is takes a fifth of the time that code for all takes.
+options=CUDA=1
+capability=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2> /dev/null | head -n 1 | tr -d .)
+! nvcc --list-gpu-code 2> /dev/null | grep -qx "sm_$capability" || options="CUDA=1 CUDA_CODE=$capability"
+
+# shellcheck disable=SC2086 # options are words
+program=$(make -s print-test-program $options 2> /dev/null)
 if [ -n "${STAND_IN:-}" ]; then
     gpu="none: the stand-in"
     NIN_MODULE_DIR=$PWD/$(dirname "$program")/modules/stand_in
@@ -160,54 +166,84 @@ machine() {
 }
 
 build() {
-    part build 450 make -j"$(nproc)" CUDA=1 lib test-program examples/mnist_nin bench/step bench/epoch bench/infer
+    # shellcheck disable=SC2086 # options are words
+    part build 450 make -j"$(nproc)" $options lib test-program examples/mnist_nin bench/step bench/epoch bench/infer
+}
+
+# What is not timed goes side by side: a test program waits most of its time.
+beside() { # as part
+    part "$@" &
+}
+
+# for all of them
+ended() { # what their names begin with
+    wait
+    for state in "$out/$1".*.state; do
+        has_passed "$(basename "$state" .state)" || failed=1
+    done
+    report
 }
 
 # In one process, since one that has opened a GPU must not fork.
 suite() { # part, seconds, suite, case or nothing
-    part "$1" "$2" env NIN_TEST_DEVICE=cuda CK_FORK=no CK_EXCLUDE_TAGS="$excluded" CK_RUN_SUITE="$3" \
+    beside "$1" "$2" env NIN_TEST_DEVICE=cuda CK_FORK=no CK_EXCLUDE_TAGS="$excluded" CK_RUN_SUITE="$3" \
         ${4:+CK_RUN_CASE=$4} "$program"
 }
 
 smoke() {
     excluded=long
     suite smoke.cuda 100 cuda training
-    suite smoke.stretch 60 stretch training
-    suite smoke.ops 120 ops
+    suite smoke.stretch 100 stretch training
+    suite smoke.ops 100 ops
+    suite smoke.cuda_bf16 100 cuda_bf16
+    ended smoke
 }
 
 # What is particular to CUDA, as far as a GPU can run it, and suites that take the device that there is.
 tests() {
     excluded=
     for suite in cuda stretch; do
-        suite tests.$suite 200 $suite training
+        suite tests.$suite 300 $suite training
     done
-    for suite in gradients ops parity trainer optimizer network builder; do
+    for suite in cuda_bf16 gradients ops parity trainer optimizer network builder checkpoint sharing; do
         suite tests.$suite 300 $suite
     done
+    ended tests
 }
 
-# The short ones first: one that is cut off begins anew the next time. Kernels of cuBLAS are not searched for races
-# between threads of a block; ours are in unnamed namespaces.
+# Kernels of cuBLAS are not searched for races between threads of a block; ours are in unnamed namespaces.
 sanitizer() {
     while read -r tool suite case limit options; do
         # shellcheck disable=SC2086 # options are words
-        part "sanitizer.$tool.$suite.$case" "$limit" env NIN_TEST_DEVICE=cuda CK_FORK=no CK_EXCLUDE_TAGS=long \
+        beside "sanitizer.$tool.$suite.$case" "$limit" env NIN_TEST_DEVICE=cuda CK_FORK=no CK_EXCLUDE_TAGS=long \
             CK_RUN_SUITE="$suite" CK_RUN_CASE="$case" \
             compute-sanitizer --tool "$tool" --error-exitcode 9 --print-limit 20 $options "$program" < /dev/null
     done << END
-memcheck ops stacks 60
-racecheck ops stacks 60 --kernel-name kns=_GLOBAL__N_
-synccheck ops stacks 60 --kernel-name kns=_GLOBAL__N_
-initcheck ops stacks 60
-memcheck cuda training 120
-racecheck cuda training 120 --kernel-name kns=_GLOBAL__N_
-memcheck stretch training 120
-initcheck cuda training 120
-racecheck stretch training 120 --kernel-name kns=_GLOBAL__N_
-memcheck gradients differences 120
-memcheck ops layers 240
+memcheck ops stacks 300
+racecheck ops stacks 300 --kernel-name kns=_GLOBAL__N_
+synccheck ops stacks 300 --kernel-name kns=_GLOBAL__N_
+initcheck ops stacks 300
+memcheck cuda training 300
+racecheck cuda training 300 --kernel-name kns=_GLOBAL__N_
+initcheck cuda training 300
+memcheck cuda_bf16 bf16 300
+racecheck cuda_bf16 bf16 300 --kernel-name kns=_GLOBAL__N_
+memcheck stretch training 300
+racecheck stretch training 300 --kernel-name kns=_GLOBAL__N_
+memcheck gradients differences 300
+memcheck ops layers 300
 END
+    ended sanitizer
+}
+
+# What each kernel of a step does, and why it waits; a step of kernels one by one, after those that warm up.
+profile() {
+    for precision in fp32 tf32 bf16; do
+        part profile.$precision 120 env NIN_CUDA_GRAPH=0 ncu --clock-control none --csv --launch-skip 130 \
+            --section LaunchStats --section SpeedOfLight --section Occupancy --section WarpStateStats \
+            --section SchedulerStats --section MemoryWorkloadAnalysis --page raw \
+            bench/step --device cuda --preset "${PRESET:-mnist}" --steps 1 --batch "${BATCH:-128}" --precision $precision
+    done
 }
 
 # libnin's steps and PyTorch's, in turns
