@@ -21,8 +21,7 @@ enum {
     FINISH_LANES = 32, /* threads that add up the parts of one element, */
     UNDER_WAY = 8,     /* which each asks for so many before it waits for the first */
     FINISH_ELEMENTS = BLOCK / FINISH_LANES,
-    MOST_TAPS = 512,      /* of a window that is not in memory, */
-    MOST_CHANNELS = 4,    /* where channels are so few that none is read in vectors anyway */
+    MOST_CHANNELS = 4,    /* of windows that are not in memory: no vectors are read there anyway */
     MOST_DEPTH = 256,     /* channels of a product that memory bounds on tensor cores, */
     DEPTH_MULTIPLE = 8,   /* of which so many are read at once, */
     MOST_NARROW_TAPS = 96 /* and taps of a window that they have */
@@ -235,7 +234,7 @@ bool nin__cuda_direct_fits(const struct nin__op *op, nin_precision precision, in
     if (precision == NIN_BF16)
         return narrow_fits(op);
     return nin__cuda_is_pointwise(op) ||
-           (op->in.c <= MOST_CHANNELS && nin__cuda_patch(op) <= MOST_TAPS);
+           (op->in.c <= MOST_CHANNELS && nin__cuda_patch(op) <= CUDA_MOST_TAPS);
 }
 
 size_t nin__cuda_direct_sums(const struct cuda_op *cuda, int32_t batch)

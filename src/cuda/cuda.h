@@ -31,7 +31,8 @@ enum {
  * nothing. */
 struct nin__device {
     int32_t index;
-    int capability;                /* 90: sm_90 */
+    int capability; /* 90: sm_90 */
+    int multiprocessors;
     int process;                   /* CUDA cannot be used after a fork */
     void *primary;                 /* the device's primary context ... */
     unsigned long long primary_id; /* ... which is another one after a reset */

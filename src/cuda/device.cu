@@ -188,17 +188,17 @@ nin_status nin__cuda_wait(struct nin__device *device)
 static nin_status ask(int *value, struct nin__device *device, cudaDeviceAttr attribute)
 {
     return nin__cuda_check(device, cudaDeviceGetAttribute(value, attribute, device->index),
-                           "the device's generation");
+                           "what the device is");
 }
 
-static nin_status find_capability(struct nin__device *device)
+static nin_status find_properties(struct nin__device *device)
 {
     int major = 0, minor = 0;
 
     NIN__TRY(ask(&major, device, cudaDevAttrComputeCapabilityMajor));
     NIN__TRY(ask(&minor, device, cudaDevAttrComputeCapabilityMinor));
     device->capability = major * 10 + minor;
-    return NIN_OK;
+    return ask(&device->multiprocessors, device, cudaDevAttrMultiProcessorCount);
 }
 
 /* Setting the stream takes the workspace away, so it comes first. */
@@ -251,7 +251,7 @@ static nin_status make_parts(struct nin__device *device, cudaStream_t stream)
     NIN__TRY(scope.status);
     if (stream != NULL)
         NIN__TRY(check_stream(device, stream));
-    NIN__TRY(find_capability(device));
+    NIN__TRY(find_properties(device));
     NIN__TRY(nin__cuda_check(device, cudaStreamCreateWithFlags(&device->own, cudaStreamNonBlocking),
                              "a stream"));
     NIN__TRY(nin__cuda_check_blas(device, cublasCreate(&device->blas), "cuBLAS"));

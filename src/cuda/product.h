@@ -8,6 +8,10 @@
 
 #include "cuda/windows.h"
 
+enum {
+    CUDA_MOST_TAPS = 512 /* of a window that is not in memory */
+};
+
 /* A matrix of count x depth: of a map, a row for each pixel, or of its windows. */
 struct cuda_rows {
     const float *data;
@@ -32,6 +36,7 @@ struct cuda_rows_product {
     const float *bias; /* columns, or NULL */
     const float *gate; /* laid out as c, or NULL */
     bool relu, add;
+    bool fours; /* as in cuda_rows, of rows of b: nin__cuda_multiply_rows knows */
 };
 
 nin_status nin__cuda_multiply_rows(struct nin__device *device,

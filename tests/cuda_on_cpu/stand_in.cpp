@@ -617,6 +617,8 @@ cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int dev
         *value = stand_in_capability() / 10;
     else if (attribute == cudaDevAttrComputeCapabilityMinor)
         *value = stand_in_capability() % 10;
+    else if (attribute == cudaDevAttrMultiProcessorCount)
+        *value = 132; /* as an H100 has */
     else
         return remember(cudaErrorInvalidValue);
     return cudaSuccess;
