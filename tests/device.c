@@ -90,17 +90,23 @@ void use_a_device_module(void)
         use_module("stand_in");
 }
 
+void find_in(void *library, void *function, const char *name)
+{
+    void *symbol = dlsym(library, name);
+
+    ck_assert_msg(symbol != NULL, "%s", name);
+    memcpy(function, &symbol, sizeof symbol);
+}
+
 void find_function(void *function, const char *name)
 {
     char path[4200];
-    void *library, *symbol;
+    void *library;
 
     snprintf(path, sizeof path, "%s/libnin_cuda.so", folder_of("stand_in"));
     library = dlopen(path, RTLD_NOW | RTLD_NOLOAD);
     ck_assert_ptr_nonnull(library);
-    symbol = dlsym(library, name);
-    ck_assert_ptr_nonnull(symbol);
-    memcpy(function, &symbol, sizeof symbol);
+    find_in(library, function, name);
 }
 
 int alive(void)

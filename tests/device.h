@@ -24,6 +24,9 @@ const char *folder_of(const char *name);
 void use_module(const char *name);
 void use_a_device_module(void);
 
+/* *function: the one of that name in a library that is open. */
+void find_in(void *library, void *function, const char *name);
+
 /* A function of the stand-in, see cuda_on_cpu/stand_in.h; and how much it says is alive. */
 void find_function(void *function, const char *name);
 int alive(void);

@@ -1101,6 +1101,74 @@ START_TEST(a_capture_of_the_applications_is_not_spoilt)
 }
 END_TEST
 
+/* What an application does with the driver's own functions, of the first device. */
+static struct {
+    void *context;
+    int (*push)(void *context);
+    int (*pop)(void **context);
+    int (*create)(void **stream, unsigned flags);
+    int (*destroy)(void *stream);
+    int (*capture)(void *stream, int mode);
+    int (*end_capture)(void *stream, void **graph);
+    int (*destroy_graph)(void *graph);
+} driver;
+
+static void find_driver(void)
+{
+    void *library = dlopen("libcuda.so.1", RTLD_NOW);
+    int (*start)(unsigned), (*retain)(void **, int);
+
+    ck_assert_msg(library != NULL, "%s", dlerror());
+    find_in(library, &start, "cuInit");
+    find_in(library, &retain, "cuDevicePrimaryCtxRetain");
+    find_in(library, &driver.push, "cuCtxPushCurrent_v2");
+    find_in(library, &driver.pop, "cuCtxPopCurrent_v2");
+    find_in(library, &driver.create, "cuStreamCreate");
+    find_in(library, &driver.destroy, "cuStreamDestroy_v2");
+    find_in(library, &driver.capture, "cuStreamBeginCapture_v2");
+    find_in(library, &driver.end_capture, "cuStreamEndCapture");
+    find_in(library, &driver.destroy_graph, "cuGraphDestroy");
+    ck_assert_int_eq(start(0), 0);
+    ck_assert_int_eq(retain(&driver.context, 0), 0);
+}
+
+/* Three contexts of one device take turns, one on a stream of the application's, which captures
+ * another stream meanwhile, in the mode that forbids most. All have the same bits. */
+START_TEST(contexts_and_an_application_share_a_gpu)
+{
+    struct rig_desc desc = cuda_rig(RIG_SMALL, NIN_TRAIN);
+    struct rig rigs[3];
+    void *stream, *captured, *graph = NULL, *popped;
+
+    find_driver();
+    ck_assert_int_eq(driver.push(driver.context), 0);
+    ck_assert_int_eq(driver.create(&stream, 1), 0); /* 1: does not wait for the default stream */
+    ck_assert_int_eq(driver.create(&captured, 1), 0);
+    ck_assert_int_eq(driver.capture(captured, 0), 0);
+    for (int i = 0; i < 3; i++) {
+        desc.cuda_stream = i == 2 ? stream : NULL;
+        rig_make(&rigs[i], &desc);
+    }
+    for (int64_t step = 0; step < 4; step++) {
+        nin_result wanted = rig_step(&rigs[0], step, BATCH);
+
+        for (int i = 1; i < 3; i++) {
+            nin_result got = rig_step(&rigs[i], step, BATCH);
+
+            ck_assert_mem_eq(&got.loss, &wanted.loss, sizeof got.loss);
+        }
+    }
+    for (int i = 0; i < 3; i++)
+        rig_free(&rigs[i]);
+    ck_assert_int_eq(driver.end_capture(captured, &graph), 0);
+    ck_assert_int_eq(driver.destroy_graph(graph), 0);
+    ck_assert_int_eq(driver.destroy(captured), 0);
+    ck_assert_int_eq(driver.destroy(stream), 0);
+    ck_assert_int_eq(driver.pop(&popped), 0);
+    ck_assert_ptr_eq(popped, driver.context);
+}
+END_TEST
+
 /* All that a context had there is gone: it says so, touches nothing of it, and another one
  * works. */
 START_TEST(a_reset_device_is_noticed)
@@ -1401,6 +1469,8 @@ Suite *cuda_suite(void)
     tcase_add_loop_test(training, each_relu_is_heeded_once, 0, 4);
     tcase_add_test(training, minimal_filtering_is_used_where_it_pays);
     tcase_add_test(training, other_algorithms_are_refused);
+    if (device_is_cuda()) /* the stand-in's like: contexts_work_side_by_side and those behind it */
+        tcase_add_test(training, contexts_and_an_application_share_a_gpu);
     tcase_add_test(stand_in, a_device_that_can_be_used_is_taken);
     tcase_add_loop_test(stand_in, a_precision_that_is_missing_is_refused, 0,
                         sizeof refused_precisions / sizeof refused_precisions[0]);
