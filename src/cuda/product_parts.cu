@@ -101,7 +101,7 @@ __global__ void __launch_bounds__(THREADS, at_once(TM *TN))
 #pragma unroll
             for (uint32_t r = 0; r < DEPTH; r++)
                 bias += ((const float *)(const void *)dy_tile[stage][r])[threadIdx.x];
-#pragma unroll 4
+#pragma unroll 2
         for (uint32_t r = 0; r < DEPTH; r++) {
             float4 a[TM / 4];
 

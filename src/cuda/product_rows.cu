@@ -8,7 +8,12 @@ namespace
 {
 
 enum {
-    WIDTH = DEPTH / 4 /* vectors of DEPTH elements */
+    WIDTH = DEPTH / 4, /* vectors of DEPTH elements, */
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ / 100 == 8
+    UNROLLED = 1 /* of which so many are multiplied in one go, as registers allow */
+#else
+    UNROLLED = 2
+#endif
 };
 
 __device__ float4 zeros()
@@ -222,7 +227,7 @@ __global__ void __launch_bounds__(THREADS, at_once(TM *TN))
         __pipeline_commit();
         if (turn + 1 < STAGES)
             continue;
-#pragma unroll 2
+#pragma unroll UNROLLED
         for (uint32_t k = 0; k < WIDTH; k++) {
             float4 a[TM];
 
