@@ -18,9 +18,10 @@ namespace
 {
 
 enum {
-    FINISH_LANES = 32, /* threads that add up the parts of one element, */
-    UNDER_WAY = 8,     /* which each asks for so many before it waits for the first */
-    FINISH_ELEMENTS = BLOCK / FINISH_LANES,
+    FEW_LANES = 8, /* threads that add up the parts of one element, if these are */
+    FEW_PARTS = 64,
+    MANY_LANES = 32,      /* or more; */
+    UNDER_WAY = 8,        /* each asks for so many before it waits for the first */
     MOST_TAPS = 512,      /* of a window that is not in memory, */
     MOST_CHANNELS = 4,    /* where channels are so few that none is read in vectors anyway */
     MOST_DEPTH = 256,     /* channels of a product that memory bounds on tensor cores, */
@@ -45,33 +46,37 @@ __device__ float *target_of(const struct gradients &g, uint32_t e)
     return g.bias == NULL ? NULL : g.bias + (e - g.filters * patch);
 }
 
-/* FINISH_LANES threads for an element, each of which adds every so-manieth part. */
+/* `lanes` threads for an element, each of which adds every so-manieth part; a block has the more
+ * elements, and so reads the more of a part in one piece, the fewer they are. */
+template <uint32_t lanes>
 __global__ void __launch_bounds__(BLOCK)
     finish_parts(struct gradients g, const float *sums, uint32_t parts)
 {
-    __shared__ float lanes[FINISH_LANES][FINISH_ELEMENTS];
-    uint32_t in = threadIdx.x % FINISH_ELEMENTS, lane = threadIdx.x / FINISH_ELEMENTS;
-    uint32_t count = g.filters * (g.taps * g.channels + 1), e = blockIdx.x * FINISH_ELEMENTS + in;
+    const uint32_t elements = BLOCK / lanes;
+    __shared__ float lane_sums[lanes][elements];
+    uint32_t in = threadIdx.x % elements, lane = threadIdx.x / elements;
+    uint32_t count = g.filters * (g.taps * g.channels + 1), e = blockIdx.x * elements + in;
     float sum = 0.0f;
 
-    for (uint32_t first = lane; e < count && first < parts; first += UNDER_WAY * FINISH_LANES) {
+    for (uint32_t first = lane; e < count && first < parts; first += UNDER_WAY * lanes) {
         float part[UNDER_WAY] = {};
 
 #pragma unroll
         for (uint32_t i = 0; i < UNDER_WAY; i++)
-            if (first + i * FINISH_LANES < parts)
-                part[i] = sums[(size_t)(first + i * FINISH_LANES) * count + e];
+            if (first + i * lanes < parts)
+                part[i] = sums[(size_t)(first + i * lanes) * count + e];
 #pragma unroll
         for (uint32_t i = 0; i < UNDER_WAY; i++)
             sum += part[i];
     }
-    lanes[lane][in] = sum;
+    lane_sums[lane][in] = sum;
     __syncthreads();
     if (lane == 0 && e < count) {
         float *target = target_of(g, e);
 
-        for (uint32_t i = 1; i < FINISH_LANES; i++)
-            sum += lanes[i][in];
+#pragma unroll
+        for (uint32_t i = 1; i < lanes; i++)
+            sum += lane_sums[i][in];
         if (target != NULL)
             *target = g.accumulate ? *target + sum : sum;
     }
@@ -105,6 +110,16 @@ struct cuda_rows windows_of(const struct cuda_call *call)
     return rows;
 }
 
+template <uint32_t lanes>
+nin_status start_finish(const struct cuda_call *call, const struct gradients &g, uint32_t parts)
+{
+    size_t count = (size_t)g.filters * (nin__cuda_patch(call->op) + 1);
+
+    return nin__cuda_launch_blocks(call->device, nin__cuda_tiles_over(count, BLOCK / lanes),
+                                   finish_parts<lanes>, g,
+                                   (const float *)call->executable->scratch.sums, parts);
+}
+
 nin_status finish(const struct cuda_call *call, uint32_t parts)
 {
     const struct nin__op *op = call->op;
@@ -116,9 +131,8 @@ nin_status finish(const struct cuda_call *call, uint32_t parts)
     g.channels = (uint32_t)op->in.c;
     g.taps = (uint32_t)op->kernel_h * (uint32_t)op->kernel_w;
     g.accumulate = call->run->accumulate;
-    return nin__cuda_launch_blocks(
-        call->device, nin__cuda_tiles_over(g.filters * (nin__cuda_patch(op) + 1), FINISH_ELEMENTS),
-        finish_parts, g, (const float *)call->executable->scratch.sums, parts);
+    return parts <= FEW_PARTS ? start_finish<FEW_LANES>(call, g, parts)
+                              : start_finish<MANY_LANES>(call, g, parts);
 }
 
 nin_status add_weights(const struct cuda_call *call)
