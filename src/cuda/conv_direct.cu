@@ -14,14 +14,17 @@
 #include "cuda/product.h"
 #include "cuda/tensor_cores.h"
 
+/* nvcc does not see those of a template. */
+#pragma nv_diag_suppress missing_launch_bounds
+
 namespace
 {
 
 enum {
-    FEW_LANES = 8, /* threads that add up the parts of one element, if these are */
-    FEW_PARTS = 64,
-    MANY_LANES = 32,      /* or more; */
-    UNDER_WAY = 8,        /* each asks for so many before it waits for the first */
+    MOST_LANES = 64,      /* threads that add up the parts of one element: as make */
+    FINISH_BLOCKS = 512,  /* so many blocks of all elements, */
+    LANE_PARTS = 4,       /* while each has so many parts; */
+    UNDER_WAY = 8,        /* it asks for so many before it waits for the first */
     MOST_TAPS = 512,      /* of a window that is not in memory, */
     MOST_CHANNELS = 4,    /* where channels are so few that none is read in vectors anyway */
     MOST_DEPTH = 256,     /* channels of a product that memory bounds on tensor cores, */
@@ -110,6 +113,17 @@ struct cuda_rows windows_of(const struct cuda_call *call)
     return rows;
 }
 
+/* A rule of the shape alone, for it orders sums. */
+uint32_t lanes_of(size_t elements, uint32_t parts)
+{
+    uint32_t lanes = 8;
+
+    while (lanes < MOST_LANES && lanes * LANE_PARTS < parts &&
+           elements * lanes < (size_t)FINISH_BLOCKS * BLOCK)
+        lanes *= 2;
+    return lanes;
+}
+
 template <uint32_t lanes>
 nin_status start_finish(const struct cuda_call *call, const struct gradients &g, uint32_t parts)
 {
@@ -131,8 +145,16 @@ nin_status finish(const struct cuda_call *call, uint32_t parts)
     g.channels = (uint32_t)op->in.c;
     g.taps = (uint32_t)op->kernel_h * (uint32_t)op->kernel_w;
     g.accumulate = call->run->accumulate;
-    return parts <= FEW_PARTS ? start_finish<FEW_LANES>(call, g, parts)
-                              : start_finish<MANY_LANES>(call, g, parts);
+    switch (lanes_of((size_t)g.filters * (nin__cuda_patch(op) + 1), parts)) {
+    case 8:
+        return start_finish<8>(call, g, parts);
+    case 16:
+        return start_finish<16>(call, g, parts);
+    case 32:
+        return start_finish<32>(call, g, parts);
+    default:
+        return start_finish<MOST_LANES>(call, g, parts);
+    }
 }
 
 nin_status add_weights(const struct cuda_call *call)

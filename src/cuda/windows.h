@@ -31,8 +31,8 @@ struct extent {
 static __device__ inline struct extent nin__cuda_viewers(int32_t i, int32_t kernel, int32_t outputs,
                                                          const struct windows &w)
 {
-    int32_t before = i + w.pad - kernel; /* that see no more than this, or nothing of the map */
-    int32_t first = before < 0 ? 0 : (int32_t)nin__cuda_quotient((uint32_t)before, w.by_stride) + 1;
+    int32_t passed = i + w.pad - kernel + w.stride; /* by windows that end before i */
+    int32_t first = (int32_t)nin__cuda_quotient(passed < 0 ? 0 : (uint32_t)passed, w.by_stride);
     int32_t end = (int32_t)nin__cuda_quotient((uint32_t)(i + w.pad), w.by_stride) + 1;
     struct extent extent = {first, end < outputs ? end : outputs};
 
