@@ -223,6 +223,36 @@ __device__ V gated(V gradient, const X *x, V gate, V bias, const struct pooling 
                      : nin__cuda_gated(gradient, nin__cuda_finished(x, gate, bias, p.finish));
 }
 
+/* Of the windows in row oy of the output that see input `at`. */
+template <typename V, typename Y, typename Where>
+__device__ void add_viewers(V *sum, const Y *dy, const Where *where, int32_t oy, struct place at,
+                            const struct pooling &p, float scale)
+{
+    struct extent columns = nin__cuda_viewers(at.column, p.kernel_w, p.out_w, p);
+    int32_t before = (at.row - first_seen(oy, p)) * p.kernel_w + at.column;
+    uint32_t row = (uint32_t)oy * (uint32_t)p.out_w;
+
+#pragma unroll 1
+    for (int32_t ox = columns.first; ox < columns.end; ox += VIEWERS) {
+        int32_t place[VIEWERS];
+        V v[VIEWERS];
+        Where found[VIEWERS];
+
+#pragma unroll
+        for (int32_t i = 0; i < VIEWERS; i++) {
+            bool there = ox + i < columns.end;
+            uint32_t o = (row + (uint32_t)(there ? ox + i : ox)) * (uint32_t)p.in_c;
+
+            place[i] = there ? before - first_seen(ox + i, p) : NO_WINDOW;
+            v[i] = nin__cuda_load(dy + o);
+            found[i] = where[o];
+        }
+#pragma unroll
+        for (int32_t i = 0; i < VIEWERS; i++)
+            add_found(sum, v[i], found[i], place[i], scale);
+    }
+}
+
 /* Each input gets the gradients of the windows whose maximum it was. A thread has one channel, or
  * four, which p counts as one. */
 template <typename X, typename Y, typename Where>
@@ -234,40 +264,16 @@ __global__ void __launch_bounds__(BLOCK)
     struct image_element e = nin__cuda_element(inputs);
     struct place at = nin__cuda_place(e.element, inputs);
     struct extent rows = nin__cuda_viewers(at.row, p.kernel_h, p.out_h, p);
-    struct extent columns = nin__cuda_viewers(at.column, p.kernel_w, p.out_w, p);
     size_t in = (size_t)e.image * inputs.size + e.element;
+    size_t out = (size_t)e.image * out_size(p) + (uint32_t)at.channel;
     V sum = {}, gate, bias;
 
     if (e.element >= inputs.size)
         return;
     gate = gate_of(x, in);
     bias = bias_of<V>(at.channel, p);
-    dy += (size_t)e.image * out_size(p) + (uint32_t)at.channel;
-    where += (size_t)e.image * out_size(p) + (uint32_t)at.channel;
-    for (int32_t oy = rows.first; oy < rows.end; oy++) {
-        int32_t before = (at.row - first_seen(oy, p)) * p.kernel_w + at.column;
-        uint32_t row = (uint32_t)oy * (uint32_t)p.out_w;
-
-#pragma unroll 1
-        for (int32_t ox = columns.first; ox < columns.end; ox += VIEWERS) {
-            int32_t place[VIEWERS];
-            V v[VIEWERS];
-            Where found[VIEWERS];
-
-#pragma unroll
-            for (int32_t i = 0; i < VIEWERS; i++) {
-                bool there = ox + i < columns.end;
-                uint32_t o = (row + (uint32_t)(there ? ox + i : ox)) * (uint32_t)p.in_c;
-
-                place[i] = there ? before - first_seen(ox + i, p) : NO_WINDOW;
-                v[i] = nin__cuda_load(dy + o);
-                found[i] = where[o];
-            }
-#pragma unroll
-            for (int32_t i = 0; i < VIEWERS; i++)
-                add_found(&sum, v[i], found[i], place[i], scale);
-        }
-    }
+    for (int32_t oy = rows.first; oy < rows.end; oy++)
+        add_viewers(&sum, dy + out, where + out, oy, at, p, scale);
     nin__cuda_store(dx + in, gated(sum, x, gate, bias, p));
 }
 
