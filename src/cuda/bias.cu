@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Biases: added to outputs, with the ReLU behind them, and their gradients, with the ReLU's gate
  * before them. Both are one pass over rows x channels, which the device's memory bounds: so where
- * channels come in fours a thread has four of them, and asks for several rows before it waits for
- * the first. */
+ * channels come in fours a thread has four of them, which count as one here, and asks for several
+ * rows before it waits for the first. */
 #include "cuda/bias.h"
 #include "cuda/vectors.h"
 
@@ -10,13 +10,12 @@ namespace
 {
 
 enum {
-    AT_ONCE = 8,            /* rows of a thread that adds a bias */
-    LANES = 16,             /* threads that add up the rows of one channel in a block, */
-    ACROSS = BLOCK / LANES, /* and channels of a block */
-    UNDER_WAY = 4,          /* rows that a thread asks for before it waits for the first */
-    PART_ROWS = 256,        /* of a block, or more, */
-    MOST_PARTS = 1024,      /* for there are no more blocks of the same channels; */
-    SINGLE_ROWS = 1024      /* of a block that there is no other beside */
+    THREAD_ROWS = 8,  /* of a thread that adds a bias, and of one that adds up rows, or more; */
+    ADDED = 4,        /* it asks for so many before it waits for the first, */
+    SUMMED = 8,       /* or for so many, */
+    GATED = 4,        /* or, where each needs a gate, for those of so many */
+    MOST_ACROSS = 32, /* channels of a block that adds up rows, */
+    MOST_BLOCKS = 512 /* and such blocks: more would not all run at once, and leave more sums */
 };
 
 /* ---- forward -------------------------------------------------------------------------------- */
@@ -36,12 +35,21 @@ __global__ void __launch_bounds__(BLOCK)
         return;
     if (bias != NULL)
         nin__cuda_load_parameter(&added, bias, channel);
-    for (size_t row = thread / channels; row < rows; row += lanes) {
-        T value = nin__cuda_load(y + row * channels + channel);
+    for (size_t row = thread / channels; row < rows; row += ADDED * (size_t)lanes) {
+        T value[ADDED] = {};
 
-        if (bias != NULL)
-            value = nin__cuda_sum_of(value, added);
-        nin__cuda_store(y + row * channels + channel, relu ? nin__cuda_rectified(value) : value);
+#pragma unroll
+        for (uint32_t i = 0; i < ADDED; i++)
+            if (row + i * (size_t)lanes < rows)
+                value[i] = nin__cuda_load(y + (row + i * (size_t)lanes) * channels + channel);
+#pragma unroll
+        for (uint32_t i = 0; i < ADDED; i++)
+            if (row + i * (size_t)lanes < rows) {
+                T v = bias == NULL ? value[i] : nin__cuda_sum_of(value[i], added);
+
+                nin__cuda_store(y + (row + i * (size_t)lanes) * channels + channel,
+                                relu ? nin__cuda_rectified(v) : v);
+            }
     }
 }
 
@@ -49,7 +57,7 @@ template <typename Y>
 nin_status start(struct nin__device *device, Y *y, const float *bias, size_t rows, size_t channels,
                  bool relu)
 {
-    size_t lanes = (rows + AT_ONCE - 1) / AT_ONCE;
+    size_t lanes = (rows + THREAD_ROWS - 1) / THREAD_ROWS;
 
     return nin__cuda_launch_blocks(device, (lanes * channels + BLOCK - 1) / BLOCK, add_bias<Y>, y,
                                    bias, rows, (uint32_t)channels, (uint32_t)lanes, relu);
@@ -70,58 +78,82 @@ __device__ void put(float *target, float4 v, bool accumulate)
     put(target + 3, v.w, accumulate);
 }
 
-/* What is added up: rows x channels; with y it is gated first, in place. Blocks have some channels
- * of a part of the rows each, and the last one that is through with these channels adds up the
- * parts. */
+/* How rows x channels are added up. Blocks have `across` channels, with as many lanes as there are
+ * threads for each, of one part of the rows, and the last one that is through with these channels
+ * adds up the parts. */
+struct grid {
+    uint32_t groups, across, lanes; /* of channels; channels of one; threads of a channel */
+    uint32_t parts;
+};
+
+/* A rule of the shape alone, for it orders sums: more rows are not in fewer parts. */
+struct grid grid_of(size_t rows, size_t channels)
+{
+    struct grid grid;
+    size_t most, parts;
+
+    grid.groups = nin__cuda_tiles_over(channels, MOST_ACROSS);
+    grid.across = nin__cuda_tiles_over(channels, grid.groups);
+    grid.lanes = BLOCK / grid.across;
+    parts = (rows + THREAD_ROWS * grid.lanes - 1) / (THREAD_ROWS * grid.lanes);
+    most = grid.groups < MOST_BLOCKS ? MOST_BLOCKS / grid.groups : 1;
+    grid.parts = (uint32_t)(parts <= 2 ? 1 : parts < most ? parts : most);
+    return grid;
+}
+
+/* With y, values are gated first, in place. */
 template <typename Y> struct rows {
     Y *values;
     const Y *y;
-    size_t count;
-    uint32_t channels, parts, part_rows;
+    size_t count, part_rows;
+    uint32_t channels;
+    struct grid grid;
 };
 
-/* A block has ACROSS channels, and LANES threads for each. */
+/* Threads of no lane have the number grid.lanes, and no channel. */
 struct lane {
     uint32_t part, group, channel, number;
+    bool any;
 };
 
-__device__ struct lane this_lane(uint32_t channels)
+__device__ struct lane this_lane(const struct grid &grid, uint32_t channels)
 {
-    uint32_t groups = (channels + ACROSS - 1) / ACROSS, group = blockIdx.x % groups;
-    struct lane lane = {blockIdx.x / groups, group, group * ACROSS + threadIdx.x % ACROSS,
-                        threadIdx.x / ACROSS};
+    uint32_t group = blockIdx.x % grid.groups, across = threadIdx.x % grid.across;
+    struct lane lane = {blockIdx.x / grid.groups, group, group * grid.across + across,
+                        threadIdx.x / grid.across, false};
 
+    lane.any = lane.number < grid.lanes && lane.channel < channels;
     return lane;
 }
 
-/* Of every LANES-th row of the block's part. */
-template <typename Y>
+/* Of the lane's rows of the block's part, of which it asks for the next ones together. */
+template <int AT_ONCE, bool GATES, typename Y>
 __device__ typename cuda_wide<Y>::type sum_of_part(const struct rows<Y> &r, struct lane lane)
 {
     typedef typename cuda_wide<Y>::type T;
-    size_t first = (size_t)lane.part * r.part_rows;
+    uint32_t lanes = r.grid.lanes;
+    size_t first = lane.part * r.part_rows;
     size_t end = first + r.part_rows < r.count ? first + r.part_rows : r.count;
     T sum = {};
 
-    for (size_t row = first + lane.number; lane.channel < r.channels && row < end;
-         row += UNDER_WAY * LANES) {
-        T value[UNDER_WAY] = {}, output[UNDER_WAY] = {};
+    for (size_t row = first + lane.number; lane.any && row < end; row += AT_ONCE * lanes) {
+        T value[AT_ONCE] = {}, output[AT_ONCE] = {};
 
 #pragma unroll
-        for (uint32_t i = 0; i < UNDER_WAY; i++)
-            if (row + i * LANES < end) {
-                size_t at = (row + i * LANES) * r.channels + lane.channel;
+        for (uint32_t i = 0; i < AT_ONCE; i++)
+            if (row + i * lanes < end) {
+                size_t at = (row + i * lanes) * r.channels + lane.channel;
 
                 value[i] = nin__cuda_load(r.values + at);
-                if (r.y != NULL)
+                if (GATES)
                     output[i] = nin__cuda_load(r.y + at);
             }
 #pragma unroll
-        for (uint32_t i = 0; i < UNDER_WAY; i++)
-            if (row + i * LANES < end) {
-                if (r.y != NULL) {
+        for (uint32_t i = 0; i < AT_ONCE; i++)
+            if (row + i * lanes < end) {
+                if (GATES) {
                     value[i] = nin__cuda_gated(value[i], output[i]);
-                    nin__cuda_store(r.values + (row + i * LANES) * r.channels + lane.channel,
+                    nin__cuda_store(r.values + (row + i * lanes) * r.channels + lane.channel,
                                     value[i]);
                 }
                 sum = nin__cuda_sum_of(sum, value[i]);
@@ -130,38 +162,42 @@ __device__ typename cuda_wide<Y>::type sum_of_part(const struct rows<Y> &r, stru
     return sum;
 }
 
-/* Of every LANES-th part, which other blocks have written: not this multiprocessor's cache is
+/* Of the lane's parts, which other blocks have written: not this multiprocessor's cache is
  * asked. */
 template <typename T>
-__device__ T sum_of_parts(const T *sums, uint32_t channels, uint32_t parts, struct lane lane)
+__device__ T sum_of_parts(const T *sums, uint32_t channels, const struct grid &grid,
+                          struct lane lane)
 {
     T sum = {};
 
-    for (uint32_t part = lane.number; lane.channel < channels && part < parts;
-         part += UNDER_WAY * LANES) {
-        T value[UNDER_WAY] = {};
+    for (uint32_t part = lane.number; lane.any && part < grid.parts; part += SUMMED * grid.lanes) {
+        T value[SUMMED] = {};
 
 #pragma unroll
-        for (uint32_t i = 0; i < UNDER_WAY; i++)
-            if (part + i * LANES < parts)
-                value[i] = __ldcg(sums + (size_t)(part + i * LANES) * channels + lane.channel);
+        for (uint32_t i = 0; i < SUMMED; i++)
+            if (part + i * grid.lanes < grid.parts)
+                value[i] = __ldcg(sums + (size_t)(part + i * grid.lanes) * channels + lane.channel);
 #pragma unroll
-        for (uint32_t i = 0; i < UNDER_WAY; i++)
-            if (part + i * LANES < parts)
-                sum = nin__cuda_sum_of(sum, value[i]);
+        for (uint32_t i = 0; i < SUMMED; i++)
+            sum = nin__cuda_sum_of(sum, value[i]);
     }
     return sum;
 }
 
-/* The lanes' sums of a channel, in order: lane 0 has it. */
-template <typename T> __device__ T sum_of_lanes(T (*lanes)[ACROSS], T sum, struct lane lane)
+/* The lanes' sums of a channel, by halves: lane 0 has it. */
+template <typename T>
+__device__ T sum_of_lanes(T *sums, T sum, const struct grid &grid, struct lane lane)
 {
-    uint32_t across = threadIdx.x % ACROSS;
-
-    lanes[lane.number][across] = sum;
-    __syncthreads();
-    for (uint32_t i = 1; lane.number == 0 && i < LANES; i++)
-        sum = nin__cuda_sum_of(sum, lanes[i][across]);
+    sums[threadIdx.x] = sum;
+    for (uint32_t left = grid.lanes, half; left > 1; left = half) {
+        half = (left + 1) / 2;
+        __syncthreads();
+        if (lane.number + half < left) {
+            sum = nin__cuda_sum_of(sum, sums[threadIdx.x + half * grid.across]);
+            sums[threadIdx.x] = sum;
+        }
+    }
+    __syncthreads(); /* before others go on to use them */
     return sum;
 }
 
@@ -180,33 +216,25 @@ __device__ bool is_last(unsigned *ticket, uint32_t parts)
     return last;
 }
 
-/* sums: [part][channel]; tickets: one for each ACROSS channels */
-template <typename Y, typename T>
-__global__ void __launch_bounds__(BLOCK)
+/* sums: [part][channel]; tickets: one for each group of channels */
+template <int AT_ONCE, bool GATES, typename Y, typename T>
+__global__ void __launch_bounds__(BLOCK, 4)
     sum_rows(float *target, T *sums, unsigned *tickets, struct rows<Y> r, bool accumulate)
 {
-    __shared__ T lanes[LANES][ACROSS];
-    struct lane lane = this_lane(r.channels);
-    bool mine = lane.number == 0 && lane.channel < r.channels;
-    T sum = sum_of_lanes(lanes, sum_of_part(r, lane), lane);
+    __shared__ T lanes[BLOCK];
+    struct lane lane = this_lane(r.grid, r.channels);
+    bool mine = lane.number == 0 && lane.any;
+    T sum = sum_of_lanes(lanes, sum_of_part<AT_ONCE, GATES>(r, lane), r.grid, lane);
 
-    if (r.parts > 1) {
+    if (r.grid.parts > 1) {
         if (mine)
             sums[(size_t)lane.part * r.channels + lane.channel] = sum;
-        if (!is_last(tickets + lane.group, r.parts))
+        if (!is_last(tickets + lane.group, r.grid.parts))
             return;
-        sum = sum_of_lanes(lanes, sum_of_parts(sums, r.channels, r.parts, lane), lane);
+        sum = sum_of_lanes(lanes, sum_of_parts(sums, r.channels, r.grid, lane), r.grid, lane);
     }
     if (mine)
         put(target + (size_t)lane.channel * sizeof(T) / sizeof(float), sum, accumulate);
-}
-
-/* A rule of the number alone, for it orders sums. */
-size_t parts_of(size_t rows)
-{
-    size_t parts = rows <= SINGLE_ROWS ? 1 : (rows + PART_ROWS - 1) / PART_ROWS;
-
-    return parts < (size_t)MOST_PARTS ? parts : (size_t)MOST_PARTS;
 }
 
 template <typename Y>
@@ -214,15 +242,22 @@ nin_status start_sums(const struct cuda_call *call, Y *values, const Y *y, size_
                       size_t channels, float *sums)
 {
     typedef typename cuda_wide<Y>::type T;
-    size_t parts = parts_of(count), groups = (channels + ACROSS - 1) / ACROSS;
+    struct grid grid = grid_of(count, channels);
     struct rows<Y> rows = {
-        values, y, count, (uint32_t)channels, (uint32_t)parts,
-            (uint32_t)((count + parts - 1) / parts)
+        values, y, count, (count + grid.parts - 1) / grid.parts, (uint32_t)channels, grid
     };
 
-    return nin__cuda_launch_blocks(call->device, parts * groups, sum_rows<Y, T>,
+    return nin__cuda_launch_blocks(call->device, (size_t)grid.parts * grid.groups,
+                                   y == NULL ? sum_rows<SUMMED, false, Y, T>
+                                             : sum_rows<GATED, true, Y, T>,
                                    call->run->gradient + call->op->bias, (T *)(void *)sums,
                                    call->executable->tickets, rows, call->run->accumulate);
+}
+
+/* What counts as one. */
+size_t vectors_of(size_t channels)
+{
+    return channels % 4 == 0 ? channels / 4 : channels;
 }
 
 template <typename Y>
@@ -258,14 +293,14 @@ nin_status nin__cuda_bias_gradient(const struct cuda_call *call, struct cuda_val
                     : add_rows(call, (float *)v.values, (const float *)v.y, v.rows, sums);
 }
 
-size_t nin__cuda_sum_parts(size_t rows)
+size_t nin__cuda_sum_parts(size_t rows, size_t channels)
 {
-    size_t parts = parts_of(rows);
+    size_t parts = grid_of(rows, vectors_of(channels)).parts;
 
     return parts > 1 ? parts : 0;
 }
 
 size_t nin__cuda_tickets(const struct nin__op *op)
 {
-    return ((size_t)op->out.c + ACROSS - 1) / ACROSS;
+    return grid_of(0, vectors_of((size_t)op->out.c)).groups;
 }

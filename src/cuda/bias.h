@@ -19,7 +19,7 @@ struct cuda_values {
     bool narrow; /* both are bf16, not float */
 };
 
-/* The bias's gradient. sums: as many floats as nin__cuda_sum_parts(rows) says, times OC */
+/* The bias's gradient. sums: as many floats as nin__cuda_sum_parts(rows, OC) says, times OC */
 nin_status nin__cuda_bias_gradient(const struct cuda_call *call, struct cuda_values values,
                                    float *sums);
 

@@ -35,7 +35,7 @@ template <typename X> __device__ void load_map(float *map, const struct classifi
     for (uint32_t e = threadIdx.x; e < size; e += BLOCK) {
         float bias = k.bias == NULL ? 0.0f : k.bias[e % k.classes];
 
-        map[e] = nin__cuda_finished(x + e, bias, k.finish);
+        map[e] = nin__cuda_finished(x, nin__cuda_load(x + e), bias, k.finish);
     }
     __syncthreads();
 }

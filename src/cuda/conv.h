@@ -48,8 +48,12 @@ nin_status nin__cuda_gemm_data_of(const struct cuda_call *call); /* then dx alon
 /* conv_winograd.cu: Winograd's minimal filtering */
 nin_status nin__cuda_winograd_conv(const struct cuda_call *call);
 nin_status nin__cuda_winograd_conv_backward(const struct cuda_call *call);
-nin_status nin__cuda_winograd_prepare(struct nin__device *device, const struct cuda_op *cuda,
-                                      const float *parameters, void *points, bool turned);
+
+/* conv_winograd_weights.cu: the forms of all weights that are wanted at points; and
+ * scratch.products, a sum over each group of tiles, become the weights' gradient, or part of it */
+nin_status nin__cuda_winograd_prepare(struct nin__executable *executable, const float *parameters,
+                                      void *const *targets);
+nin_status nin__cuda_winograd_finish_weights(const struct cuda_call *call, size_t groups, bool add);
 
 /* weights.cu: scratch.products, in the order of nin__cuda_row's rows, become the weights'
  * gradient */

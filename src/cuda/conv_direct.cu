@@ -14,13 +14,17 @@
 #include "cuda/product.h"
 #include "cuda/tensor_cores.h"
 
+/* nvcc does not see those of a template. */
+#pragma nv_diag_suppress missing_launch_bounds
+
 namespace
 {
 
 enum {
-    FINISH_LANES = 32, /* threads that add up the parts of one element, */
-    UNDER_WAY = 8,     /* which each asks for so many before it waits for the first */
-    FINISH_ELEMENTS = BLOCK / FINISH_LANES,
+    MOST_LANES = 64,      /* threads that add up the parts of one element: as make */
+    FINISH_BLOCKS = 512,  /* so many blocks of all elements, */
+    LANE_PARTS = 4,       /* while each has so many parts; */
+    UNDER_WAY = 8,        /* it asks for so many before it waits for the first */
     MOST_CHANNELS = 4,    /* of windows that are not in memory: no vectors are read there anyway */
     MOST_DEPTH = 256,     /* channels of a product that memory bounds on tensor cores, */
     DEPTH_MULTIPLE = 8,   /* of which so many are read at once, */
@@ -44,33 +48,37 @@ __device__ float *target_of(const struct gradients &g, uint32_t e)
     return g.bias == NULL ? NULL : g.bias + (e - g.filters * patch);
 }
 
-/* FINISH_LANES threads for an element, each of which adds every so-manieth part. */
+/* `lanes` threads for an element, each of which adds every so-manieth part; a block has the more
+ * elements, and so reads the more of a part in one piece, the fewer they are. */
+template <uint32_t lanes>
 __global__ void __launch_bounds__(BLOCK)
     finish_parts(struct gradients g, const float *sums, uint32_t parts)
 {
-    __shared__ float lanes[FINISH_LANES][FINISH_ELEMENTS];
-    uint32_t in = threadIdx.x % FINISH_ELEMENTS, lane = threadIdx.x / FINISH_ELEMENTS;
-    uint32_t count = g.filters * (g.taps * g.channels + 1), e = blockIdx.x * FINISH_ELEMENTS + in;
+    const uint32_t elements = BLOCK / lanes;
+    __shared__ float lane_sums[lanes][elements];
+    uint32_t in = threadIdx.x % elements, lane = threadIdx.x / elements;
+    uint32_t count = g.filters * (g.taps * g.channels + 1), e = blockIdx.x * elements + in;
     float sum = 0.0f;
 
-    for (uint32_t first = lane; e < count && first < parts; first += UNDER_WAY * FINISH_LANES) {
+    for (uint32_t first = lane; e < count && first < parts; first += UNDER_WAY * lanes) {
         float part[UNDER_WAY] = {};
 
 #pragma unroll
         for (uint32_t i = 0; i < UNDER_WAY; i++)
-            if (first + i * FINISH_LANES < parts)
-                part[i] = sums[(size_t)(first + i * FINISH_LANES) * count + e];
+            if (first + i * lanes < parts)
+                part[i] = sums[(size_t)(first + i * lanes) * count + e];
 #pragma unroll
         for (uint32_t i = 0; i < UNDER_WAY; i++)
             sum += part[i];
     }
-    lanes[lane][in] = sum;
+    lane_sums[lane][in] = sum;
     __syncthreads();
     if (lane == 0 && e < count) {
         float *target = target_of(g, e);
 
-        for (uint32_t i = 1; i < FINISH_LANES; i++)
-            sum += lanes[i][in];
+#pragma unroll
+        for (uint32_t i = 1; i < lanes; i++)
+            sum += lane_sums[i][in];
         if (target != NULL)
             *target = g.accumulate ? *target + sum : sum;
     }
@@ -104,6 +112,27 @@ struct cuda_rows windows_of(const struct cuda_call *call)
     return rows;
 }
 
+/* A rule of the shape alone, for it orders sums. */
+uint32_t lanes_of(size_t elements, uint32_t parts)
+{
+    uint32_t lanes = 8;
+
+    while (lanes < MOST_LANES && lanes * LANE_PARTS < parts &&
+           elements * lanes < (size_t)FINISH_BLOCKS * BLOCK)
+        lanes *= 2;
+    return lanes;
+}
+
+template <uint32_t lanes>
+nin_status start_finish(const struct cuda_call *call, const struct gradients &g, uint32_t parts)
+{
+    size_t count = (size_t)g.filters * (nin__cuda_patch(call->op) + 1);
+
+    return nin__cuda_launch_blocks(call->device, nin__cuda_tiles_over(count, BLOCK / lanes),
+                                   finish_parts<lanes>, g,
+                                   (const float *)call->executable->scratch.sums, parts);
+}
+
 nin_status finish(const struct cuda_call *call, uint32_t parts)
 {
     const struct nin__op *op = call->op;
@@ -115,9 +144,16 @@ nin_status finish(const struct cuda_call *call, uint32_t parts)
     g.channels = (uint32_t)op->in.c;
     g.taps = (uint32_t)op->kernel_h * (uint32_t)op->kernel_w;
     g.accumulate = call->run->accumulate;
-    return nin__cuda_launch_blocks(
-        call->device, nin__cuda_tiles_over(g.filters * (nin__cuda_patch(op) + 1), FINISH_ELEMENTS),
-        finish_parts, g, (const float *)call->executable->scratch.sums, parts);
+    switch (lanes_of((size_t)g.filters * (nin__cuda_patch(op) + 1), parts)) {
+    case 8:
+        return start_finish<8>(call, g, parts);
+    case 16:
+        return start_finish<16>(call, g, parts);
+    case 32:
+        return start_finish<32>(call, g, parts);
+    default:
+        return start_finish<MOST_LANES>(call, g, parts);
+    }
 }
 
 nin_status add_weights(const struct cuda_call *call)

@@ -20,7 +20,9 @@ namespace
 enum {
     PATCH_BYTES = 1 << 27,  /* of patches, or those of one image */
     PRODUCT_ROWS = 1 << 20, /* of one product: cuBLAS has failed on more */
-    ROW_MULTIPLE = 8        /* bf16 that are loaded at once */
+    ROW_MULTIPLE = 8,       /* bf16 that are loaded at once */
+    WINDOWS = 4,            /* that a thread asks for before it waits for the first, */
+    TAPS = 5                /* and taps, of one row of them */
 };
 
 /* ---- patches -------------------------------------------------------------------------------- */
@@ -28,6 +30,7 @@ enum {
 /* In elements, or in vectors of them, each of which in_c counts as one. */
 struct patches : windows {
     uint32_t row; /* a window and what it is filled up with */
+    struct divisor by_in_c, by_kernel_w;
 };
 
 /* Of an image: its patches have fewer than 2^31 elements. */
@@ -36,67 +39,85 @@ __device__ uint32_t patches_size(const struct patches &p)
     return (uint32_t)p.out_h * (uint32_t)p.out_w * p.row;
 }
 
-__device__ uint32_t window_size(const struct patches &p)
-{
-    return (uint32_t)p.kernel_h * (uint32_t)p.kernel_w * (uint32_t)p.in_c;
-}
-
-/* patches: [image][oy][ox][row], a row is [r][s][c] */
+/* patches: [image][oy][ox][row], a row is [r][s][c]. A thread has the same element of the rows of
+ * WINDOWS neighbours: `groups` counts these as one. */
 template <typename V>
-__global__ void __launch_bounds__(BLOCK) gather_patches(V *patches, const V *x, struct patches p)
+__global__ void __launch_bounds__(BLOCK)
+    gather_patches(V *patches, const V *x, struct patches p, struct map groups)
 {
-    struct image_element at = nin__cuda_element(patches_size(p));
-    uint32_t in_row = at.element % p.row, from;
-    bool inside = nin__cuda_find_tap(&from, at.element / p.row, in_row, p);
-    V v = {};
+    struct image_element e = nin__cuda_element(groups);
+    struct place at = nin__cuda_place(e.element, groups);
+    int32_t rs = (int32_t)nin__cuda_quotient((uint32_t)at.channel, p.by_in_c);
+    int32_t r = (int32_t)nin__cuda_quotient((uint32_t)rs, p.by_kernel_w);
+    int32_t ox = at.column * WINDOWS, iy = at.row * p.stride - p.pad + r;
+    int32_t ix = ox * p.stride - p.pad + rs - r * p.kernel_w;
+    bool there = r < p.kernel_h && iy >= 0 && iy < p.in_h;
+    uint32_t step = (uint32_t)p.stride * (uint32_t)p.in_c;
+    uint32_t from = ((uint32_t)iy * (uint32_t)p.in_w + (uint32_t)ix) * (uint32_t)p.in_c +
+                    (uint32_t)(at.channel - rs * p.in_c);
+    uint32_t to = ((uint32_t)at.row * (uint32_t)p.out_w + (uint32_t)ox) * p.row;
+    V v[WINDOWS] = {};
 
-    if (at.element >= patches_size(p))
+    if (e.element >= groups.size)
         return;
-    if (inside && in_row < window_size(p))
-        v = x[(size_t)at.image * nin__cuda_in_size(p) + from];
-    patches[(size_t)at.image * patches_size(p) + at.element] = v;
+    x += (size_t)e.image * nin__cuda_in_size(p);
+    patches += (size_t)e.image * patches_size(p) + (uint32_t)at.channel;
+#pragma unroll
+    for (uint32_t i = 0; i < WINDOWS; i++, ix += p.stride)
+        if (there && ix >= 0 && ix < p.in_w)
+            v[i] = x[from + i * step];
+#pragma unroll
+    for (uint32_t i = 0; i < WINDOWS; i++)
+        if (ox + (int32_t)i < p.out_w)
+            patches[to + i * p.row] = v[i];
 }
 
 /* dx: each input gets the sum of its taps' gradients in the order of the windows. */
 template <typename X>
-__global__ void __launch_bounds__(BLOCK) scatter_patches(X *dx, const X *patches, struct patches p)
+__global__ void __launch_bounds__(BLOCK, 4)
+    scatter_patches(X *dx, const X *patches, struct patches p, struct map inputs)
 {
-    struct image_element at = nin__cuda_element(nin__cuda_in_size(p));
-    const X *image = patches + (size_t)at.image * patches_size(p);
-    uint32_t c = at.element % (uint32_t)p.in_c, pixel = at.element / (uint32_t)p.in_c;
-    int32_t ix = (int32_t)(pixel % (uint32_t)p.in_w), iy = (int32_t)(pixel / (uint32_t)p.in_w);
-    struct extent rows = nin__cuda_viewers(iy, p.kernel_h, p.out_h, p);
-    struct extent columns = nin__cuda_viewers(ix, p.kernel_w, p.out_w, p);
-    typename cuda_wide<X>::type sum = {};
+    typedef typename cuda_wide<X>::type V;
+    struct image_element e = nin__cuda_element(inputs);
+    struct place at = nin__cuda_place(e.element, inputs);
+    struct extent rows = nin__cuda_viewers(at.row, p.kernel_h, p.out_h, p);
+    struct extent columns = nin__cuda_viewers(at.column, p.kernel_w, p.out_w, p);
+    uint32_t step = p.row - (uint32_t)p.stride * (uint32_t)p.in_c; /* to the next window's tap */
+    V sum = {};
 
-    if (at.element >= nin__cuda_in_size(p))
+    if (e.element >= inputs.size)
         return;
+    patches += (size_t)e.image * patches_size(p) + (uint32_t)at.channel;
     for (int32_t oy = rows.first; oy < rows.end; oy++)
-        for (int32_t ox = columns.first; ox < columns.end; ox++) {
-            uint32_t r = (uint32_t)(iy + p.pad - oy * p.stride);
-            uint32_t s = (uint32_t)(ix + p.pad - ox * p.stride);
-            uint32_t row = (uint32_t)oy * (uint32_t)p.out_w + (uint32_t)ox;
-            uint32_t tap = (r * (uint32_t)p.kernel_w + s) * (uint32_t)p.in_c + c;
+        for (int32_t ox = columns.first; ox < columns.end; ox += TAPS) {
+            uint32_t r = (uint32_t)(at.row + p.pad - oy * p.stride);
+            uint32_t s = (uint32_t)(at.column + p.pad - ox * p.stride);
+            uint32_t from = ((uint32_t)oy * (uint32_t)p.out_w + (uint32_t)ox) * p.row +
+                            (r * (uint32_t)p.kernel_w + s) * (uint32_t)p.in_c;
+            V tap[TAPS] = {};
 
-            sum = nin__cuda_sum_of(sum, nin__cuda_load(image + row * p.row + tap));
+#pragma unroll
+            for (uint32_t i = 0; i < TAPS; i++)
+                if (ox + (int32_t)i < columns.end)
+                    tap[i] = nin__cuda_load(patches + (from + i * step));
+#pragma unroll
+            for (uint32_t i = 0; i < TAPS; i++)
+                sum =
+                    nin__cuda_sum_of(sum, tap[i]); /* what is not there is 0 and changes nothing */
         }
-    nin__cuda_store(dx + (size_t)at.image * nin__cuda_in_size(p) + at.element, sum);
+    nin__cuda_store(dx + (size_t)e.image * inputs.size + e.element, sum);
 }
 
-struct patches patches_of(const struct cuda_op *cuda)
+/* Counted in vectors of so many channels, or in elements: 1. */
+struct patches patches_of(const struct cuda_op *cuda, uint32_t channels)
 {
     struct patches p;
 
     static_cast<struct windows &>(p) = nin__cuda_windows_of(cuda->op);
-    p.row = (uint32_t)nin__cuda_row(cuda);
-    return p;
-}
-
-/* Counted in vectors of so many channels. */
-struct patches in_vectors(struct patches p, uint32_t channels)
-{
     p.in_c /= (int32_t)channels;
-    p.row /= channels;
+    p.row = (uint32_t)nin__cuda_row(cuda) / channels;
+    p.by_in_c = nin__cuda_divisor((uint32_t)p.in_c);
+    p.by_kernel_w = nin__cuda_divisor((uint32_t)p.kernel_w);
     return p;
 }
 
@@ -120,12 +141,13 @@ void *windows_of(const struct cuda_call *call)
 
 template <typename V>
 nin_status start_gather(const struct cuda_call *call, int32_t images, const void *x,
-                        struct patches p)
+                        uint32_t channels)
 {
-    size_t size = (size_t)p.out_h * (size_t)p.out_w * p.row;
+    struct patches p = patches_of(call->cuda, channels);
+    struct map groups = nin__cuda_map(p.out_h, (p.out_w + WINDOWS - 1) / WINDOWS, (int32_t)p.row);
 
-    return nin__cuda_launch_images(call->device, images, size, gather_patches<V>,
-                                   (V *)windows_of(call), (const V *)x, p);
+    return nin__cuda_launch_images(call->device, images, groups.size, gather_patches<V>,
+                                   (V *)windows_of(call), (const V *)x, p, groups);
 }
 
 /* In vectors of 16 bytes, where channels come in these: then whole maps of them begin where a
@@ -133,12 +155,11 @@ nin_status start_gather(const struct cuda_call *call, int32_t images, const void
 template <typename T> nin_status gather_as(const struct cuda_call *call, struct cuda_part part)
 {
     const uint32_t channels = sizeof(float4) / sizeof(T);
-    struct patches p = patches_of(call->cuda);
     const T *x = images_of<T>(call->x, part, nin__shape_size(call->op->in));
 
-    if ((uint32_t)p.in_c % channels != 0)
-        return start_gather<T>(call, part.images, x, p);
-    return start_gather<float4>(call, part.images, x, in_vectors(p, channels));
+    return (uint32_t)call->op->in.c % channels == 0
+               ? start_gather<float4>(call, part.images, x, channels)
+               : start_gather<T>(call, part.images, x, 1);
 }
 
 nin_status gather(const struct cuda_call *call, struct cuda_part part)
@@ -149,22 +170,21 @@ nin_status gather(const struct cuda_call *call, struct cuda_part part)
 }
 
 template <typename X>
-nin_status start_scatter(const struct cuda_call *call, int32_t images, X *dx, struct patches p)
+nin_status start_scatter(const struct cuda_call *call, int32_t images, X *dx, uint32_t channels)
 {
-    size_t size = (size_t)p.in_h * (size_t)p.in_w * (size_t)p.in_c;
+    struct patches p = patches_of(call->cuda, channels);
+    struct map inputs = nin__cuda_map(p.in_h, p.in_w, p.in_c);
 
-    return nin__cuda_launch_images(call->device, images, size, scatter_patches<X>, dx,
-                                   (const X *)call->executable->scratch.patches, p);
+    return nin__cuda_launch_images(call->device, images, inputs.size, scatter_patches<X>, dx,
+                                   (const X *)call->executable->scratch.patches, p, inputs);
 }
 
 template <typename T> nin_status scatter_as(const struct cuda_call *call, struct cuda_part part)
 {
-    struct patches p = patches_of(call->cuda);
     T *dx = images_of<T>(call->dx, part, nin__shape_size(call->op->in));
 
-    if (p.in_c % 4 != 0)
-        return start_scatter(call, part.images, dx, p);
-    return start_scatter(call, part.images, nin__cuda_fours_of(dx), in_vectors(p, 4));
+    return call->op->in.c % 4 == 0 ? start_scatter(call, part.images, nin__cuda_fours_of(dx), 4)
+                                   : start_scatter(call, part.images, dx, 1);
 }
 
 nin_status scatter(const struct cuda_call *call, struct cuda_part part)

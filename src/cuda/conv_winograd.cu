@@ -38,14 +38,9 @@ const uint32_t POINT_DEPTH = 128;
  * take `slab` floats; behind those of the images' tiles come zeros. */
 struct tiled {
     int32_t h, w, c, pad, images;
-    struct cuda_tiles tiles;
+    struct map tiles; /* of an image */
     size_t slab;
 };
-
-__host__ __device__ inline uint32_t elements_of(const struct tiled &m)
-{
-    return (uint32_t)m.tiles.down * (uint32_t)m.tiles.across * (uint32_t)m.c;
-}
 
 /* A thread's channel c of a tile: where its values are in a slab, its first pixel, which may lie
  * outside, and where the channel begins in the images. */
@@ -57,17 +52,17 @@ struct spot {
 
 __device__ struct spot spot_of(const struct tiled &m, int32_t size)
 {
-    struct image_element at = nin__cuda_element(elements_of(m));
-    uint32_t tile = at.element / (uint32_t)m.c, c = at.element % (uint32_t)m.c;
+    struct image_element at = nin__cuda_element(m.tiles);
+    struct place tile = nin__cuda_place(at.element, m.tiles);
     struct spot spot;
 
-    spot.place = (size_t)at.image * elements_of(m) + at.element;
-    spot.base = (size_t)at.image * (size_t)m.h * (size_t)m.w * (size_t)m.c + c;
-    spot.y = (int32_t)(tile / (uint32_t)m.tiles.across) * size - m.pad;
-    spot.x = (int32_t)(tile % (uint32_t)m.tiles.across) * size - m.pad;
-    spot.c = (int32_t)c;
+    spot.place = (size_t)at.image * m.tiles.size + at.element;
+    spot.base = (size_t)at.image * (size_t)m.h * (size_t)m.w * (size_t)m.c + (size_t)tile.channel;
+    spot.y = tile.row * size - m.pad;
+    spot.x = tile.column * size - m.pad;
+    spot.c = tile.channel;
     spot.real = at.image < (uint32_t)m.images;
-    spot.any = at.element < elements_of(m) && spot.place < m.slab;
+    spot.any = at.element < m.tiles.size && spot.place < m.slab;
     return spot;
 }
 
@@ -159,67 +154,6 @@ __global__ void __launch_bounds__(BLOCK)
     }
 }
 
-/* u: [point][oc][c], from w: OIHW, with its kernels turned around or not; count: OC * C */
-template <int side, int kernel>
-__global__ void __launch_bounds__(BLOCK)
-    map_weights(float *u, const float *w, uint32_t count, bool turned)
-{
-    const int taps = kernel * kernel;
-    uint32_t i = nin__cuda_element(count).element;
-    float values[taps], mapped[side * side];
-
-    if (i >= count)
-        return;
-#pragma unroll
-    for (int k = 0; k < taps; k++)
-        values[k] = w[(size_t)i * taps + (size_t)(turned ? taps - 1 - k : k)];
-    nin__cuda_evaluate_2d<side, kernel>(mapped, values);
-#pragma unroll
-    for (int k = 0; k < side * side; k++)
-        u[(size_t)k * count + i] = mapped[k] * (nin__cuda_point_scale(side, k / side) *
-                                                nin__cuda_point_scale(side, k % side));
-}
-
-/* sums: [point][group][oc][c], of which each point's first group becomes the sum of all. count:
- * OC * C */
-__global__ void __launch_bounds__(BLOCK)
-    add_groups(float *sums, uint32_t points, uint32_t groups, uint32_t count)
-{
-    FOR_EACH_ELEMENT (i, (size_t)points * count) {
-        float *first = sums + i / count * groups * count + i % count;
-        float sum = *first;
-
-#pragma unroll 4
-        for (uint32_t group = 1; group < groups; group++)
-            sum += first[(size_t)group * count];
-        *first = sum;
-    }
-}
-
-/* The gradient, OIHW, from the first groups of these, put there or added. */
-template <int side, int kernel>
-__global__ void __launch_bounds__(BLOCK)
-    finish_weights(float *gradient, const float *sums, uint32_t groups, uint32_t count, bool add)
-{
-    const int taps = kernel * kernel;
-    uint32_t i = nin__cuda_element(count).element;
-    float values[side * side], mapped[taps];
-
-    if (i >= count)
-        return;
-#pragma unroll
-    for (int k = 0; k < side * side; k++)
-        values[k] = sums[(size_t)k * groups * count + i];
-#pragma unroll
-    for (int k = 0; k < side * side; k++)
-        values[k] *= nin__cuda_point_scale(side, k / side) * nin__cuda_point_scale(side, k % side);
-    nin__cuda_interpolate_2d<side, kernel>(mapped, values);
-    gradient += (size_t)i * taps;
-#pragma unroll
-    for (int k = 0; k < taps; k++)
-        gradient[k] = add ? gradient[k] + mapped[k] : mapped[k];
-}
-
 /* ---- the passes ----------------------------------------------------------------------------- */
 
 /* Some images of a call, and where their values at points are. */
@@ -251,8 +185,13 @@ struct pass pass_of(const struct cuda_call *call, struct cuda_part part)
 struct tiled tiled_of(const struct pass *pass, struct nin__shape shape, int32_t pad,
                       struct cuda_tiles over, size_t tiles)
 {
-    struct tiled m = {
-        shape.h, shape.w, shape.c, pad, pass->part.images, over, tiles * (size_t)shape.c};
+    struct tiled m = {shape.h,
+                      shape.w,
+                      shape.c,
+                      pad,
+                      pass->part.images,
+                      nin__cuda_map(over.down, over.across, shape.c),
+                      tiles * (size_t)shape.c};
 
     return m;
 }
@@ -299,9 +238,9 @@ template <typename... Parameters, typename... Arguments>
 nin_status launch_tiles(const struct pass *pass, const struct tiled &m,
                         void (*kernel)(Parameters...), Arguments... arguments)
 {
-    size_t images = (m.slab + elements_of(m) - 1) / elements_of(m);
+    size_t images = (m.slab + m.tiles.size - 1) / m.tiles.size;
 
-    return nin__cuda_launch_images(pass->call->device, (int32_t)images, elements_of(m), kernel,
+    return nin__cuda_launch_images(pass->call->device, (int32_t)images, m.tiles.size, kernel,
                                    arguments..., m);
 }
 
@@ -377,7 +316,7 @@ template <int side, int size> nin_status add_weights(const struct pass *pass)
     const struct nin__op *op = call->op;
     const struct nin__executable *executable = call->executable;
     struct cuda_parts_product product = {};
-    size_t out = first_of(pass, op->out), count = (size_t)op->out.c * (size_t)op->in.c;
+    size_t out = first_of(pass, op->out);
     float *sums =
         op->bias == NIN__NO_PARAMETER
             ? NULL
@@ -394,15 +333,8 @@ template <int side, int size> nin_status add_weights(const struct pass *pass)
                           (float *)call->dy + out,
                           op->relu && !call->gated ? (const float *)call->y + out : NULL));
     NIN__TRY(nin__cuda_multiply_parts(call->device, &product));
-    if (pass->groups.count > 1)
-        NIN__TRY(nin__cuda_launch(call->device, side * side * count, add_groups, product.sums,
-                                  (uint32_t)(side * side), (uint32_t)pass->groups.count,
-                                  (uint32_t)count));
-    return nin__cuda_launch_images(call->device, 1, count, finish_weights<side, side + 1 - size>,
-                                   call->run->gradient + op->weight,
-                                   (const float *)executable->scratch.products,
-                                   (uint32_t)pass->groups.count, (uint32_t)count,
-                                   call->run->accumulate || pass->part.first > 0);
+    return nin__cuda_winograd_finish_weights(call, pass->groups.count,
+                                             call->run->accumulate || pass->part.first > 0);
 }
 
 /* As forward, with dy, which has been gated. */
@@ -454,13 +386,12 @@ struct kind {
     int32_t side, kernel;
     nin_status (*forward)(const struct pass *pass);
     nin_status (*backward)(const struct pass *pass);
-    void (*weights)(float *u, const float *w, uint32_t count, bool turned);
 };
 
 const struct kind kinds[] = {
-    {8, 5, go_forward<8, 4>, go_back<8, 4>, map_weights<8, 5>},
-    {8, 3, go_forward<8, 6>, go_back<8, 6>, map_weights<8, 3>},
-    {6, 3, go_forward<6, 4>, go_back<6, 4>, map_weights<6, 3>},
+    {8, 5, go_forward<8, 4>, go_back<8, 4>},
+    {8, 3, go_forward<8, 6>, go_back<8, 6>},
+    {6, 3, go_forward<6, 4>, go_back<6, 4>},
 };
 
 const struct kind *kind_of(const struct cuda_op *cuda)
@@ -473,15 +404,6 @@ const struct kind *kind_of(const struct cuda_op *cuda)
 }
 
 } // namespace
-
-nin_status nin__cuda_winograd_prepare(struct nin__device *device, const struct cuda_op *cuda,
-                                      const float *parameters, void *points, bool turned)
-{
-    size_t count = (size_t)cuda->op->out.c * (size_t)cuda->op->in.c;
-
-    return nin__cuda_launch_images(device, 1, count, kind_of(cuda)->weights, (float *)points,
-                                   parameters + cuda->op->weight, (uint32_t)count, turned);
-}
 
 nin_status nin__cuda_winograd_conv(const struct cuda_call *call)
 {

@@ -423,7 +423,7 @@ static inline bool nin__cuda_classifies(const struct cuda_op *cuda, const struct
 nin_status nin__cuda_classify(const struct cuda_call *call);
 
 /* bias.cu, likewise: parts in which a bias's gradient over so many rows is added up */
-size_t nin__cuda_sum_parts(size_t rows);
+size_t nin__cuda_sum_parts(size_t rows, size_t channels);
 size_t nin__cuda_tickets(const struct nin__op *op); /* that it takes for them */
 
 /* input.cu: NCHW, as callers have it, and NHWC, which may be bf16 */

@@ -127,7 +127,8 @@ void need_patches(struct needs *needs, const struct nin__executable *executable,
         at_least(&needs->patches, (size_t)nin__cuda_patch_images(cuda, batch) * pixels * row);
     need_rounded(needs, cuda, batch);
     at_least(&needs->products, (size_t)op->out.c * row);
-    at_least(&needs->sums, nin__cuda_sum_parts((size_t)batch * pixels) * (size_t)op->out.c);
+    at_least(&needs->sums,
+             nin__cuda_sum_parts((size_t)batch * pixels, (size_t)op->out.c) * (size_t)op->out.c);
 }
 
 /* Of a direct convolution. */

@@ -9,7 +9,10 @@ namespace
 {
 
 enum {
-    NOWHERE = 0xffff /* no place: a window has at most 255 x 255 pixels */
+    NOWHERE = 0xffff, /* no place: a window has at most 255 x 255 pixels, */
+    NO_WINDOW = -1,   /* nor has any maximum this one */
+    PIXELS = 3,       /* of a row that a thread asks for before it waits for the first, */
+    VIEWERS = 2       /* and windows that see its own */
 };
 
 struct pooling : windows {
@@ -32,28 +35,21 @@ struct pooling pooling_of(const struct cuda_call *call)
     return p;
 }
 
-/* Those of the input that output o sees. */
-__device__ struct extent window(int32_t o, int32_t kernel, int32_t size, const struct pooling &p)
+/* The first of the input that output o sees. */
+__device__ int32_t first_seen(int32_t o, const struct pooling &p)
 {
-    int32_t first = o * p.stride - p.pad, end = first + kernel;
-    struct extent extent = {first < 0 ? 0 : first, end > size ? size : end};
+    int32_t first = o * p.stride - p.pad;
 
-    return extent;
+    return first < 0 ? 0 : first;
 }
 
-/* An element's place in its image's map. */
-struct place {
-    int32_t row, column, channel;
-};
-
-/* An image has fewer than 2^31 elements, and numbers of 32 bits are divided faster. */
-__device__ struct place place_of(uint32_t element, int32_t width, int32_t channels)
+/* Those of the input that it sees. */
+__device__ struct extent window(int32_t o, int32_t kernel, int32_t size, const struct pooling &p)
 {
-    uint32_t pixel = element / (uint32_t)channels;
-    struct place place = {(int32_t)(pixel / (uint32_t)width), (int32_t)(pixel % (uint32_t)width),
-                          (int32_t)(element % (uint32_t)channels)};
+    int32_t end = o * p.stride - p.pad + kernel;
+    struct extent extent = {first_seen(o, p), end > size ? size : end};
 
-    return place;
+    return extent;
 }
 
 /* The element at a place, of a map that is so wide. */
@@ -110,11 +106,20 @@ __device__ void find_maximum(V *largest, Where *found, const X *x, struct place 
     V bias = bias_of<V>(at.channel, p);
 
     for (int32_t r = rows.first; r < rows.end; r++)
-        for (int32_t s = columns.first; s < columns.end; s++) {
+        for (int32_t s = columns.first; s < columns.end; s += PIXELS) {
             const X *one = x + element_at(r, s, p.in_w, p.in_c, at.channel);
+            int32_t place = (r - rows.first) * p.kernel_w + s - columns.first;
+            V v[PIXELS] = {};
 
-            keep_larger(largest, found, nin__cuda_finished(one, bias, p.finish),
-                        (r - rows.first) * p.kernel_w + s - columns.first);
+#pragma unroll
+            for (int32_t i = 0; i < PIXELS; i++)
+                if (s + i < columns.end)
+                    v[i] = nin__cuda_load(one + i * p.in_c);
+#pragma unroll
+            for (int32_t i = 0; i < PIXELS; i++)
+                if (s + i < columns.end)
+                    keep_larger(largest, found, nin__cuda_finished(x, v[i], bias, p.finish),
+                                place + i);
         }
 }
 
@@ -132,9 +137,10 @@ __device__ void drop(float *v, uint16_t *found, uint32_t word, const struct cuda
  * would be spilled. */
 template <typename X, typename Y>
 __global__ void __launch_bounds__(BLOCK, 4)
-    max_pool(Y *y, uint16_t *where, const X *x, struct pooling p, struct cuda_mask mask)
+    max_pool(Y *y, uint16_t *where, const X *x, struct pooling p, struct map outputs,
+             struct cuda_mask mask)
 {
-    uint32_t size = out_size(p), word[4] = {0, 0, 0, 0};
+    uint32_t size = outputs.size, word[4] = {0, 0, 0, 0};
     struct image_element at = nin__cuda_element(nin__cuda_fours(size));
     const X *image = x + (size_t)at.image * nin__cuda_in_size(p);
     size_t first = (size_t)at.image * size;
@@ -147,7 +153,7 @@ __global__ void __launch_bounds__(BLOCK, 4)
         float largest = -INFINITY;
         uint16_t found = 0;
 
-        find_maximum(&largest, &found, image, place_of(e, p.out_w, p.in_c), p);
+        find_maximum(&largest, &found, image, nin__cuda_place(e, outputs), p);
         if (p.drop)
             drop(&largest, &found, word[i], mask);
         nin__cuda_store(y + first + e, largest);
@@ -159,18 +165,19 @@ __global__ void __launch_bounds__(BLOCK, 4)
 /* The same where these are four channels of a pixel. */
 template <typename X, typename Y>
 __global__ void __launch_bounds__(BLOCK, 4)
-    max_pool_fours(Y *y, ushort4 *where, const X *x, struct pooling p, struct cuda_mask mask)
+    max_pool_fours(Y *y, ushort4 *where, const X *x, struct pooling p, struct map outputs,
+                   struct cuda_mask mask)
 {
-    struct image_element at = nin__cuda_element(out_size(p));
-    size_t to = (size_t)at.image * out_size(p) + at.element;
+    struct image_element at = nin__cuda_element(outputs);
+    size_t to = (size_t)at.image * outputs.size + at.element;
     float4 largest = {-INFINITY, -INFINITY, -INFINITY, -INFINITY};
     ushort4 found = {0, 0, 0, 0};
     uint32_t word[4];
 
-    if (at.element >= out_size(p))
+    if (at.element >= outputs.size)
         return;
     find_maximum(&largest, &found, x + (size_t)at.image * nin__cuda_in_size(p),
-                 place_of(at.element, p.out_w, p.in_c), p);
+                 nin__cuda_place(at.element, outputs), p);
     if (p.drop) {
         nin__cuda_philox(word, mask, at.element, at.image);
         drop(&largest.x, &found.x, word[0], mask);
@@ -183,18 +190,12 @@ __global__ void __launch_bounds__(BLOCK, 4)
         where[to] = found;
 }
 
-/* The place of input `at` among those that the window of output (oy, ox) sees. */
-__device__ int32_t place_in_window(struct place at, int32_t oy, int32_t ox, const struct pooling &p)
-{
-    return (at.row - window(oy, p.kernel_h, p.in_h, p).first) * p.kernel_w + at.column -
-           window(ox, p.kernel_w, p.in_w, p).first;
-}
-
 /* The gradient of one channel or four of an input whose place in the window is `place`, if that is
  * where the maximum was. */
 __device__ void add_found(float *sum, float dy, uint16_t found, int32_t place, float scale)
 {
-    *sum += found == place ? dy * scale : 0.0f;
+    if (found == place)
+        *sum += dy * scale;
 }
 
 __device__ void add_found(float4 *sum, float4 dy, ushort4 found, int32_t place, float scale)
@@ -205,39 +206,75 @@ __device__ void add_found(float4 *sum, float4 dy, ushort4 found, int32_t place, 
     add_found(&sum->w, dy.w, found.w, place, scale);
 }
 
-/* A gradient is 0 where x, which a ReLU makes, is not positive; x: NULL for no ReLU. */
-template <typename X, typename V>
-__device__ V gated(V gradient, const X *x, size_t i, int32_t channel, const struct pooling &p)
+/* What gates the gradient of element i of x, which a ReLU makes: as it is in memory; x: NULL for no
+ * ReLU. */
+template <typename X> __device__ typename cuda_wide<X>::type gate_of(const X *x, size_t i)
 {
-    if (x == NULL)
-        return gradient;
-    return nin__cuda_gated(gradient, nin__cuda_finished(x + i, bias_of<V>(channel, p), p.finish));
+    typename cuda_wide<X>::type gate = {};
+
+    return x == NULL ? gate : nin__cuda_load(x + i);
+}
+
+/* A gradient is 0 where x, finished, is not positive. */
+template <typename X, typename V>
+__device__ V gated(V gradient, const X *x, V gate, V bias, const struct pooling &p)
+{
+    return x == NULL ? gradient
+                     : nin__cuda_gated(gradient, nin__cuda_finished(x, gate, bias, p.finish));
+}
+
+/* Of the windows in row oy of the output that see input `at`. */
+template <typename V, typename Y, typename Where>
+__device__ void add_viewers(V *sum, const Y *dy, const Where *where, int32_t oy, struct place at,
+                            const struct pooling &p, float scale)
+{
+    struct extent columns = nin__cuda_viewers(at.column, p.kernel_w, p.out_w, p);
+    int32_t before = (at.row - first_seen(oy, p)) * p.kernel_w + at.column;
+    uint32_t row = (uint32_t)oy * (uint32_t)p.out_w;
+
+#pragma unroll 1
+    for (int32_t ox = columns.first; ox < columns.end; ox += VIEWERS) {
+        int32_t place[VIEWERS];
+        V v[VIEWERS];
+        Where found[VIEWERS];
+
+#pragma unroll
+        for (int32_t i = 0; i < VIEWERS; i++) {
+            bool there = ox + i < columns.end;
+            uint32_t o = (row + (uint32_t)(there ? ox + i : ox)) * (uint32_t)p.in_c;
+
+            place[i] = there ? before - first_seen(ox + i, p) : NO_WINDOW;
+            v[i] = nin__cuda_load(dy + o);
+            found[i] = where[o];
+        }
+#pragma unroll
+        for (int32_t i = 0; i < VIEWERS; i++)
+            add_found(sum, v[i], found[i], place[i], scale);
+    }
 }
 
 /* Each input gets the gradients of the windows whose maximum it was. A thread has one channel, or
  * four, which p counts as one. */
 template <typename X, typename Y, typename Where>
 __global__ void __launch_bounds__(BLOCK)
-    max_unpool(X *dx, const Y *dy, const Where *where, const X *x, struct pooling p, float scale)
+    max_unpool(X *dx, const Y *dy, const Where *where, const X *x, struct pooling p,
+               struct map inputs, float scale)
 {
-    struct image_element e = nin__cuda_element(nin__cuda_in_size(p));
-    size_t out = (size_t)e.image * out_size(p);
-    struct place at = place_of(e.element, p.in_w, p.in_c);
+    typedef typename cuda_wide<X>::type V;
+    struct image_element e = nin__cuda_element(inputs);
+    struct place at = nin__cuda_place(e.element, inputs);
     struct extent rows = nin__cuda_viewers(at.row, p.kernel_h, p.out_h, p);
-    struct extent columns = nin__cuda_viewers(at.column, p.kernel_w, p.out_w, p);
-    typename cuda_wide<X>::type sum = {};
-    size_t in = (size_t)e.image * nin__cuda_in_size(p) + e.element;
+    size_t in = (size_t)e.image * inputs.size + e.element;
+    size_t out = (size_t)e.image * out_size(p) + (uint32_t)at.channel;
+    V sum = {}, gate, bias;
 
-    if (e.element >= nin__cuda_in_size(p))
+    if (e.element >= inputs.size)
         return;
+    gate = gate_of(x, in);
+    bias = bias_of<V>(at.channel, p);
     for (int32_t oy = rows.first; oy < rows.end; oy++)
-        for (int32_t ox = columns.first; ox < columns.end; ox++) {
-            size_t o = out + element_at(oy, ox, p.out_w, p.in_c, at.channel);
-
-            add_found(&sum, nin__cuda_load(dy + o), where[o], place_in_window(at, oy, ox, p),
-                      scale);
-        }
-    nin__cuda_store(dx + in, gated(sum, x, in, at.channel, p));
+        add_viewers(&sum, dy + out, where + out, oy, at, p, scale);
+    nin__cuda_store(dx + in, gated(sum, x, gate, bias, p));
 }
 
 /* ---- average -------------------------------------------------------------------------------- */
@@ -260,44 +297,46 @@ __device__ float divisor(int32_t oy, int32_t ox, const struct pooling &p)
 }
 
 template <typename X, typename Y>
-__global__ void __launch_bounds__(BLOCK) average_pool(Y *y, const X *x, struct pooling p)
+__global__ void __launch_bounds__(BLOCK)
+    average_pool(Y *y, const X *x, struct pooling p, struct map outputs)
 {
-    struct image_element e = nin__cuda_element(out_size(p));
+    struct image_element e = nin__cuda_element(outputs);
     const X *image = x + (size_t)e.image * nin__cuda_in_size(p);
-    struct place at = place_of(e.element, p.out_w, p.in_c);
+    struct place at = nin__cuda_place(e.element, outputs);
     struct extent rows = window(at.row, p.kernel_h, p.in_h, p);
     struct extent columns = window(at.column, p.kernel_w, p.in_w, p);
     float sum = 0.0f, bias = bias_of<float>(at.channel, p);
 
-    if (e.element >= out_size(p))
+    if (e.element >= outputs.size)
         return;
     for (int32_t r = rows.first; r < rows.end; r++)
         for (int32_t s = columns.first; s < columns.end; s++)
-            sum += nin__cuda_finished(image + element_at(r, s, p.in_w, p.in_c, at.channel), bias,
-                                      p.finish);
-    nin__cuda_store(y + (size_t)e.image * out_size(p) + e.element,
+            sum += nin__cuda_finished(
+                x, nin__cuda_load(image + element_at(r, s, p.in_w, p.in_c, at.channel)), bias,
+                p.finish);
+    nin__cuda_store(y + (size_t)e.image * outputs.size + e.element,
                     sum / divisor(at.row, at.column, p));
 }
 
 template <typename X, typename Y>
-__global__ void __launch_bounds__(BLOCK)
-    average_unpool(X *dx, const Y *dy, const X *x, struct pooling p)
+__global__ void __launch_bounds__(BLOCK, 4)
+    average_unpool(X *dx, const Y *dy, const X *x, struct pooling p, struct map inputs)
 {
-    struct image_element e = nin__cuda_element(nin__cuda_in_size(p));
+    struct image_element e = nin__cuda_element(inputs);
     const Y *image = dy + (size_t)e.image * out_size(p);
-    struct place at = place_of(e.element, p.in_w, p.in_c);
+    struct place at = nin__cuda_place(e.element, inputs);
     struct extent rows = nin__cuda_viewers(at.row, p.kernel_h, p.out_h, p);
     struct extent columns = nin__cuda_viewers(at.column, p.kernel_w, p.out_w, p);
     float sum = 0.0f;
-    size_t in = (size_t)e.image * nin__cuda_in_size(p) + e.element;
+    size_t in = (size_t)e.image * inputs.size + e.element;
 
-    if (e.element >= nin__cuda_in_size(p))
+    if (e.element >= inputs.size)
         return;
     for (int32_t oy = rows.first; oy < rows.end; oy++)
         for (int32_t ox = columns.first; ox < columns.end; ox++)
             sum += nin__cuda_load(image + element_at(oy, ox, p.out_w, p.in_c, at.channel)) /
                    divisor(oy, ox, p);
-    nin__cuda_store(dx + in, gated(sum, x, in, at.channel, p));
+    nin__cuda_store(dx + in, gated(sum, x, gate_of(x, in), bias_of<float>(at.channel, p), p));
 }
 
 /* ---- the passes ----------------------------------------------------------------------------- */
@@ -307,6 +346,16 @@ uint16_t *saved(const struct cuda_call *call)
     if (call->cuda->saved_per_image == 0)
         return NULL;
     return (uint16_t *)(void *)(call->executable->memory + call->cuda->saved);
+}
+
+struct map inputs_of(const struct pooling &p)
+{
+    return nin__cuda_map(p.in_h, p.in_w, p.in_c);
+}
+
+struct map outputs_of(const struct pooling &p)
+{
+    return nin__cuda_map(p.out_h, p.out_w, p.in_c);
 }
 
 template <typename X, typename Y> nin_status go_max(const struct cuda_call *call)
@@ -320,11 +369,11 @@ template <typename X, typename Y> nin_status go_max(const struct cuda_call *call
     if (pooling.in_c % 4 != 0)
         return nin__cuda_launch_images(call->device, call->images, threads, max_pool<X, Y>,
                                        (Y *)call->y, saved(call), (const X *)call->x, pooling,
-                                       mask);
+                                       outputs_of(pooling), mask);
     pooling.in_c /= 4; /* whole maps of them begin where vectors may */
     return nin__cuda_launch_images(call->device, call->images, threads, max_pool_fours<X4, Y4>,
                                    (Y4 *)call->y, (ushort4 *)(void *)saved(call),
-                                   (const X4 *)call->x, pooling, mask);
+                                   (const X4 *)call->x, pooling, outputs_of(pooling), mask);
 }
 
 template <typename X, typename Y> nin_status go_max_back(const struct cuda_call *call)
@@ -340,25 +389,32 @@ template <typename X, typename Y> nin_status go_max_back(const struct cuda_call 
     if (pooling.in_c % 4 != 0)
         return nin__cuda_launch_images(call->device, call->images, size, max_unpool<X, Y, uint16_t>,
                                        (X *)call->dx, (const Y *)call->dy,
-                                       (const uint16_t *)saved(call), (const X *)x, pooling, scale);
+                                       (const uint16_t *)saved(call), (const X *)x, pooling,
+                                       inputs_of(pooling), scale);
     pooling.in_c /= 4; /* whole maps of them begin where vectors may */
-    return nin__cuda_launch_images(
-        call->device, call->images, size / 4, max_unpool<X4, Y4, ushort4>, (X4 *)call->dx,
-        (const Y4 *)call->dy, (const ushort4 *)(void *)saved(call), (const X4 *)x, pooling, scale);
+    return nin__cuda_launch_images(call->device, call->images, size / 4,
+                                   max_unpool<X4, Y4, ushort4>, (X4 *)call->dx,
+                                   (const Y4 *)call->dy, (const ushort4 *)(void *)saved(call),
+                                   (const X4 *)x, pooling, inputs_of(pooling), scale);
 }
 
 template <typename X, typename Y> nin_status go_average(const struct cuda_call *call)
 {
+    struct pooling pooling = pooling_of(call);
+
     return nin__cuda_launch_images(call->device, call->images, nin__shape_size(call->op->out),
-                                   average_pool<X, Y>, (Y *)call->y, (const X *)call->x,
-                                   pooling_of(call));
+                                   average_pool<X, Y>, (Y *)call->y, (const X *)call->x, pooling,
+                                   outputs_of(pooling));
 }
 
 template <typename X, typename Y> nin_status go_average_back(const struct cuda_call *call)
 {
+    struct pooling pooling = pooling_of(call);
+
     return nin__cuda_launch_images(call->device, call->images, nin__shape_size(call->op->in),
                                    average_unpool<X, Y>, (X *)call->dx, (const Y *)call->dy,
-                                   (const X *)(call->gate ? call->x : NULL), pooling_of(call));
+                                   (const X *)(call->gate ? call->x : NULL), pooling,
+                                   inputs_of(pooling));
 }
 
 } // namespace

@@ -123,6 +123,6 @@ struct cuda_point_needs nin__cuda_point_needs(const struct cuda_op *cuda, int32_
     needs.y = points * (y > dx ? y : dx) * out;
     needs.dx = points * dx * in;
     needs.products = needs.weights * groups.count;
-    needs.sums = (rows + nin__cuda_sum_parts(rows)) * out;
+    needs.sums = (rows + nin__cuda_sum_parts(rows, out)) * out;
     return needs;
 }

@@ -22,8 +22,8 @@ __global__ void __launch_bounds__(BLOCK) find_bad(struct cuda_bad *bad, const fl
             atomicMin(&bad->loss, (unsigned long long)i);
 }
 
-/* One thread for each parameter; those of no span stay, and where something is bad all do. bad:
- * NULL, or what was found */
+/* One thread for each parameter; those of no span stay, and where something is bad all do. What it
+ * takes is asked for before that is known. bad: NULL, or what was found */
 __global__ void __launch_bounds__(BLOCK)
     update_spans(float *parameters, float *momentum, const float *gradient, size_t count,
                  const struct nin__update_span *spans, int32_t span_count,
@@ -32,19 +32,20 @@ __global__ void __launch_bounds__(BLOCK)
     float factor = numbers->momentum_factor;
     bool nesterov = numbers->nesterov != 0;
 
-    if (bad != NULL && (bad->gradient != NONE || bad->loss != NONE))
-        return;
     FOR_EACH_ELEMENT (i, count) {
+        float g = gradient[i], m = momentum[i], p = parameters[i];
+        bool good = bad == NULL || (bad->gradient & bad->loss) == NONE;
         int32_t s = 0;
 
         while (s < span_count && i - spans[s].first >= spans[s].count)
             s++;
-        if (s < span_count) {
-            float g = gradient[i] + spans[s].decay * parameters[i];
-            float m = factor * momentum[i] + g;
+        if (s < span_count && good) {
+            const struct nin__update_span span = spans[s];
 
+            g += span.decay * p;
+            m = factor * m + g;
             momentum[i] = m;
-            parameters[i] -= spans[s].rate * (nesterov ? g + factor * m : m);
+            parameters[i] = p - span.rate * (nesterov ? g + factor * m : m);
         }
     }
 }

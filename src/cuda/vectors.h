@@ -171,13 +171,11 @@ static __device__ inline float4 nin__cuda_as(const cuda_bf16x4 *, float4 v)
     return result;
 }
 
-/* An element of x with what a convolution left to the pool behind it, unless that is nothing: as if
- * it had been written. */
+/* v, an element of x, with what a convolution left to the pool behind it, unless that is nothing:
+ * as if it had been written. */
 template <typename X, typename V>
-__device__ inline V nin__cuda_finished(const X *x, V bias, bool finish)
+__device__ inline V nin__cuda_finished(const X *x, V v, V bias, bool finish)
 {
-    V v = nin__cuda_load(x);
-
     return finish ? nin__cuda_as(x, nin__cuda_rectified(nin__cuda_sum_of(v, bias))) : v;
 }
 

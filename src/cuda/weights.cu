@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Weights: OIHW in the arena, OHWI where products take them, with rows filled up with zeros, and
  * perhaps in bf16. One kernel makes all of a network's, for each is small; a gradient that is a
- * product comes back alone. */
+ * product comes back alone. Those at points are conv_winograd_weights.cu's. */
 #include "cuda/conv.h"
 #include "cuda/vectors.h"
 
@@ -85,11 +85,6 @@ nin_status list(struct makings *all, struct nin__executable *executable, const s
     return all->count < AT_ONCE ? NIN_OK : start(executable, all);
 }
 
-void *target_of(void *const *targets, int32_t form)
-{
-    return form < 0 ? NULL : targets[form];
-}
-
 /* OHWI to OIHW, to the gradient's arena or added to it. */
 __global__ void __launch_bounds__(BLOCK)
     finish(float *gradient, const float *product, struct weights w, bool accumulate)
@@ -113,17 +108,12 @@ nin_status nin__cuda_prepare(struct nin__executable *executable, const float *pa
     NIN__TRY(scope.status);
     for (int32_t i = 0; i < executable->program.count; i++) {
         const struct cuda_op *cuda = &executable->ops[i];
-        void *form = target_of(targets, cuda->form), *turned = target_of(targets, cuda->turned);
 
-        if (form != NULL && cuda->algorithm != CUDA_WINOGRAD)
-            NIN__TRY(list(&all, executable, cuda, parameters, form));
-        else if (form != NULL)
-            NIN__TRY(nin__cuda_winograd_prepare(executable->device, cuda, parameters, form, false));
-        if (turned != NULL)
-            NIN__TRY(
-                nin__cuda_winograd_prepare(executable->device, cuda, parameters, turned, true));
+        if (cuda->form >= 0 && cuda->algorithm != CUDA_WINOGRAD)
+            NIN__TRY(list(&all, executable, cuda, parameters, targets[cuda->form]));
     }
-    return start(executable, &all);
+    NIN__TRY(start(executable, &all));
+    return nin__cuda_winograd_prepare(executable, parameters, targets);
 }
 
 nin_status nin__cuda_finish_weights(const struct cuda_call *call)

@@ -5,16 +5,19 @@
 /* The windows of a convolution or a pool, as kernels need them; of a pool in_c is all channels. */
 
 #include "cuda/launch.h"
+#include "cuda/places.h"
 
 struct windows {
     int32_t in_h, in_w, in_c, out_h, out_w;
     int32_t kernel_h, kernel_w, stride, pad;
+    struct divisor by_stride;
 };
 
 static inline struct windows nin__cuda_windows_of(const struct nin__op *op)
 {
-    struct windows w = {op->in.h,     op->in.w,     op->in.c,   op->out.h, op->out.w,
-                        op->kernel_h, op->kernel_w, op->stride, op->pad};
+    struct windows w = {
+        op->in.h,     op->in.w,     op->in.c,   op->out.h, op->out.w,
+        op->kernel_h, op->kernel_w, op->stride, op->pad,   nin__cuda_divisor((uint32_t)op->stride)};
 
     return w;
 }
@@ -28,26 +31,12 @@ struct extent {
 static __device__ inline struct extent nin__cuda_viewers(int32_t i, int32_t kernel, int32_t outputs,
                                                          const struct windows &w)
 {
-    int32_t first = i + w.pad - kernel + 1, last = (i + w.pad) / w.stride;
-    struct extent extent = {first <= 0 ? 0 : (first + w.stride - 1) / w.stride,
-                            last < outputs ? last + 1 : outputs};
+    int32_t passed = i + w.pad - kernel + w.stride; /* by windows that end before i */
+    int32_t first = (int32_t)nin__cuda_quotient(passed < 0 ? 0 : (uint32_t)passed, w.by_stride);
+    int32_t end = (int32_t)nin__cuda_quotient((uint32_t)(i + w.pad), w.by_stride) + 1;
+    struct extent extent = {first, end < outputs ? end : outputs};
 
     return extent;
-}
-
-/* Where tap `tap` of the window at pixel `pixel` lies in its image; false where it looks out of the
- * map. */
-static __device__ inline bool nin__cuda_find_tap(uint32_t *from, uint32_t pixel, uint32_t tap,
-                                                 const struct windows &w)
-{
-    uint32_t rs = tap / (uint32_t)w.in_c, c = tap % (uint32_t)w.in_c;
-    int32_t iy = (int32_t)(pixel / (uint32_t)w.out_w) * w.stride - w.pad +
-                 (int32_t)(rs / (uint32_t)w.kernel_w);
-    int32_t ix = (int32_t)(pixel % (uint32_t)w.out_w) * w.stride - w.pad +
-                 (int32_t)(rs % (uint32_t)w.kernel_w);
-
-    *from = ((uint32_t)iy * (uint32_t)w.in_w + (uint32_t)ix) * (uint32_t)w.in_c + c;
-    return iy >= 0 && iy < w.in_h && ix >= 0 && ix < w.in_w;
 }
 
 /* Elements of an image of the input. */
