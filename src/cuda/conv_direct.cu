@@ -253,9 +253,8 @@ size_t nin__cuda_direct_sums(const struct cuda_op *cuda, int32_t batch)
     uint32_t rows = (uint32_t)batch * (uint32_t)op->out.h * (uint32_t)op->out.w;
     uint32_t filters = (uint32_t)op->out.c, patch = (uint32_t)nin__cuda_patch(op);
     bool flat = nin__cuda_is_pointwise(op);
-    uint32_t parts = cuda->tensor_cores
-                         ? nin__cuda_most_tensor_parts(filters, patch, flat, cuda->narrow_x, rows)
-                         : nin__cuda_most_parts(filters, patch, flat, rows);
+    uint32_t parts = cuda->tensor_cores ? nin__cuda_most_tensor_parts(filters, patch, flat, rows)
+                                        : nin__cuda_most_parts(filters, patch, flat, rows);
 
     return (size_t)parts * filters * (patch + 1);
 }

@@ -4,11 +4,10 @@
 
 /* Operands of products by the tensor cores: how a block brings tiles of them into shared memory,
  * and how a warp takes its part of a tile, as fragments. In NIN_BF16 they are bf16 there, in
- * NIN_TF32 floats, which are rounded as they become fragments. */
+ * NIN_TF32 floats, which are rounded when they are fragments. */
 
+#include "cuda/ptx.h"
 #include "cuda/tensor_cores.h"
-#include "cuda/tf32.h"
-#include "cuda/vectors.h"
 
 #include <cuda_pipeline.h>
 
@@ -16,8 +15,10 @@ enum {
     WARP = 32,
     WARPS = 8,
     THREADS = WARPS * WARP,
-    SIDE = 16,     /* of a square of sums, of which a warp has some */
-    ALIGNMENT = 32 /* of what a warp loads, in bytes */
+    SIDE = 16, /* of a square of sums, of which a warp has some */
+    HALF = SIDE / 2,
+    QUAD = 4,      /* lanes that have a row, or a column */
+    ALIGNMENT = 16 /* of rows in shared memory, in bytes */
 };
 
 /* Of operands that are a T in shared memory. Rows are longer there than what is in them, so that
@@ -120,26 +121,39 @@ __device__ void nin__cuda_load_taps(T *piece, const struct cuda_matrix &m, uint3
 }
 
 /* WIDTH columns of HEIGHT rows of a matrix, from (row0, k0) on, into shared memory; zeros from row
- * `end` on, and behind its columns. What is in pieces comes while the thread goes on. */
+ * `end` on, and behind its columns. What is in pieces comes while the thread goes on; where there is
+ * none, it may point anywhere. */
 template <bool FLAT, int HEIGHT, int WIDTH, typename T, int ROW>
 __device__ void nin__cuda_load_tile(T (*tile)[ROW], const struct cuda_matrix &m, uint32_t row0,
                                     uint32_t end, uint32_t k0)
 {
     enum {
         PIECE = operand<T>::PIECE,
-        PIECES = WIDTH / PIECE
+        PIECES = WIDTH / PIECE, /* of a row */
+        ALL = HEIGHT * PIECES
     };
     bool pieces = FLAT && nin__cuda_is_stored_as<T>(m.narrow) && m.depth % PIECE == 0;
+    const size_t bytes = PIECE * sizeof **tile;
 
-#pragma unroll 2
-    for (uint32_t i = threadIdx.x; i < HEIGHT * PIECES; i += THREADS) {
+    if (pieces) {
+#pragma unroll
+        for (uint32_t first = 0; first < ALL; first += THREADS) {
+            uint32_t i = first + threadIdx.x, in = i % PIECES * PIECE, row = row0 + i / PIECES;
+            const T *from = (const T *)m.data + (size_t)row * m.depth + (k0 + in);
+
+            if (ALL % THREADS == 0 || i < ALL)
+                __pipeline_memcpy_async(tile[i / PIECES] + in, from, bytes,
+                                        row < end && k0 + in < m.depth ? 0 : bytes);
+        }
+        return;
+    }
+#pragma unroll 1
+    for (uint32_t i = threadIdx.x; i < ALL; i += THREADS) {
         uint32_t row = row0 + i / PIECES, k = k0 + i % PIECES * PIECE;
         T *target = tile[i / PIECES] + i % PIECES * PIECE;
-        bool there = row < end && k < m.depth;
-        size_t from = there ? (size_t)row * m.depth + k : 0, bytes = PIECE * sizeof *target;
 
-        if (pieces || !there)
-            __pipeline_memcpy_async(target, (const T *)m.data + from, bytes, there ? 0 : bytes);
+        if (row >= end || k >= m.depth)
+            __pipeline_memcpy_async(target, (const T *)m.data, bytes, bytes);
         else if (FLAT)
             nin__cuda_load_elements(target, m, row, k);
         else
@@ -149,43 +163,62 @@ __device__ void nin__cuda_load_tile(T (*tile)[ROW], const struct cuda_matrix &m,
 
 /* ---- fragments ------------------------------------------------------------------------------ */
 
-typedef nvcuda::wmma::row_major along_rows;
-typedef nvcuda::wmma::col_major along_columns;
-
-/* As tensor cores know them. */
-template <typename T> struct multiplied {
-    typedef T type;
+/* What a thread has of SIDE rows, or columns, of STEP elements: of rows g = lane / QUAD and g + HALF
+ * the first half of the depth, and then the second. */
+struct fragment {
+    uint32_t words[4];
 };
 
-template <> struct multiplied<float> {
-    typedef nvcuda::wmma::precision::tf32 type;
-};
-
-template <typename T>
-using square =
-    nvcuda::wmma::fragment<nvcuda::wmma::accumulator, SIDE, SIDE, operand<T>::STEP, float>;
-
-template <typename T, typename Layout>
-using left = nvcuda::wmma::fragment<nvcuda::wmma::matrix_a, SIDE, SIDE, operand<T>::STEP,
-                                    typename multiplied<T>::type, Layout>;
-
-template <typename T, typename Layout>
-using right = nvcuda::wmma::fragment<nvcuda::wmma::matrix_b, SIDE, SIDE, operand<T>::STEP,
-                                     typename multiplied<T>::type, Layout>;
-
-template <typename Fragment>
-__device__ void nin__cuda_load_fragment(Fragment &fragment, const cuda_bf16 *from, unsigned row)
+/* The depth lies along rows in shared memory, which are `row` elements apart, or across them. */
+template <bool ALONG>
+__device__ void nin__cuda_load_fragment(struct fragment *f, const cuda_bf16 *from, uint32_t row)
 {
-    nvcuda::wmma::load_matrix_sync(fragment, from, row);
+    uint32_t lane = threadIdx.x % WARP;
+
+    if (ALONG)
+        nin__cuda_load_matrices(f->words, from + lane % SIDE * row + lane / SIDE * HALF);
+    else
+        nin__cuda_load_transposed(f->words, from + (lane % HALF + lane / SIDE * HALF) * row +
+                                                lane / HALF % 2 * HALF);
 }
 
-template <typename Fragment>
-__device__ void nin__cuda_load_fragment(Fragment &fragment, const float *from, unsigned row)
+template <bool ALONG>
+__device__ void nin__cuda_load_fragment(struct fragment *f, const float *from, uint32_t row)
 {
-    nvcuda::wmma::load_matrix_sync(fragment, from, row);
+    uint32_t lane = threadIdx.x % WARP;
+
+    if (ALONG)
+        nin__cuda_load_matrices(f->words, from + lane % SIDE * row + lane / SIDE * QUAD);
+    else
 #pragma unroll
-    for (int i = 0; i < fragment.num_elements; i++)
-        fragment.x[i] = nin__cuda_rounded_to_tf32(fragment.x[i]);
+        for (uint32_t i = 0; i < 4; i++)
+            f->words[i] = __float_as_uint(
+                from[(lane % QUAD + i / 2 * QUAD) * row + lane / QUAD + i % 2 * HALF]);
+}
+
+static __device__ inline void nin__cuda_round_fragment(struct fragment *, const cuda_bf16 *)
+{
+}
+
+static __device__ inline void nin__cuda_round_fragment(struct fragment *f, const float *)
+{
+#pragma unroll
+    for (uint32_t i = 0; i < 4; i++)
+        f->words[i] = __float_as_uint(nin__cuda_rounded_to_tf32(__uint_as_float(f->words[i])));
+}
+
+/* SIDE x SIDE sums, half by half: of rows g and g + HALF two columns each, from 2 (lane % QUAD) on. */
+struct square {
+    float halves[2][4];
+};
+
+/* += the rows of a times the columns of b */
+template <typename T>
+__device__ void nin__cuda_add_products(struct square *sums, const struct fragment &a,
+                                       const struct fragment &b)
+{
+    nin__cuda_multiply_add<T>(sums->halves[0], a.words, b.words[0], b.words[2]);
+    nin__cuda_multiply_add<T>(sums->halves[1], a.words, b.words[1], b.words[3]);
 }
 
 #endif

@@ -49,7 +49,6 @@ nin_status nin__cuda_tensor_sums(struct nin__device *device, const struct cuda_t
 /* How rows are cut into parts: a rule of shapes alone, for it orders sums. With fewer rows there
  * are no more parts than most_tensor_parts says. */
 void nin__cuda_cut_tensor_sums(struct cuda_tensor_sums *sums);
-uint32_t nin__cuda_most_tensor_parts(uint32_t filters, uint32_t patch, bool flat, bool narrow,
-                                     uint32_t rows);
+uint32_t nin__cuda_most_tensor_parts(uint32_t filters, uint32_t patch, bool flat, uint32_t rows);
 
 #endif

@@ -8,9 +8,9 @@ namespace
 {
 
 enum {
-    ROWS = 128,      /* of a tile */
-    STAGES = 2,      /* what is multiplied, and what comes */
-    FEW_BLOCKS = 132 /* with fewer, tiles are narrower */
+    ROWS = 128,        /* of a tile */
+    SHARED = 47 << 10, /* bytes that operands have at most */
+    FEW_BLOCKS = 132   /* with fewer, tiles are narrower */
 };
 
 /* Blocks that a multiprocessor is to have at once, for so many squares of a warp across: 80 or 128
@@ -34,32 +34,20 @@ template <typename T, bool TURNED, int ACROSS, int NT> struct row_tile {
         B_HEIGHT = TURNED ? COLUMNS : DEPTH,
         B_WIDTH = TURNED ? DEPTH : COLUMNS,
         B_ROW = B_WIDTH + (TURNED ? operand<T>::ALONG : operand<T>::ACROSS),
-        RESULT_ROW = NT * SIDE + 8 /* so that squares lie in different banks */
+        STAGE = (ROWS * A_ROW + B_HEIGHT * B_ROW) * sizeof(T),
+        STAGES = 3 * STAGE > SHARED ? 2 : 3 /* what is multiplied, and what comes */
     };
 
-    /* What a block has in shared memory: first operands and then, warp by warp, results. */
-    union alignas(ALIGNMENT) room {
-        struct {
-            T a[STAGES][ROWS][A_ROW], b[STAGES][B_HEIGHT][B_ROW];
-        } operands;
-        float results[WARPS][SIDE][RESULT_ROW];
+    struct alignas(ALIGNMENT) operands {
+        T a[STAGES][ROWS][A_ROW], b[STAGES][B_HEIGHT][B_ROW];
     };
 };
 
 #if NIN__HAS_TENSOR_CORES
 
-template <bool TURNED> struct layout_of {
-    typedef along_rows b;
-};
-
-template <> struct layout_of<true> {
-    typedef along_columns b;
-};
-
-/* As many elements of a result as are stored at once. */
-template <typename T> union piece {
-    float4 whole;
-    T elements[operand<T>::PIECE];
+/* Neighbours in a row. */
+template <typename C> struct alignas(2 * sizeof(C)) pair {
+    C x, y;
 };
 
 template <int COLUMNS>
@@ -70,99 +58,106 @@ __device__ void load_bias(float *bias, const struct cuda_tensor_product &p, uint
         bias[i] = p.bias != NULL && n0 + i < columns ? p.bias[n0 + i] : 0.0f;
 }
 
-/* The first `count` values of a piece in a row of so many columns. */
-template <typename T>
-__device__ void store_piece(const struct cuda_tensor_product &p, uint32_t columns, size_t at,
-                            uint32_t count, const float *values)
+/* The first two columns, or the one that there is, of `count` that are left in a row. */
+template <typename C>
+__device__ void store_pair(C *to, uint32_t columns, uint32_t count, float x, float y)
 {
-    const uint32_t all = operand<T>::PIECE;
-    bool stored = nin__cuda_is_stored_as<T>(p.narrow);
-    union piece<T> rounded;
+    struct pair<C> stored;
 
-#pragma unroll
-    for (uint32_t e = 0; e < all; e++)
-        nin__cuda_store(rounded.elements + e, values[e]);
-    if (stored && columns % all == 0) {
-        *(float4 *)(void *)((T *)p.c + at) = rounded.whole;
+    nin__cuda_store(&stored.x, x);
+    nin__cuda_store(&stored.y, y);
+    if (columns % 2 == 0) {
+        *(struct pair<C> *)(void *)to = stored;
         return;
     }
-#pragma unroll
-    for (uint32_t e = 0; e < all; e++)
-        if (e < count && stored)
-            ((T *)p.c)[at + e] = rounded.elements[e];
-        else if (e < count)
-            ((float *)p.c)[at + e] = values[e];
+    to[0] = stored.x;
+    if (count > 1)
+        to[1] = stored.y;
 }
 
-/* SIDE rows of a warp, from (row, n) on: for some pieces all gates are read before anything is
- * written, for the compiler cannot know that none is an output. */
-template <typename T, int NT, int ROW>
-__device__ void finish_rows(const struct cuda_tensor_product &p, uint32_t columns,
-                            const float (*results)[ROW], const float *bias, uint32_t row,
-                            uint32_t n)
+template <typename T>
+__device__ void store(const struct cuda_tensor_product &p, uint32_t columns, size_t at,
+                      uint32_t count, float x, float y)
 {
-    const uint32_t size = operand<T>::PIECE, pieces = NT * SIDE / size;
+    if (nin__cuda_is_stored_as<T>(p.narrow))
+        store_pair((T *)p.c + at, columns, count, x, y);
+    else
+        store_pair((float *)p.c + at, columns, count, x, y);
+}
+
+__device__ float finished(const struct cuda_tensor_product &p, float sum, float bias, float gate)
+{
+    float v = sum + bias;
+
+    return nin__cuda_gated(p.relu ? nin__cuda_rectified(v) : v, gate);
+}
+
+/* A row of squares, from column n on: this thread's part of row `row`, which is in their upper half,
+ * or the lower one. All gates are read before anything is written, for the compiler cannot know that
+ * none is an output. */
+template <typename T, int NT>
+__device__ void finish_row(const struct cuda_tensor_product &p, uint32_t columns,
+                           const struct square *sums, bool lower, const float *bias, uint32_t row,
+                           uint32_t n)
+{
+    uint32_t first = threadIdx.x % QUAD * 2;
+    struct pair<float> gates[NT][2];
 
 #pragma unroll
-    for (uint32_t first = 0; first < SIDE * pieces; first += NT * WARP) {
-        union piece<T> gates[NT] = {
-        };
+    for (uint32_t i = 0; i < 2 * NT; i++) {
+        uint32_t c = n + i * HALF + first;
+        struct pair<float> &gate = gates[i / 2][i % 2];
 
-#pragma unroll
-        for (uint32_t t = 0; t < NT; t++) {
-            uint32_t i = first + threadIdx.x % WARP + t * WARP, r = row + i / pieces;
-            uint32_t c = n + i % pieces * size;
+        gate.x = gate.y = 1.0f;
+        if (p.gate != NULL && c < columns) {
+            struct pair<T> from =
+                *(const struct pair<T> *)(const void *)((const T *)p.gate + (size_t)row * columns +
+                                                        c);
 
-            if (p.gate != NULL && r < p.a.count && c < columns)
-                gates[t].whole =
-                    *(const float4 *)(const void *)((const T *)p.gate + (size_t)r * columns + c);
+            gate.x = nin__cuda_load(&from.x);
+            gate.y = nin__cuda_load(&from.y);
         }
+    }
 #pragma unroll
-        for (uint32_t t = 0; t < NT; t++) {
-            uint32_t i = first + threadIdx.x % WARP + t * WARP, in = i % pieces * size;
-            uint32_t r = row + i / pieces, rest = n + in < columns ? columns - n - in : 0;
-            float values[size];
+    for (uint32_t i = 0; i < 2 * NT; i++) {
+        uint32_t in = i * HALF + first, c = n + in;
+        const float *sum = sums[i / 2].halves[i % 2] + (lower ? 2 : 0);
+        struct pair<float> gate = gates[i / 2][i % 2];
 
-            if (r >= p.a.count || rest == 0)
-                continue;
-#pragma unroll
-            for (uint32_t e = 0; e < size; e++) {
-                float v = results[i / pieces][in + e] + bias[in + e];
-
-                v = p.relu ? nin__cuda_rectified(v) : v;
-                values[e] =
-                    p.gate == NULL ? v : nin__cuda_gated(v, nin__cuda_load(gates[t].elements + e));
-            }
-            store_piece<T>(p, columns, (size_t)r * columns + n + in, rest, values);
-        }
+        if (c < columns)
+            store<T>(p, columns, (size_t)row * columns + c, columns - c,
+                     finished(p, sum[0], bias[in], gate.x),
+                     finished(p, sum[1], bias[in + 1], gate.y));
     }
 }
 
 /* Adds the products of what is in one stage, if that is no more than `depth` columns. a, b: where
  * the warp's part begins. b has been rounded. */
 template <bool TURNED, int DOWN, int NT, int A_ROW, int B_ROW, typename T>
-__device__ void multiply_stage(square<T> (*sums)[NT], const T *a, const T *b, uint32_t depth)
+__device__ void multiply_stage(struct square (*sums)[NT], const T *a, const T *b, uint32_t depth)
 {
     const uint32_t step = operand<T>::STEP;
 
 #pragma unroll
     for (uint32_t k = 0; k < operand<T>::DEPTH; k += step) {
-        left<T, along_rows> rows[DOWN];
+        struct fragment rows[DOWN];
 
         if (k >= depth)
             break;
 #pragma unroll
-        for (int i = 0; i < DOWN; i++)
-            nin__cuda_load_fragment(rows[i], a + i * SIDE * A_ROW + k, A_ROW);
+        for (int i = 0; i < DOWN; i++) {
+            nin__cuda_load_fragment<true>(&rows[i], a + i * SIDE * A_ROW + k, A_ROW);
+            nin__cuda_round_fragment(&rows[i], a);
+        }
 #pragma unroll
         for (int j = 0; j < NT; j++) {
-            right<T, typename layout_of<TURNED>::b> columns;
+            struct fragment columns;
 
-            nvcuda::wmma::load_matrix_sync(
-                columns, b + (TURNED ? j * SIDE * B_ROW + k : k * B_ROW + j * SIDE), B_ROW);
+            nin__cuda_load_fragment<TURNED>(
+                &columns, b + (TURNED ? j * SIDE * B_ROW + k : k * B_ROW + j * SIDE), B_ROW);
 #pragma unroll
             for (int i = 0; i < DOWN; i++)
-                nvcuda::wmma::mma_sync(sums[i][j], rows[i], columns, sums[i][j]);
+                nin__cuda_add_products<T>(&sums[i][j], rows[i], columns);
         }
     }
 }
@@ -175,47 +170,43 @@ __global__ void __launch_bounds__(THREADS, at_once(NT))
 {
 #if NIN__HAS_TENSOR_CORES
     typedef row_tile<T, TURNED, ACROSS, NT> tile;
-    __shared__ typename tile::room room;
+    __shared__ typename tile::operands operands;
     __shared__ float bias[tile::COLUMNS];
     uint32_t row0 = blockIdx.x / tiles * ROWS, n0 = blockIdx.x % tiles * tile::COLUMNS;
     uint32_t warp = threadIdx.x / WARP, down = warp / ACROSS * tile::DOWN * SIDE;
     uint32_t across = warp % ACROSS * NT * SIDE;
-    float(*results)[tile::RESULT_ROW] = room.results[warp];
-    square<T> sums[tile::DOWN][NT];
+    uint32_t chunks = (p.a.depth + tile::DEPTH - 1) / tile::DEPTH;
+    struct square sums[tile::DOWN][NT] = {};
 
-#pragma unroll
-    for (int i = 0; i < tile::DOWN; i++)
-#pragma unroll
-        for (int j = 0; j < NT; j++)
-            nvcuda::wmma::fill_fragment(sums[i][j], 0.0f);
     load_bias<tile::COLUMNS>(bias, p, n0, columns);
-    for (uint32_t k0 = 0, stage = 0; k0 < p.a.depth + tile::DEPTH; k0 += tile::DEPTH, stage ^= 1) {
-        if (k0 < p.a.depth) {
-            nin__cuda_load_tile<FLAT, ROWS, tile::DEPTH>(room.operands.a[stage], p.a, row0,
-                                                         p.a.count, k0);
+    for (uint32_t coming = 0; coming < chunks + tile::STAGES - 1; coming++) {
+        uint32_t chunk = coming - (tile::STAGES - 1), stage = chunk % tile::STAGES;
+
+        if (coming < chunks) {
+            uint32_t k0 = coming * tile::DEPTH, next = coming % tile::STAGES;
+
+            nin__cuda_load_tile<FLAT, ROWS, tile::DEPTH>(operands.a[next], p.a, row0, p.a.count,
+                                                         k0);
             nin__cuda_load_tile<true, tile::B_HEIGHT, tile::B_WIDTH>(
-                room.operands.b[stage], p.b, TURNED ? n0 : k0, p.b.count, TURNED ? k0 : n0);
+                operands.b[next], p.b, TURNED ? n0 : k0, p.b.count, TURNED ? k0 : n0);
         }
         __pipeline_commit();
-        if (k0 == 0)
+        if (coming < tile::STAGES - 1)
             continue;
-        __pipeline_wait_prior(1);
+        __pipeline_wait_prior(tile::STAGES - 1);
         __syncthreads();
         multiply_stage<TURNED, tile::DOWN, NT, tile::A_ROW, tile::B_ROW, T>(
-            sums, room.operands.a[stage ^ 1][down],
-            &room.operands.b[stage ^ 1][TURNED ? across : 0][TURNED ? 0 : across],
-            p.a.depth - (k0 - tile::DEPTH));
+            sums, operands.a[stage][down],
+            &operands.b[stage][TURNED ? across : 0][TURNED ? 0 : across],
+            p.a.depth - chunk * tile::DEPTH);
         __syncthreads(); /* all have read what comes next overwrites */
     }
 #pragma unroll
-    for (int i = 0; i < tile::DOWN; i++) {
-#pragma unroll
-        for (int j = 0; j < NT; j++)
-            nvcuda::wmma::store_matrix_sync(&results[0][j * SIDE], sums[i][j], tile::RESULT_ROW,
-                                            nvcuda::wmma::mem_row_major);
-        __syncwarp();
-        finish_rows<T, NT>(p, columns, results, bias + across, row0 + down + i * SIDE, n0 + across);
-        __syncwarp();
+    for (uint32_t i = 0; i < 2 * tile::DOWN; i++) {
+        uint32_t row = row0 + down + i * HALF + threadIdx.x % WARP / QUAD;
+
+        if (row < p.a.count)
+            finish_row<T, NT>(p, columns, sums[i / 2], i % 2 == 1, bias + across, row, n0 + across);
     }
 #endif
 }

@@ -3,8 +3,7 @@
  * perhaps in bf16 or rounded to TF32. One kernel makes all of a network's, for each is small; a gradient that is a
  * product comes back alone. */
 #include "cuda/conv.h"
-#include "cuda/tf32.h"
-#include "cuda/vectors.h"
+#include "cuda/ptx.h"
 
 namespace
 {
