@@ -316,13 +316,13 @@ $(TEST_PROGRAM): $(TEST_O) $(OUT)/tests/objects $(OUT)/lib/libnin.a
 	$(Q)$(TEST_LINK) -o $@ $(TEST_O) $(TEST_LIBS)
 
 # Modules that tests open: the CUDA one, built by the C++ compiler with the stand-in of tests/cuda_on_cpu for CUDA
-# itself, and some that are to be refused. Each has a folder of its own.
+# itself and for src/cuda/ptx.h, and some that are to be refused. Each has a folder of its own.
 # It does a GPU's arithmetic: with the processor's multiply-add, if that is there, in a third of the time.
 STAND_IN_FMA  := $(shell program=$$(mktemp) && \
                    echo 'int main(void) { return !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("avx2"); }' | \
                    $(CC) -x c -o $$program - 2> /dev/null && $$program && echo -mfma -mavx2; rm -f $$program)
 # LeakSanitizer does not always survive a thread's memory that a module asks for when it is opened: hence its model.
-BUILD_STAND_IN = $(CXX) $(CPPFLAGS) -Iinclude -Isrc -Itests/cuda_on_cpu -MMD -MP -std=c++17 -O3 -g -ffp-contract=off $(STAND_IN_FMA) \
+BUILD_STAND_IN = $(CXX) $(CPPFLAGS) -Iinclude -Itests/cuda_on_cpu -Isrc -MMD -MP -std=c++17 -O3 -g -ffp-contract=off $(STAND_IN_FMA) \
                  -fPIC -fvisibility=hidden -fno-exceptions -ftls-model=initial-exec \
                  -Wall -Wextra -Wshadow -Wno-unknown-pragmas $(if $(filter 1,$(WERROR)),-Werror) $(CXXFLAGS) \
                  $(if $(SANITIZE),-fno-omit-frame-pointer -fsanitize=$(SANITIZE) -fno-sanitize-recover=all)

@@ -232,6 +232,8 @@ memcheck cuda training 300
 racecheck cuda training 300 --kernel-name kns=_GLOBAL__N_
 memcheck cuda_bf16 bf16 300
 racecheck cuda_bf16 bf16 300 --kernel-name kns=_GLOBAL__N_
+memcheck cuda_bf16 tf32 300
+racecheck cuda_bf16 tf32 300 --kernel-name kns=_GLOBAL__N_
 memcheck stretch training 300
 racecheck stretch training 300 --kernel-name kns=_GLOBAL__N_
 initcheck gradients differences 300

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* NIN_BF16 on a CUDA device. Small whole numbers are bf16 as well as float, and so are their sums
- * and products as long as they stay small: networks that have nothing else give the same bits in
- * both, whatever the order of sums, with cuBLAS's products as with those of libnin's own kernels.
- * What is rounded otherwise is looked at in suite cuda, but for how far the two are apart. */
+/* NIN_BF16 on a CUDA device, and NIN_TF32, whose kernels are the same. Small whole numbers are bf16
+ * and TF32 as well as float, and so are their sums and products as long as they stay small: networks
+ * that have nothing else give the same bits in all, whatever the order of sums, with cuBLAS's
+ * products as with those of libnin's own kernels. What is rounded otherwise is looked at in suite
+ * cuda, but for how far the two are apart. */
 #include "device.h"
 #include "suites.h"
 #include "test.h"
@@ -143,51 +144,75 @@ static const struct net {
     int direct; /* convolutions that are libnin's own kernels' */
     int sparse; /* so many times fewer parameters are not 0 */
     int32_t height, width;
+    int more; /* convolutions that are libnin's own kernels' in NIN_TF32 only */
 } nets[] = {
-    {1, 5, 5, 0, nothing, second, 1, 1, 9, 7},
-    {3, 8, 3, 0, nothing, second, 1, 1, 9, 7},
-    {8, 16, 3, 0, nothing, second, 0, 1, 9, 7},
-    {16, 8, 1, 0, nothing, dense, 1, 1, 9, 7},
-    {4, 8, 3, 1, nothing, second, 1, 1, 9, 7},
-    {3, 5, 3, 0, relu, second, 1, 1, 9, 7},
-    {3, 8, 3, 0, dropout, second, 1, 1, 9, 7},
-    {3, 5, 3, 0, max_pool, second, 1, 1, 9, 7},
-    {3, 8, 3, 0, max_pool, second, 1, 1, 9, 7},
-    {2, 8, 3, 1, max_pool, dense, 1, 1, 9, 7},
-    {3, 5, 2, 0, max_pool_and_dropout, second, 1, 1, 9, 7},
-    {1, 12, 3, 0, max_pool_and_dropout, dense, 1, 1, 9, 7},
-    {2, 8, 3, 0, average_pool, dense, 1, 1, 9, 7},
-    {3, 5, 3, 0, average_pool, second, 1, 1, 9, 7},
-    {3, 5, 3, 0, relu_and_dense, nothing, 1, 1, 9, 7},
-    {3, 8, 3, 0, dense_and_relu, nothing, 1, 1, 9, 7},
-    {3, 5, 3, 0, nothing, nothing, 1, 1, 9, 7},
-    {3, 8, 3, 0, nothing, max_pool, 1, 1, 9, 7},
-    {3, 5, 3, 0, nothing, max_pool_and_dropout, 1, 1, 9, 7},
-    {3, 5, 3, 0, nothing, average_pool, 1, 1, 9, 7},
-    {3, 8, 3, 0, nothing, relu, 1, 1, 9, 7},
-    {3, 8, 3, 0, nothing, dropout, 1, 1, 9, 7},
-    {8, 16, 1, 0, nothing, nothing, 1, 1, 9, 7},
-    {16, 24, 1, 1, nothing, ten, 2, 1, 9, 7},
-    {16, 24, 1, 0, nothing, ten_without_bias, 2, 1, 9, 7},
-    {24, 16, 1, 0, nothing, three_layers, 4, 2, 9, 7},
-    {8, 24, 3, 0, nothing, three_layers, 3, 2, 9, 7},
-    {8, 16, 3, 0, max_pool, ten_and_average_pool, 1, 1, 9, 7},
-    {8, 48, 1, 0, average_pool, forty_and_max_pool, 2, 2, 9, 7},
-    {16, 8, 1, 0, max_pool_and_dropout, forty_and_max_pool, 2, 1, 9, 7},
-    {8, 16, 1, 0, nothing, seven_of_nine, 2, 1, 9, 7},
-    {136, 200, 1, 0, nothing, ten, 2, 6, 9, 7},
-    {256, 104, 1, 0, nothing, ten, 2, 6, 9, 7},
-    {264, 8, 1, 0, nothing, ten, 1, 3, 9, 7},
-    {8, 264, 1, 0, nothing, ten, 0, 6, 9, 7},
-    {3, 40, 5, 0, max_pool, ten, 2, 1, 9, 7},
-    {4, 104, 3, 0, nothing, ten, 2, 2, 9, 7},
-    {4, 8, 5, 0, nothing, ten, 1, 1, 9, 7},
-    {96, 64, 1, 0, nothing, ten, 2, 4, 60, 57},
-    {64, 96, 1, 0, nothing, ten, 2, 4, 60, 57},
-    {48, 128, 1, 0, nothing, ten, 2, 4, 60, 57},
-    {128, 48, 1, 0, nothing, ten_and_average_pool, 2, 4, 60, 57},
-    {1, 64, 5, 1, nothing, ten, 2, 2, 60, 57},
+    {1, 5, 5, 0, nothing, second, 1, 1, 9, 7, 0},
+    {3, 8, 3, 0, nothing, second, 1, 1, 9, 7, 0},
+    {8, 16, 3, 0, nothing, second, 0, 1, 9, 7, 0},
+    {16, 8, 1, 0, nothing, dense, 1, 1, 9, 7, 0},
+    {4, 8, 3, 1, nothing, second, 1, 1, 9, 7, 0},
+    {3, 5, 3, 0, relu, second, 1, 1, 9, 7, 0},
+    {3, 8, 3, 0, dropout, second, 1, 1, 9, 7, 0},
+    {3, 5, 3, 0, max_pool, second, 1, 1, 9, 7, 0},
+    {3, 8, 3, 0, max_pool, second, 1, 1, 9, 7, 0},
+    {2, 8, 3, 1, max_pool, dense, 1, 1, 9, 7, 0},
+    {3, 5, 2, 0, max_pool_and_dropout, second, 1, 1, 9, 7, 0},
+    {1, 12, 3, 0, max_pool_and_dropout, dense, 1, 1, 9, 7, 0},
+    {2, 8, 3, 0, average_pool, dense, 1, 1, 9, 7, 0},
+    {3, 5, 3, 0, average_pool, second, 1, 1, 9, 7, 0},
+    {3, 5, 3, 0, relu_and_dense, nothing, 1, 1, 9, 7, 0},
+    {3, 8, 3, 0, dense_and_relu, nothing, 1, 1, 9, 7, 0},
+    {3, 5, 3, 0, nothing, nothing, 1, 1, 9, 7, 0},
+    {3, 8, 3, 0, nothing, max_pool, 1, 1, 9, 7, 0},
+    {3, 5, 3, 0, nothing, max_pool_and_dropout, 1, 1, 9, 7, 0},
+    {3, 5, 3, 0, nothing, average_pool, 1, 1, 9, 7, 0},
+    {3, 8, 3, 0, nothing, relu, 1, 1, 9, 7, 0},
+    {3, 8, 3, 0, nothing, dropout, 1, 1, 9, 7, 0},
+    {8, 16, 1, 0, nothing, nothing, 1, 1, 9, 7, 0},
+    {16, 24, 1, 1, nothing, ten, 2, 1, 9, 7, 0},
+    {16, 24, 1, 0, nothing, ten_without_bias, 2, 1, 9, 7, 0},
+    {24, 16, 1, 0, nothing, three_layers, 4, 2, 9, 7, 0},
+    {8, 24, 3, 0, nothing, three_layers, 3, 2, 9, 7, 0},
+    {8, 16, 3, 0, max_pool, ten_and_average_pool, 1, 1, 9, 7, 0},
+    {8, 48, 1, 0, average_pool, forty_and_max_pool, 2, 2, 9, 7, 0},
+    {16, 8, 1, 0, max_pool_and_dropout, forty_and_max_pool, 2, 1, 9, 7, 0},
+    {8, 16, 1, 0, nothing, seven_of_nine, 2, 1, 9, 7, 0},
+    {136, 200, 1, 0, nothing, ten, 2, 6, 9, 7, 0},
+    {256, 104, 1, 0, nothing, ten, 2, 6, 9, 7, 0},
+    {264, 8, 1, 0, nothing, ten, 1, 3, 9, 7, 0},
+    {8, 264, 1, 0, nothing, ten, 0, 6, 9, 7, 0},
+    {3, 40, 5, 0, max_pool, ten, 2, 1, 9, 7, 0},
+    {4, 104, 3, 0, nothing, ten, 2, 2, 9, 7, 0},
+    {4, 8, 5, 0, nothing, ten, 1, 1, 9, 7, 0},
+    {12, 20, 1, 0, nothing, ten, 0, 1, 9, 7, 2},
+    {4, 36, 1, 0, average_pool, forty_and_max_pool, 0, 2, 9, 7, 2},
+    {96, 64, 1, 0, nothing, ten, 2, 4, 60, 57, 0},
+    {64, 96, 1, 0, nothing, ten, 2, 4, 60, 57, 0},
+    {48, 128, 1, 0, nothing, ten, 2, 4, 60, 57, 0},
+    {128, 48, 1, 0, nothing, ten_and_average_pool, 2, 4, 60, 57, 0},
+    {1, 64, 5, 1, nothing, ten, 2, 2, 60, 57, 0},
 };
+
+enum {
+    NETS = sizeof nets / sizeof nets[0],
+    LARGE = 4 /* the last ones, which take long; one of a larger map is before them */
+};
+
+/* Tests go over all nets in NIN_BF16, and then in NIN_TF32. */
+static const struct net *net_of(int i)
+{
+    return &nets[i % NETS];
+}
+
+static nin_precision precision_of(int i)
+{
+    return i < NETS ? NIN_BF16 : NIN_TF32;
+}
+
+static int direct_of(const struct net *net, nin_precision precision)
+{
+    return net->direct + (precision == NIN_TF32 ? net->more : 0);
+}
 
 static nin_network *build(nin_context *context, const struct net *net)
 {
@@ -337,7 +362,8 @@ static struct outcome run(const struct net *net, struct how how)
                               NIN_DESC(nin_plan_desc, .mode = NIN_TRAIN, .max_batch = BATCH,
                                        .precision = how.precision, .algorithm = how.algorithm,
                                        .input_gradient = 1)));
-    ck_assert_int_eq(count_direct(plan), how.algorithm == NIN_ALGORITHM_GEMM ? 0 : net->direct);
+    ck_assert_int_eq(count_direct(plan),
+                     how.algorithm == NIN_ALGORITHM_GEMM ? 0 : direct_of(net, how.precision));
     o.score_count = nin__shape_size(plan->scores) * BATCH;
     go(plan, &o, how);
     read_outcome(&o, plan);
@@ -369,12 +395,13 @@ static void check_outcome(const struct outcome *got, const struct outcome *wante
                "input's gradient");
 }
 
-static void check_whole_numbers(const struct net *net, nin_algorithm algorithm, bool accumulate)
+static void check_whole_numbers(const struct net *net, nin_precision precision,
+                                nin_algorithm algorithm, bool accumulate)
 {
     struct how how = {NIN_FP32, NIN_ALGORITHM_GEMM, false, accumulate};
     struct outcome wanted = run(net, how), got;
 
-    how.precision = NIN_BF16;
+    how.precision = precision;
     how.algorithm = algorithm;
     got = run(net, how);
     check_outcome(&got, &wanted);
@@ -385,8 +412,8 @@ static void check_whole_numbers(const struct net *net, nin_algorithm algorithm, 
 START_TEST(small_whole_numbers_are_exact)
 {
     use_a_device_module();
-    check_whole_numbers(&nets[_i], NIN_ALGORITHM_GEMM, false);
-    check_whole_numbers(&nets[_i], NIN_ALGORITHM_AUTO, _i % 2 == 1);
+    check_whole_numbers(net_of(_i), precision_of(_i), NIN_ALGORITHM_GEMM, false);
+    check_whole_numbers(net_of(_i), precision_of(_i), NIN_ALGORITHM_AUTO, _i % 2 == 1);
 }
 END_TEST
 
@@ -403,21 +430,22 @@ static double difference(const float *got, const float *wanted, size_t count)
     return sqrt(sum / all);
 }
 
-static void check_near(const float *got, const float *wanted, size_t count, const char *what)
+static void check_near(const float *got, const float *wanted, size_t count, double bound,
+                       const char *what)
 {
     double apart = difference(got, wanted, count);
 
-    ck_assert_msg(apart < 1e-2, "%s: %g", what, apart);
+    ck_assert_msg(apart < bound, "%s: %g", what, apart);
 }
 
 /* The order of blocks and threads is another one in each run of the stand-in's. */
 START_TEST(no_order_of_threads_is_part_of_the_bits)
 {
-    const struct net *net = &nets[_i];
-    struct how how = {NIN_BF16, NIN_ALGORITHM_AUTO, true, false};
+    const struct net *net = net_of(_i);
+    struct how how = {precision_of(_i), NIN_ALGORITHM_AUTO, true, false};
     struct outcome first, second;
 
-    if (net->direct == 0 || net->height > SMALL)
+    if (direct_of(net, how.precision) == 0 || net->height > SMALL)
         return;
     use_a_device_module();
     first = run(net, how);
@@ -436,27 +464,83 @@ static bool has_max_pool(const struct net *net)
 }
 
 /* Nothing is negative, so no ReLU decides otherwise; but of nearly equal numbers another may be the
- * largest. */
+ * largest. In NIN_TF32 cuBLAS may cut bits off where kernels round. */
 START_TEST(kernels_and_cublas_round_alike)
 {
-    const struct net *net = &nets[_i];
-    struct how how = {NIN_BF16, NIN_ALGORITHM_GEMM, true, false};
+    const struct net *net = net_of(_i);
+    struct how how = {precision_of(_i), NIN_ALGORITHM_GEMM, true, false};
+    double bound = how.precision == NIN_BF16 ? 1e-2 : 4e-3;
     struct outcome wanted, got;
 
-    if (net->direct == 0 || net->height > SMALL)
+    if (direct_of(net, how.precision) == 0 || net->height > SMALL)
         return;
     use_a_device_module();
     wanted = run(net, how);
     how.algorithm = NIN_ALGORITHM_AUTO;
     got = run(net, how);
-    check_near(got.scores, wanted.scores, wanted.score_count, "scores");
+    check_near(got.scores, wanted.scores, wanted.score_count, bound, "scores");
     if (!has_max_pool(net)) {
-        check_near(got.gradient, wanted.gradient, wanted.parameter_count, "gradient");
-        check_near(got.input_gradient, wanted.input_gradient, wanted.input_count,
+        check_near(got.gradient, wanted.gradient, wanted.parameter_count, bound, "gradient");
+        check_near(got.input_gradient, wanted.input_gradient, wanted.input_count, bound,
                    "input's gradient");
     }
     free_outcome(&wanted);
     free_outcome(&got);
+}
+END_TEST
+
+/* In the middle between two numbers of TF32: whatever is multiplied becomes the one further from 0,
+ * and what is not, the gradient of a bias, stays as it is. */
+START_TEST(tf32_rounds_away_from_zero)
+{
+    enum {
+        CHANNELS = 4
+    };
+    const float middle = 1.0f + 0x1p-11f, up = 1.0f + 0x1p-10f;
+    const float images[CHANNELS] = {1.0f, middle, -middle, 0.0f};
+    const float score_gradient[CHANNELS] = {middle, -middle, 0.0f, 1.0f};
+    float parameters[CHANNELS * (CHANNELS + 1)] = {0}, gradient[CHANNELS * (CHANNELS + 1)];
+    float scores[CHANNELS], input_gradient[CHANNELS];
+    nin_context *context = NULL;
+    nin_builder *builder = NULL;
+    nin_network *network = NULL;
+    nin_plan *plan = NULL;
+    nin_tensor *tensor = NULL;
+
+    use_a_device_module();
+    for (int i = 0; i < CHANNELS; i++)
+        parameters[i * CHANNELS + i] = i == 0 ? middle : 1.0f;
+    ASSERT_OK(nin_context_create(&context, NIN_DESC(nin_context_desc, .device = NIN_DEVICE_CUDA)));
+    ASSERT_OK(nin_builder_create(
+        &builder, context,
+        NIN_DESC(nin_input_desc, .channels = CHANNELS, .height = 1, .width = 1)));
+    pointwise(builder, "pixel", CHANNELS, 0);
+    ASSERT_OK(nin_builder_finish(&network, builder));
+    ASSERT_OK(nin__network_upload(network, parameters));
+    ASSERT_OK(nin_plan_create(
+        &plan, network,
+        NIN_DESC(nin_plan_desc, .mode = NIN_TRAIN, .precision = NIN_TF32, .input_gradient = 1)));
+    ASSERT_OK(nin_plan_forward(
+        plan, NIN_DESC(nin_batch_desc, .images = images, .dtype = NIN_F32, .count = 1)));
+    ASSERT_OK(nin_plan_backward(NULL, plan,
+                                NIN_DESC(nin_backward_desc, .score_gradient = score_gradient)));
+    ASSERT_OK(nin_plan_scores(plan, scores, CHANNELS));
+    ASSERT_OK(nin_plan_input_gradient(plan, input_gradient, CHANNELS));
+    ASSERT_OK(nin_plan_gradient(&tensor, plan, NULL, NIN_WEIGHT));
+    ASSERT_OK(nin_tensor_read(tensor, gradient, sizeof gradient));
+    ck_assert_float_eq(scores[0], up);
+    ck_assert_float_eq(scores[1], up);
+    ck_assert_float_eq(scores[2], -up);
+    ck_assert_float_eq(input_gradient[0], up * up);
+    ck_assert_float_eq(input_gradient[1], -up);
+    ck_assert_float_eq(gradient[0], up);
+    ck_assert_float_eq(gradient[CHANNELS + 1], -up * up);
+    ck_assert_float_eq(gradient[CHANNELS * CHANNELS], middle);
+    ck_assert_float_eq(gradient[CHANNELS * CHANNELS + 1], -middle);
+    nin_plan_destroy(plan);
+    nin_network_destroy(network);
+    nin_builder_destroy(builder);
+    nin_context_destroy(context);
 }
 END_TEST
 
@@ -567,7 +651,7 @@ END_TEST
 START_TEST(keeping_an_output_changes_no_bits)
 {
     static const char *const names[] = {"rectified"};
-    static const struct net net = {16, 12, 3, 0, nothing, average_pool_and_ten, 0, 1, 9, 7};
+    static const struct net net = {16, 12, 3, 0, nothing, average_pool_and_ten, 0, 1, 9, 7, 0};
     static float images[BATCH * 16 * 9 * 7], scores[2][BATCH * 10 * 4 * 3];
     nin_context *context = NULL;
     nin_network *network;
@@ -599,27 +683,37 @@ START_TEST(keeping_an_output_changes_no_bits)
 }
 END_TEST
 
+/* What is not named is in the case "more", for it takes long. */
+static void add_loops(TCase *tests, TCase *more, int first)
+{
+    const int some[] = {first + 22, first + 30}, small = first + NETS - LARGE, end = first + NETS;
+
+    tcase_add_loop_test(tests, small_whole_numbers_are_exact, first, small);
+    tcase_add_loop_test(more, small_whole_numbers_are_exact, small, end);
+    tcase_add_loop_test(tests, no_order_of_threads_is_part_of_the_bits, some[0], some[1]);
+    tcase_add_loop_test(more, no_order_of_threads_is_part_of_the_bits, first, some[0]);
+    tcase_add_loop_test(more, no_order_of_threads_is_part_of_the_bits, some[1], end);
+    tcase_add_loop_test(tests, kernels_and_cublas_round_alike, some[0], some[1]);
+    tcase_add_loop_test(more, kernels_and_cublas_round_alike, first, some[0]);
+    tcase_add_loop_test(more, kernels_and_cublas_round_alike, some[1], end);
+}
+
 struct Suite *cuda_bf16_suite(void)
 {
     Suite *suite = suite_create("cuda_bf16");
-    TCase *tests = tcase_create("bf16"), *more = tcase_create("more");
-    const int all = sizeof nets / sizeof nets[0], some[] = {22, 30}; /* with kernels of all kinds */
-    const int small = all - 4;                                       /* and one of a larger map */
+    TCase *bf16 = tcase_create("bf16"), *tf32 = tcase_create("tf32"), *more = tcase_create("more");
 
-    tcase_set_tags(tests, "cuda");
+    tcase_set_tags(bf16, "cuda");
+    tcase_set_tags(tf32, "cuda");
     tcase_set_tags(more, "cuda long");
-    tcase_add_loop_test(tests, small_whole_numbers_are_exact, 0, small);
-    tcase_add_loop_test(more, small_whole_numbers_are_exact, small, all);
-    tcase_add_test(tests, many_layers_have_their_weights);
-    tcase_add_test(tests, a_dense_layer_of_few_channels_leaves_other_memory_alone);
-    tcase_add_test(tests, keeping_an_output_changes_no_bits);
-    tcase_add_loop_test(tests, no_order_of_threads_is_part_of_the_bits, some[0], some[1]);
-    tcase_add_loop_test(more, no_order_of_threads_is_part_of_the_bits, 0, some[0]);
-    tcase_add_loop_test(more, no_order_of_threads_is_part_of_the_bits, some[1], all);
-    tcase_add_loop_test(tests, kernels_and_cublas_round_alike, some[0], some[1]);
-    tcase_add_loop_test(more, kernels_and_cublas_round_alike, 0, some[0]);
-    tcase_add_loop_test(more, kernels_and_cublas_round_alike, some[1], all);
-    suite_add_tcase(suite, tests);
+    add_loops(bf16, more, 0);
+    add_loops(tf32, more, NETS);
+    tcase_add_test(bf16, many_layers_have_their_weights);
+    tcase_add_test(bf16, a_dense_layer_of_few_channels_leaves_other_memory_alone);
+    tcase_add_test(bf16, keeping_an_output_changes_no_bits);
+    tcase_add_test(tf32, tf32_rounds_away_from_zero);
+    suite_add_tcase(suite, bf16);
+    suite_add_tcase(suite, tf32);
     suite_add_tcase(suite, more);
     return suite;
 }

@@ -132,8 +132,14 @@ enum {
     OHWI = 1,
     POINTS = 2, /* of minimal filtering */
     TURNED = 3, /* the same, of kernels turned around */
-    NARROW = 4  /* OHWI in bf16 */
+    NARROW = 4, /* OHWI in bf16 */
+    ROUNDED = 5 /* OHWI in floats that are rounded to TF32 */
 };
+
+uint32_t form_of(const struct cuda_op *cuda)
+{
+    return cuda->narrow_x ? NARROW : cuda->tensor_cores ? ROUNDED : OHWI;
+}
 
 int32_t add_form(struct nin__executable *executable, const struct nin__op *op, uint32_t kind,
                  size_t bytes)
@@ -160,8 +166,8 @@ void choose_forms(struct nin__executable *executable)
             cuda->form = add_form(executable, op, POINTS, bytes);
             if (executable->program.train)
                 cuda->turned = add_form(executable, op, TURNED, bytes);
-        } else if (cuda->narrow_x || nin__cuda_is_permuted(op)) {
-            cuda->form = add_form(executable, op, cuda->narrow_x ? NARROW : OHWI,
+        } else if (cuda->narrow_x || cuda->tensor_cores || nin__cuda_is_permuted(op)) {
+            cuda->form = add_form(executable, op, form_of(cuda),
                                   nin__cuda_element_bytes(cuda->narrow_x) * (size_t)op->out.c *
                                       nin__cuda_row(cuda));
         }
@@ -182,15 +188,20 @@ nin_status build(struct nin__executable *executable, const struct nin__program *
     return nin__cuda_make_memory(executable);
 }
 
+const char *name_of(nin_precision precision)
+{
+    return precision == NIN_TF32 ? "NIN_TF32" : "NIN_BF16";
+}
+
 nin_status check_precision(const struct nin__device *device, nin_precision precision)
 {
     if (precision != NIN_FP32 && precision != NIN_TF32 && precision != NIN_BF16)
         return nin__fail(NIN_UNSUPPORTED, "plan: a CUDA device has precisions NIN_FP32, NIN_TF32 "
                                           "and NIN_BF16 only");
     if (precision != NIN_FP32 && device->capability < TENSOR_CORES)
-        return nin__fail(
-            NIN_UNSUPPORTED, "plan: precision %s needs a GPU of sm_%d or later; this one is sm_%d",
-            precision == NIN_TF32 ? "NIN_TF32" : "NIN_BF16", TENSOR_CORES, device->capability);
+        return nin__fail(NIN_UNSUPPORTED,
+                         "plan: precision %s needs a GPU of sm_%d or later; this one is sm_%d",
+                         name_of(precision), TENSOR_CORES, device->capability);
     return NIN_OK;
 }
 
@@ -200,14 +211,9 @@ nin_status check_options(const struct nin__device *device,
     NIN__TRY(check_precision(device, options->precision));
     if (options->algorithm == NIN_ALGORITHM_FFT)
         return nin__fail(NIN_UNSUPPORTED, "plan: a CUDA device has no NIN_ALGORITHM_FFT");
-    if (options->precision == NIN_TF32 && options->algorithm != NIN_ALGORITHM_AUTO &&
-        options->algorithm != NIN_ALGORITHM_GEMM)
-        return nin__fail(
-            NIN_UNSUPPORTED,
-            "plan: in NIN_TF32 a CUDA device has NIN_ALGORITHM_GEMM only, which auto is too");
-    if (options->precision == NIN_BF16 && options->algorithm == NIN_ALGORITHM_WINOGRAD)
-        return nin__fail(NIN_UNSUPPORTED,
-                         "plan: in NIN_BF16 a CUDA device has no NIN_ALGORITHM_WINOGRAD");
+    if (options->precision != NIN_FP32 && options->algorithm == NIN_ALGORITHM_WINOGRAD)
+        return nin__fail(NIN_UNSUPPORTED, "plan: in %s a CUDA device has no NIN_ALGORITHM_WINOGRAD",
+                         name_of(options->precision));
     return NIN_OK;
 }
 

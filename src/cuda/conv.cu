@@ -31,11 +31,11 @@ nin_status nin__cuda_conv_backward(const struct cuda_call *call)
     }
 }
 
-/* A rule of shapes alone. In TF32 all products are cuBLAS's. */
+/* A rule of shapes alone. */
 void nin__cuda_choose_algorithm(struct cuda_op *cuda, const struct nin__compile_options *options)
 {
     nin_precision precision = options->precision;
-    nin_algorithm algorithm = precision == NIN_TF32 ? NIN_ALGORITHM_GEMM : options->algorithm;
+    nin_algorithm algorithm = options->algorithm;
     bool direct = algorithm == NIN_ALGORITHM_AUTO || algorithm == NIN_ALGORITHM_DIRECT;
 
     cuda->tiling =
@@ -46,4 +46,5 @@ void nin__cuda_choose_algorithm(struct cuda_op *cuda, const struct nin__compile_
         cuda->algorithm = CUDA_DIRECT;
     else
         cuda->algorithm = CUDA_GEMM;
+    cuda->tensor_cores = cuda->algorithm == CUDA_DIRECT && precision != NIN_FP32;
 }

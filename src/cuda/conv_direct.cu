@@ -8,8 +8,8 @@
  *                              as conv_gemm.cu has it
  *     dw = dy' x'              (OC x K), and db the sums of dy, in parts of some pixels, which are added up
  *
- * In NIN_BF16 tensor cores do all but dx of longer windows so; rows of weights, which weights.cu
- * has filled up with zeros, may then be longer than K. */
+ * In NIN_TF32 and NIN_BF16 tensor cores do all but dx of longer windows so; rows of weights, which
+ * weights.cu has rounded and filled up with zeros, may then be longer than K. */
 #include "cuda/conv.h"
 #include "cuda/product.h"
 #include "cuda/tensor_cores.h"
@@ -27,8 +27,8 @@ enum {
     UNDER_WAY = 8,        /* it asks for so many before it waits for the first */
     MOST_CHANNELS = 4,    /* of windows that are not in memory: no vectors are read there anyway */
     MOST_DEPTH = 256,     /* channels of a product that memory bounds on tensor cores, */
-    DEPTH_MULTIPLE = 8,   /* of which so many are read at once, */
-    MOST_NARROW_TAPS = 96 /* and taps of a window that they have */
+    READ_BYTES = 16,      /* of which so much is read at once, */
+    MOST_TENSOR_TAPS = 96 /* and taps of a window that they have */
 };
 
 /* The gradients: of weights in the arena's order, OIHW, and of the bias, unless it is NULL. */
@@ -195,6 +195,11 @@ struct cuda_matrix matrix_of(const struct cuda_rows &rows, bool narrow)
     return matrix;
 }
 
+struct cuda_matrix x_of(const struct cuda_call *call)
+{
+    return matrix_of(windows_of(call), call->cuda->narrow_x);
+}
+
 struct cuda_matrix dy_of(const struct cuda_call *call)
 {
     return matrix_of(rows_of(call, call->dy, call->op->out), call->cuda->narrow_y);
@@ -207,15 +212,16 @@ struct cuda_matrix weights_of(const struct cuda_call *call)
     matrix.data = call->weights;
     matrix.count = (uint32_t)call->op->out.c;
     matrix.depth = (uint32_t)nin__cuda_row(call->cuda);
-    matrix.narrow = matrix.flat = true;
+    matrix.narrow = call->cuda->narrow_x;
+    matrix.flat = true;
     return matrix;
 }
 
-nin_status set_narrow_output(const struct cuda_call *call)
+nin_status set_tensor_output(const struct cuda_call *call)
 {
     struct cuda_tensor_product p = {};
 
-    p.a = matrix_of(windows_of(call), true);
+    p.a = x_of(call);
     p.b = weights_of(call);
     p.turned = true;
     p.c = call->y;
@@ -225,37 +231,40 @@ nin_status set_narrow_output(const struct cuda_call *call)
     return nin__cuda_tensor_product(call->device, &p);
 }
 
-nin_status add_narrow_weights(const struct cuda_call *call)
+nin_status add_tensor_weights(const struct cuda_call *call)
 {
     struct cuda_tensor_sums o = {};
 
     o.dy = dy_of(call);
-    o.x = matrix_of(windows_of(call), true);
+    o.x = x_of(call);
     o.sums = call->executable->scratch.sums;
     nin__cuda_cut_tensor_sums(&o);
     NIN__TRY(nin__cuda_tensor_sums(call->device, &o));
     return finish(call, o.cut.parts);
 }
 
-nin_status set_narrow_data(const struct cuda_call *call)
+nin_status set_tensor_data(const struct cuda_call *call)
 {
     struct cuda_tensor_product p = {};
 
     p.a = dy_of(call);
     p.b = weights_of(call);
     p.c = call->dx;
-    p.narrow = true;
+    p.narrow = call->cuda->narrow_x;
     p.gate = call->gate ? call->x : NULL;
     return nin__cuda_tensor_product(call->device, &p);
 }
 
-bool narrow_fits(const struct nin__op *op)
+bool tensor_cores_fit(const struct nin__op *op, bool narrow)
 {
+    size_t channels = (size_t)op->in.c;
+
     if (op->out.c > MOST_DEPTH)
         return false;
     if (nin__cuda_is_pointwise(op))
-        return op->in.c % DEPTH_MULTIPLE == 0 && op->in.c <= MOST_DEPTH;
-    return op->in.c <= MOST_CHANNELS && nin__cuda_patch(op) <= MOST_NARROW_TAPS;
+        return channels * nin__cuda_element_bytes(narrow) % READ_BYTES == 0 &&
+               channels <= MOST_DEPTH;
+    return channels <= MOST_CHANNELS && nin__cuda_patch(op) <= MOST_TENSOR_TAPS;
 }
 
 } // namespace
@@ -267,8 +276,8 @@ bool nin__cuda_direct_fits(const struct nin__op *op, nin_precision precision, in
 
     if (rows > INT32_MAX)
         return false;
-    if (precision == NIN_BF16)
-        return narrow_fits(op);
+    if (precision != NIN_FP32)
+        return tensor_cores_fit(op, precision == NIN_BF16);
     return nin__cuda_is_pointwise(op) ||
            (op->in.c <= MOST_CHANNELS && nin__cuda_patch(op) <= CUDA_MOST_TAPS);
 }
@@ -279,8 +288,8 @@ size_t nin__cuda_direct_sums(const struct cuda_op *cuda, int32_t batch)
     uint32_t rows = (uint32_t)batch * (uint32_t)op->out.h * (uint32_t)op->out.w;
     uint32_t filters = (uint32_t)op->out.c, patch = (uint32_t)nin__cuda_patch(op);
     bool flat = nin__cuda_is_pointwise(op);
-    uint32_t parts = cuda->narrow_x ? nin__cuda_most_tensor_parts(filters, patch, flat, rows)
-                                    : nin__cuda_most_parts(filters, patch, flat, rows);
+    uint32_t parts = cuda->tensor_cores ? nin__cuda_most_tensor_parts(filters, patch, flat, rows)
+                                        : nin__cuda_most_parts(filters, patch, flat, rows);
 
     return (size_t)parts * filters * (patch + 1);
 }
@@ -289,8 +298,8 @@ nin_status nin__cuda_direct_conv(const struct cuda_call *call)
 {
     struct cuda_rows_product p = {};
 
-    if (call->cuda->narrow_x)
-        return set_narrow_output(call);
+    if (call->cuda->tensor_cores)
+        return set_tensor_output(call);
     p.a = windows_of(call);
     p.points = 1;
     p.b = (const float *)call->weights;
@@ -305,14 +314,14 @@ nin_status nin__cuda_direct_conv(const struct cuda_call *call)
 
 nin_status nin__cuda_direct_conv_backward(const struct cuda_call *call)
 {
-    bool narrow = call->cuda->narrow_x;
+    bool tensor_cores = call->cuda->tensor_cores;
 
     NIN__TRY(nin__cuda_heed_relu(call));
-    NIN__TRY(narrow ? add_narrow_weights(call) : add_weights(call));
+    NIN__TRY(tensor_cores ? add_tensor_weights(call) : add_weights(call));
     if (call->dx == NULL)
         return NIN_OK;
     if (nin__cuda_is_pointwise(call->op))
-        return narrow ? set_narrow_data(call) : set_data(call);
+        return tensor_cores ? set_tensor_data(call) : set_data(call);
     NIN__TRY(nin__cuda_gemm_round(call));
     return nin__cuda_gemm_data_of(call);
 }

@@ -10,7 +10,8 @@
  * are kept for backward.
  *
  * In NIN_BF16 all of these but dw and scores are bf16; rows of patches, and those of weights, are
- * then filled up with zeros to a multiple of what tensor cores load at once. */
+ * then filled up with zeros to a multiple of what tensor cores load at once, and so they are where
+ * kernels of libnin's own share the weights in NIN_TF32. */
 #include "cuda/conv.h"
 #include "cuda/vectors.h"
 
@@ -20,7 +21,7 @@ namespace
 enum {
     PATCH_BYTES = 1 << 27,  /* of patches, or those of one image */
     PRODUCT_ROWS = 1 << 20, /* of one product: cuBLAS has failed on more */
-    ROW_MULTIPLE = 8,       /* bf16 that are loaded at once */
+    ROW_BYTES = 16,         /* that are loaded at once */
     WINDOWS = 4,            /* that a thread asks for before it waits for the first, */
     TAPS = 5                /* and taps, of one row of them */
 };
@@ -306,10 +307,11 @@ bool nin__cuda_is_permuted(const struct nin__op *op)
 size_t nin__cuda_row(const struct cuda_op *cuda)
 {
     size_t patch = nin__cuda_patch(cuda->op);
+    size_t multiple = ROW_BYTES / nin__cuda_element_bytes(cuda->narrow_x);
 
-    return !cuda->narrow_x || nin__cuda_is_flat(cuda->op)
+    return !(cuda->narrow_x || cuda->tensor_cores) || nin__cuda_is_flat(cuda->op)
                ? patch
-               : (patch + ROW_MULTIPLE - 1) / ROW_MULTIPLE * ROW_MULTIPLE;
+               : (patch + multiple - 1) / multiple * multiple;
 }
 
 int32_t nin__cuda_patch_images(const struct cuda_op *cuda, int32_t batch)

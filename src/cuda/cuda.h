@@ -137,6 +137,7 @@ struct cuda_op {
     enum cuda_algorithm algorithm; /* conv */
     struct cuda_tiling tiling;     /* CUDA_WINOGRAD */
     bool gates;                    /* backward can gate dx */
+    bool tensor_cores;             /* CUDA_DIRECT in NIN_TF32 or NIN_BF16 */
     bool narrow_x, narrow_y;       /* x and dx, y and dy are bf16, not float */
     nin_status (*forward)(const struct cuda_call *call);
     nin_status (*backward)(const struct cuda_call *call);

@@ -2,14 +2,15 @@
 #ifndef NIN__CUDA_TENSOR_CORES_H
 #define NIN__CUDA_TENSOR_CORES_H
 
-/* Matrix products by the tensor cores, of bf16 with sums in float, by kernels of libnin's own: for
- * matrices of many rows and some hundred columns at most, which the device's memory bounds. So
- * whatever is to be done with a result is done before it is written. */
+/* Matrix products by the tensor cores, of bf16 or TF32 with sums in float, by kernels of libnin's
+ * own: for matrices of many rows and some hundred columns at most, which the device's memory
+ * bounds. So whatever is to be done with a result is done before it is written. */
 
 #include "cuda/windows.h"
 
 /* A matrix of count x depth: of a map, a row for each pixel, of weights, or of a map's windows.
- * Floats, as there are in maps, are rounded when they are multiplied. */
+ * Weights are narrow in NIN_BF16, and so are maps but for scores, which are rounded when they are
+ * multiplied; in NIN_TF32 nothing is narrow, and maps are rounded so. */
 struct cuda_matrix {
     const void *data;
     uint32_t count, depth;
@@ -18,16 +19,17 @@ struct cuda_matrix {
     struct windows windows;
 };
 
-/* c (rows x columns) = a b, or a b' where b is turned; then its rows may be longer than a's. For
- * windows it is turned. Then, each if it is asked for, c += bias, c = max(c, 0) (NaN stays), c = 0
- * where gate is not positive. */
+/* c (rows x columns) = a b, or a b' where b is turned; then its rows may be longer than a's. b is of
+ * weights, which have been rounded, in rows of whole pieces of 16 bytes; for windows it is turned.
+ * Then, each if it is asked for, c += bias, c = max(c, 0) (NaN stays), c = 0 where gate is not
+ * positive. */
 struct cuda_tensor_product {
     struct cuda_matrix a, b;
     bool turned;
     void *c;
     bool narrow;       /* c is bf16, not float */
     const float *bias; /* columns, or NULL */
-    const void *gate;  /* bf16, laid out as c, in rows that are a multiple of 16 bytes, or NULL */
+    const void *gate;  /* as b, laid out as c, in rows that are a multiple of 16 bytes, or NULL */
     bool relu;
 };
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Weights: OIHW in the arena, OHWI where products take them, with rows filled up with zeros, and
- * perhaps in bf16. One kernel makes all of a network's, for each is small; a gradient that is a
- * product comes back alone. Those at points are conv_winograd_weights.cu's. */
+ * perhaps in bf16 or rounded to TF32. One kernel makes all of a network's, for each is small; a
+ * gradient that is a product comes back alone. Those at points are conv_winograd_weights.cu's. */
 #include "cuda/conv.h"
-#include "cuda/vectors.h"
+#include "cuda/ptx.h"
 
 namespace
 {
@@ -24,6 +24,7 @@ struct making {
     void *form;
     struct weights weights;
     uint32_t first_block;
+    bool rounded;
 };
 
 struct makings {
@@ -58,6 +59,8 @@ template <typename T> __global__ void __launch_bounds__(BLOCK) make_forms(struct
         return;
     if (tap < w.taps)
         v = m.arena[(filter * w.channels + c) * w.taps + tap];
+    if (m.rounded)
+        v = nin__cuda_rounded_to_tf32(v);
     nin__cuda_store((T *)m.form + i, v);
 }
 
@@ -78,7 +81,8 @@ nin_status list(struct makings *all, struct nin__executable *executable, const s
                 const float *parameters, void *form)
 {
     struct weights w = weights_of(cuda);
-    struct making making = {parameters + cuda->op->weight, form, w, all->blocks};
+    struct making making = {parameters + cuda->op->weight, form, w, all->blocks,
+                            cuda->tensor_cores && !cuda->narrow_x};
 
     all->each[all->count++] = making;
     all->blocks += nin__cuda_blocks_of(w.filters * w.row);

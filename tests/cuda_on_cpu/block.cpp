@@ -40,14 +40,8 @@ struct fiber {
     void *place[5]; /* where it goes on */
     char *stack;
     bool over;
-    const stand_in_call *call; /* at which it waits for the rest of its warp; NULL: at none */
+    stand_in_call call; /* at which it waits for the rest of its warp; NULL: at none */
     void *brought;
-};
-
-/* A store that others of the warp need not see yet. */
-struct store {
-    void *target;
-    float value;
 };
 
 /* A copy that a thread of a block has asked for: of `size` bytes the last ones are zeros. */
@@ -67,8 +61,7 @@ struct copies {
 
 /* One for all threads of the host: they run blocks in turn. */
 struct scheduler {
-    std::vector<copies> under_way;          /* thread by thread */
-    std::vector<std::vector<store>> stores; /* likewise */
+    std::vector<copies> under_way; /* thread by thread */
     uint32_t random;
     void *place[5];
     std::vector<fiber *> fibers;
@@ -136,14 +129,6 @@ void run_fiber(fiber *f)
 #endif
 }
 
-/* What a thread has stored is there. */
-void make_stores()
-{
-    for (const store &s : here.stores[threadIdx.x])
-        memcpy(s.target, &s.value, sizeof s.value);
-    here.stores[threadIdx.x].clear();
-}
-
 /* A fiber's life: it waits to be run, is a thread of a block, and waits again. */
 void live()
 {
@@ -153,7 +138,6 @@ void live()
     for (;;) {
         leave_fiber();
         (*here.thread)();
-        make_stores();
         here.running->over = true;
     }
 }
@@ -203,11 +187,6 @@ unsigned thread_at(unsigned t, unsigned threads, uint32_t seed)
     return (seed / 2 + t * (seed % 3 == 0 ? 1u : 5u)) % threads;
 }
 
-bool are_same(const stand_in_call &a, const stand_in_call &b)
-{
-    return strcmp(a.name, b.name) == 0 && a.memory == b.memory && a.number == b.number;
-}
-
 /* If the warp of the threads from `first` on waits at a call that is made; all may then go on.
  * Whether it is so. */
 bool make_call(unsigned first, unsigned threads)
@@ -223,12 +202,11 @@ bool make_call(unsigned first, unsigned threads)
     if (waiting < STAND_IN_WARP)
         fail("threads of a warp do not come to what the warp does as one");
     for (unsigned lane = 0; lane < STAND_IN_WARP; lane++) {
-        if (!are_same(*lanes[lane]->call, *lanes[0]->call))
-            fail("threads of a warp do not come to the same call with the same arguments");
+        if (lanes[lane]->call != lanes[0]->call)
+            fail("threads of a warp do not come to the same call");
         brought[lane] = lanes[lane]->brought;
     }
-    if (lanes[0]->call->together != NULL)
-        lanes[0]->call->together(brought);
+    lanes[0]->call(brought);
     for (unsigned lane = 0; lane < STAND_IN_WARP; lane++)
         lanes[lane]->call = NULL;
     return true;
@@ -269,24 +247,14 @@ void __syncthreads(void)
 {
     if (here.running == NULL)
         fail("a thread is at a barrier to which another did not come");
-    make_stores();
     leave_fiber();
 }
 
-void __syncwarp(void)
-{
-    static const stand_in_call call = {"__syncwarp", NULL, 0, NULL};
-
-    stand_in_meet(call, NULL);
-}
-
-void stand_in_meet(const stand_in_call &call, void *mine)
+void stand_in_meet(stand_in_call call, void *mine)
 {
     if (here.running == NULL)
         fail("a thread is at a call to which others of its warp did not come");
-    if (call.memory == NULL && call.together == NULL)
-        make_stores();
-    here.running->call = &call;
+    here.running->call = call;
     here.running->brought = mine;
     leave_fiber();
 }
@@ -300,14 +268,6 @@ bool stand_in_random_bit(void)
 {
     here.random = here.random * 1664525u + 1013904223u;
     return here.random >> 31 != 0;
-}
-
-void stand_in_store(float *target, float value)
-{
-    if (stand_in_random_bit()) /* some at once, so that what is overwritten too early shows, too */
-        *target = value;
-    else
-        here.stores[threadIdx.x].push_back({target, value});
 }
 
 static void make(const copy &c)
@@ -347,7 +307,6 @@ void __pipeline_wait_prior(size_t groups)
 
 static void forget_copies(size_t threads)
 {
-    here.stores.resize(threads);
     here.under_way.resize(threads);
     for (copies &mine : here.under_way) {
         mine.all.clear();

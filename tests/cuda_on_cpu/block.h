@@ -12,19 +12,11 @@ enum {
     STAND_IN_WARP = 32
 };
 
-/* What a warp does as one: all its threads have to come to it with the same of these. */
-struct stand_in_call {
-    const char *name;
-    const void *memory;
-    size_t number;
-    void (*together)(void *const *brought); /* done once, with what each has brought; or NULL */
-};
+/* What a warp does as one when all its threads have come to it, with what each has brought. */
+typedef void (*stand_in_call)(void *const *brought);
 
 /* Goes on when all have come. */
-void stand_in_meet(const stand_in_call &call, void *mine);
-
-/* A store that others of the warp see when all have been at a barrier, or earlier. */
-void stand_in_store(float *target, float value);
+void stand_in_meet(stand_in_call call, void *mine);
 
 /* What differs from block to block. */
 bool stand_in_random_bit(void);

@@ -10,6 +10,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <functional>
 #include <tuple>
 
@@ -101,7 +102,22 @@ extern dim3 gridDim;
 
 /* block.cpp */
 void __syncthreads(void);
-void __syncwarp(void);
+
+static inline unsigned __float_as_uint(float value)
+{
+    unsigned bits;
+
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+static inline float __uint_as_float(unsigned bits)
+{
+    float value;
+
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
 
 #if defined(STAND_IN_COUNTS)
 extern uint64_t stand_in_fmas; /* tests/cuda/traffic.cpp */

@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: MIT */
+/* Sums over rows, part by part. A block makes a tile of the sums of one part. It brings some rows of
+ * both operands into shared memory while its warps multiply those before, each for a row of squares
+ * of SIDE x SIDE sums. */
+#include "cuda/operands.h"
+
+namespace
+{
+
+enum {
+    STAGES = 3,        /* what is multiplied, and what comes: sums over rows go on for long */
+    PART_BLOCKS = 264, /* that sums over rows are cut into, or so, */
+    PART_BLOCKS_WINDOWS = 528, /* and over windows, which who looks for them waits more */
+    PART_ROWS = 128            /* of a part at least, for it is written in floats */
+};
+
+/* Of FILTERS x TAPS sums; each warp has NT squares. */
+template <typename T, int NT> struct sum_tile {
+    enum {
+        DEPTH = operand<T>::DEPTH,
+        ACROSS = 2,
+        FILTERS = WARPS / ACROSS * SIDE,
+        TAPS = ACROSS * NT * SIDE,
+        DY_ROW = FILTERS + operand<T>::ACROSS,
+        X_ROW = TAPS + operand<T>::ACROSS
+    };
+
+    struct alignas(ALIGNMENT) operands {
+        T dy[STAGES][DEPTH][DY_ROW], x[STAGES][DEPTH][X_ROW];
+    };
+};
+
+#if NIN__HAS_TENSOR_CORES
+
+/* A fragment of dy: its words of filter lane / QUAD, and of that HALF further on, are added up. */
+__device__ void add_words(float *sums, const struct fragment &dy, const cuda_bf16 *)
+{
+#pragma unroll
+    for (uint32_t i = 0; i < 4; i++) {
+        sums[i % 2] += __uint_as_float(dy.words[i] << 16);
+        sums[i % 2] += __uint_as_float(dy.words[i] & 0xffff0000);
+    }
+}
+
+__device__ void add_words(float *sums, const struct fragment &dy, const float *)
+{
+#pragma unroll
+    for (uint32_t i = 0; i < 4; i++)
+        sums[i % 2] += __uint_as_float(dy.words[i]);
+}
+
+/* The elements of a square that there are go to rows of so many. */
+__device__ void store_square(float *target, uint32_t row, uint32_t rows, uint32_t columns,
+                             const struct square &sums)
+{
+    uint32_t lane = threadIdx.x % WARP;
+
+#pragma unroll
+    for (uint32_t i = 0; i < 8; i++) {
+        uint32_t down = lane / QUAD + i % 4 / 2 * HALF;
+        uint32_t across = lane % QUAD * 2 + i % 2 + i / 4 * HALF;
+
+        if (down < rows && across < columns)
+            target[down * row + across] = sums.halves[i / 4][i % 4];
+    }
+}
+
+#endif
+
+template <typename T, bool FLAT, int NT>
+__global__ void __launch_bounds__(THREADS, 3) multiply_parts(struct cuda_tensor_sums o)
+{
+#if NIN__HAS_TENSOR_CORES
+    typedef sum_tile<T, NT> tile;
+    __shared__ typename tile::operands operands;
+    __shared__ float sums_of_dy[QUAD][tile::FILTERS];
+    uint32_t filters = o.dy.depth, patch = o.x.depth;
+    uint32_t tiles = (patch + tile::TAPS - 1) / tile::TAPS;
+    uint32_t all = (filters + tile::FILTERS - 1) / tile::FILTERS * tiles;
+    uint32_t part = blockIdx.x / all, first = part * o.cut.part_rows;
+    uint32_t n0 = blockIdx.x % all / tiles * tile::FILTERS;
+    uint32_t k0 = blockIdx.x % tiles * tile::TAPS;
+    uint32_t end = first + o.cut.part_rows < o.dy.count ? first + o.cut.part_rows : o.dy.count;
+    uint32_t chunks = (end - first + tile::DEPTH - 1) / tile::DEPTH, warp = threadIdx.x / WARP;
+    uint32_t down = warp / tile::ACROSS * SIDE, across = warp % tile::ACROSS * NT * SIDE;
+    uint32_t lane = threadIdx.x % WARP;
+    bool adds = k0 + across == 0; /* sums of dy */
+    struct square sums[NT] = {};
+    float added[2] = {};
+
+    for (uint32_t coming = 0; coming < chunks + STAGES - 1; coming++) {
+        uint32_t chunk = coming - (STAGES - 1), stage = chunk % STAGES;
+
+        if (coming >= STAGES - 1) {
+            __pipeline_wait_prior(STAGES - 2);
+            __syncthreads(); /* this one has come, and all have read the one before it */
+        }
+        if (coming < chunks) {
+            uint32_t row = first + coming * tile::DEPTH, next = coming % STAGES;
+
+            nin__cuda_load_tile<true, tile::DEPTH, tile::FILTERS>(operands.dy[next], o.dy, row, end,
+                                                                  n0);
+            nin__cuda_load_tile<FLAT, tile::DEPTH, tile::TAPS>(operands.x[next], o.x, row, end, k0);
+        }
+        __pipeline_commit();
+        if (coming < STAGES - 1)
+            continue;
+#pragma unroll
+        for (uint32_t r = 0; r < tile::DEPTH; r += operand<T>::STEP) {
+            const T *from = &operands.dy[stage][r][down];
+            struct fragment dy;
+
+            nin__cuda_load_fragment<false>(&dy, from, tile::DY_ROW);
+            if (adds)
+                add_words(added, dy, from);
+            nin__cuda_round_fragment(&dy, from);
+#pragma unroll
+            for (int j = 0; j < NT; j++) {
+                struct fragment x;
+
+                nin__cuda_load_fragment<false>(&x, &operands.x[stage][r][across + j * SIDE],
+                                               tile::X_ROW);
+                nin__cuda_round_fragment(&x, from);
+                nin__cuda_add_products<T>(&sums[j], dy, x);
+            }
+        }
+    }
+    float *result = o.sums + (size_t)part * filters * (patch + 1);
+    uint32_t n = n0 + down, rows = n < filters ? filters - n : 0;
+
+#pragma unroll
+    for (int j = 0; j < NT; j++) {
+        uint32_t k = k0 + across + j * SIDE;
+
+        store_square(result + (size_t)n * patch + k, patch, rows, k < patch ? patch - k : 0,
+                     sums[j]);
+    }
+    if (adds)
+#pragma unroll
+        for (uint32_t i = 0; i < 2; i++)
+            sums_of_dy[lane % QUAD][down + lane / QUAD + i * HALF] = added[i];
+    __syncthreads();
+    if (k0 == 0 && threadIdx.x < tile::FILTERS && n0 + threadIdx.x < filters) {
+        float sum = 0.0f;
+
+        for (uint32_t i = 0; i < QUAD; i++)
+            sum += sums_of_dy[i][threadIdx.x];
+        result[(size_t)filters * patch + n0 + threadIdx.x] = sum;
+    }
+#endif
+}
+
+/* ---- which tiles, and parts ----------------------------------------------------------------- */
+
+uint32_t filters_of_tile(void)
+{
+    return sum_tile<float, 1>::FILTERS;
+}
+
+uint32_t choose_taps(uint32_t patch, bool flat)
+{
+    const uint32_t widths[] = {32, 96, 64, 128};
+
+    return nin__cuda_choose_width(widths, flat ? 4 : 2, patch, filters_of_tile());
+}
+
+uint32_t sum_tiles(uint32_t filters, uint32_t patch, bool flat)
+{
+    return nin__cuda_tiles_over(filters, filters_of_tile()) *
+           nin__cuda_tiles_over(patch, choose_taps(patch, flat));
+}
+
+template <typename T, bool FLAT, int NT>
+nin_status start_sums(struct nin__device *device, const struct cuda_tensor_sums *o)
+{
+    size_t blocks = (size_t)o->cut.parts * sum_tiles(o->dy.depth, o->x.depth, FLAT);
+
+    return nin__cuda_launch_threads(device, blocks, THREADS, multiply_parts<T, FLAT, NT>, *o);
+}
+
+template <typename T> nin_status start(struct nin__device *device, const struct cuda_tensor_sums *o)
+{
+    bool flat = o->x.flat;
+
+    switch (choose_taps(o->x.depth, flat)) {
+    case 32:
+        return flat ? start_sums<T, true, 1>(device, o) : start_sums<T, false, 1>(device, o);
+    case 64:
+        return start_sums<T, true, 2>(device, o);
+    case 96:
+        return flat ? start_sums<T, true, 3>(device, o) : start_sums<T, false, 3>(device, o);
+    default:
+        return start_sums<T, true, 4>(device, o);
+    }
+}
+
+} // namespace
+
+nin_status nin__cuda_tensor_sums(struct nin__device *device, const struct cuda_tensor_sums *o)
+{
+    return o->x.narrow ? start<cuda_bf16>(device, o) : start<float>(device, o);
+}
+
+uint32_t nin__cuda_most_tensor_parts(uint32_t filters, uint32_t patch, bool flat, uint32_t rows)
+{
+    uint32_t blocks = flat ? PART_BLOCKS : PART_BLOCKS_WINDOWS;
+    uint32_t wanted = nin__cuda_tiles_over(blocks, sum_tiles(filters, patch, flat));
+    uint32_t possible = nin__cuda_tiles_over(rows, PART_ROWS);
+
+    return wanted < possible ? wanted : possible;
+}
+
+void nin__cuda_cut_tensor_sums(struct cuda_tensor_sums *o)
+{
+    uint32_t most = nin__cuda_most_tensor_parts(o->dy.depth, o->x.depth, o->x.flat, o->dy.count);
+    uint32_t wide = operand<float>::DEPTH, narrow = operand<cuda_bf16>::DEPTH;
+
+    o->cut = nin__cuda_cut(o->dy.count, most, o->x.narrow ? narrow : wide);
+}
