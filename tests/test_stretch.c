@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Stretches: steps that a device takes by itself give what single steps give, to the bit, whether
- * all is well or not, and the host waits once. On the stand-in; the case `training` with
+ * all is well or not; the host hears of them on the way, and waits once. On the stand-in; the case `training` with
  * NIN_TEST_DEVICE=cuda on what the machine has. */
 #include "cuda_on_cpu/stand_in.h"
 #include "device.h"
@@ -16,7 +16,8 @@
 #include <stdlib.h>
 
 enum {
-    SAMPLES = 50,
+    SAMPLES = 50, /* of a run, unless it wants others */
+    MOST = 130,
     PIXELS = 2 * 16 * 16,
     ALONE = 1 /* a wait, and no more, for a whole stretch */
 };
@@ -49,17 +50,17 @@ struct run_desc {
     int64_t stretch; /* steps at most; 0: an epoch */
 };
 
-static float pixels[SAMPLES * PIXELS];
-static uint8_t bytes[SAMPLES * PIXELS];
-static int32_t labels[SAMPLES];
+static float pixels[MOST * PIXELS];
+static uint8_t bytes[MOST * PIXELS];
+static int32_t labels[MOST];
 
 static void setup(void)
 {
-    for (size_t i = 0; i < SAMPLES * PIXELS; i++) {
+    for (size_t i = 0; i < MOST * PIXELS; i++) {
         pixels[i] = (float)(i * 37 % 101) / 101.0f - 0.5f;
         bytes[i] = (uint8_t)(i * 29 % 251);
     }
-    for (int32_t i = 0; i < SAMPLES; i++)
+    for (int32_t i = 0; i < MOST; i++)
         labels[i] = i * 3 % 5;
     use_a_device_module();
 }
@@ -136,9 +137,10 @@ static uint64_t hash_tensor(uint64_t hash, const nin_tensor *tensor, size_t coun
     return hash;
 }
 
-/* Parameters, momentum, rate, and the curve but for its seconds. */
+/* Parameters, momentum, rate, the curve and the running epoch's sums, but for their seconds. */
 static uint64_t bits_of(const struct run *run)
 {
+    struct nin__epoch_sums sums = run->trainer->progress.sums;
     const size_t count = nin_network_parameter_count(run->rig.network);
     float *parameters = rig_parameters(run->rig.network);
     uint64_t hash = rig_hash(RIG_HASH, parameters, count * sizeof *parameters);
@@ -155,7 +157,8 @@ static uint64_t bits_of(const struct run *run)
         info.seconds = 0.0;
         hash = rig_hash(hash, &info.epoch, sizeof info - sizeof info.struct_size);
     }
-    return hash;
+    sums.seconds = 0.0;
+    return rig_hash(hash, &sums, sizeof sums);
 }
 
 /* And what can be read of the last step. */
@@ -198,6 +201,14 @@ static int event_waits(void)
     return function();
 }
 
+static size_t fetched_bytes(void)
+{
+    size_t (*function)(void);
+
+    find_function(&function, "stand_in_fetched");
+    return function();
+}
+
 static int launched_graphs(void)
 {
     int (*function)(void);
@@ -212,6 +223,18 @@ static void take_steps(const struct run *run, int64_t steps)
 {
     for (int64_t i = 0; i < steps; i++)
         ASSERT_OK(nin_trainer_step(NULL, run->trainer));
+}
+
+/* To the end of the running epoch; look: the steps after which the host hears of them, 0: the
+ * usual. */
+static nin_status train_an_epoch(const struct run *run, int64_t look)
+{
+    const int64_t epochs = nin_trainer_epochs(run->trainer) + 1;
+
+    if (look == 0)
+        return nin_trainer_epoch(NULL, run->trainer);
+    return nin_trainer_fit(NULL, run->trainer,
+                           NIN_DESC(nin_fit_desc, .epochs = epochs, .step_interval = look));
 }
 
 /* Thirteen batches an epoch, the last of which is smaller; the first epoch goes on from its
@@ -314,6 +337,36 @@ START_TEST(stretches_may_be_cut)
     assert_same(&cut, &single);
     free_run(&single);
     free_run(&cut);
+}
+END_TEST
+
+/* After each step, now and then, once in an epoch, never. */
+START_TEST(looks_are_no_part_of_the_bits)
+{
+    static const struct {
+        int64_t look;
+        int steps; /* of an epoch */
+        struct run_desc run;
+    } cases[] = {
+        {1, 13, {.batch = 4, .pace = COSINE_PER_STEP}},
+        {3, 13, {.batch = 4, .pace = DROPS_PER_STEP, .apart = true}},
+        {3, 13, {.batch = 4, .stretch = 5}},
+        {1000, 13, {.batch = 4, .pace = PLATEAU_PER_EPOCH}},
+        {64, MOST, {.batch = 1, .samples = MOST}},
+        {1, 50, {.batch = 1, .apart = true}},
+    };
+    struct run single, looked;
+
+    make_run(&single, &cases[_i].run);
+    make_run(&looked, &cases[_i].run);
+    take_steps(&looked, 1);
+    for (int i = 0; i < 2; i++) {
+        take_steps(&single, cases[_i].steps);
+        ASSERT_OK(train_an_epoch(&looked, cases[_i].look));
+        assert_same(&looked, &single);
+    }
+    free_run(&single);
+    free_run(&looked);
 }
 END_TEST
 
@@ -471,6 +524,117 @@ START_TEST(the_host_waits_once_an_interval)
 }
 END_TEST
 
+/* ---- what is heard on the way ---------------------------------------------------------------- */
+
+struct heard {
+    int waits; /* before the stretch */
+    int64_t steps, early;
+    int32_t images;
+    double losses[MOST];
+};
+
+static void hear(void *user, const double *losses, const uint8_t *marks, int32_t images)
+{
+    struct heard *heard = user;
+
+    heard->early += waits() == heard->waits;
+    heard->steps++;
+    for (int32_t i = 0; i < images; i++) {
+        ck_assert_int_eq(marks[i] & ~(NIN__CORRECT | NIN__FLAT), 0);
+        heard->losses[heard->images++] = losses[i];
+    }
+}
+
+/* The steps of an epoch once more, as the trainer has begun it, but with another ear. Gives how many
+ * have been taken. */
+static int64_t hear_an_epoch(struct heard *heard, const struct run *run, int64_t look)
+{
+    struct nin__stretch stretch = {.resident = run->trainer->ahead.resident,
+                                   .batch = (int32_t)run->trainer->batches.size,
+                                   .look = look,
+                                   .rates = run->trainer->ahead.rates,
+                                   .take = hear,
+                                   .taker = heard};
+    int64_t done = 0;
+
+    memset(heard, 0, sizeof *heard);
+    heard->waits = waits();
+    stretch.run.images = (struct nin__images){.base = pixels,
+                                              .index = run->trainer->order,
+                                              .dtype = NIN_F32,
+                                              .count = (int32_t)run->dataset->info.count};
+    ASSERT_OK(nin__plan_steps(&done, run->rig.plan, run->rig.optimizer, &stretch));
+    ck_assert_int_eq(heard->steps, done);
+    ck_assert_int_eq(waits() - heard->waits, ALONE);
+    return done;
+}
+
+/* The host does not wait for what it hears, so how much that is depends on how fast the device is:
+ * but never more than what has been looked for. Nothing comes down twice. */
+START_TEST(results_come_while_the_device_is_at_work)
+{
+    static const struct {
+        int64_t look;
+        int32_t batch, samples;
+        bool late;           /* the device does nothing before somebody waits */
+        int64_t least, most; /* steps that are heard of before the end */
+    } cases[] = {{1, 1, 50, false, 25, 48}, {3, 1, 50, false, 25, 45},
+                 {3, 4, 50, false, 3, 9},   {64, 1, MOST, false, 64, 64},
+                 {64, 1, 50, false, 0, 0},  {1000, 1, 50, false, 0, 0},
+                 {1, 1, 50, true, 0, 0}};
+    const size_t bad = 2 * sizeof(uint64_t), good = sizeof(uint32_t);
+    const int64_t steps = (cases[_i].samples - 1) / cases[_i].batch + 1;
+    const size_t looks = (size_t)((steps - 1) / cases[_i].look);
+    struct heard heard;
+    struct run run;
+    size_t fetched;
+    int events;
+
+    make_run(&run, &(struct run_desc){.batch = cases[_i].batch, .samples = cases[_i].samples});
+    ASSERT_OK(nin_trainer_epoch(NULL, run.trainer));
+    setenv("NIN_CUDA_LATE", cases[_i].late ? "1" : "0", 1);
+    fetched = fetched_bytes();
+    events = event_waits();
+    ck_assert_int_eq(hear_an_epoch(&heard, &run, cases[_i].look), steps);
+    ck_assert_int_eq(heard.images, cases[_i].samples);
+    unsetenv("NIN_CUDA_LATE");
+    ck_assert_int_ge(heard.early, cases[_i].least);
+    ck_assert_int_le(heard.early, cases[_i].most);
+    ck_assert_int_eq(event_waits(), events);
+    ck_assert_uint_eq(fetched_bytes() - fetched,
+                      looks * (bad + good) + good +
+                          (size_t)cases[_i].samples * (sizeof(double) + sizeof(uint8_t)));
+    free_run(&run);
+}
+END_TEST
+
+/* Of steps before it all is heard, though the device also goes through steps after it. */
+START_TEST(nothing_is_heard_of_a_bad_step)
+{
+    const int32_t bad = 25; /* which is in the middle of the order */
+    struct heard heard;
+    struct run run;
+    int64_t place = 0;
+    int before;
+
+    pixels[bad * PIXELS] = NAN;
+    make_run(&run, &(struct run_desc){.batch = 1});
+    ck_assert_int_eq(nin_trainer_epoch(NULL, run.trainer), NIN_NOT_FINITE);
+    while (run.trainer->order[place] != bad)
+        place++;
+    ck_assert(place > 8 && place < SAMPLES - 8);
+    before = launched_graphs();
+    ck_assert_int_eq(hear_an_epoch(&heard, &run, _i), place);
+    ck_assert_int_gt(launched_graphs() - before, place + 1);
+    ck_assert_int_eq(heard.images, place);
+    for (int64_t i = 0; i < place; i++)
+        ck_assert(isfinite(heard.losses[i]));
+    free_run(&run);
+}
+END_TEST
+
+/* ---- a data set that does not fit ------------------------------------------------------------ */
+
 static void leave_memory(size_t left)
 {
     size_t (*taken)(void);
@@ -492,7 +656,7 @@ START_TEST(a_data_set_that_does_not_fit_is_fed)
     make_run(&single, &desc);
     take_steps(&single, 2 * 13);
     make_run(&epochs, &desc);
-    leave_memory(2 * sizeof pixels - 1024);
+    leave_memory(2 * SAMPLES * PIXELS * sizeof *pixels - 1024);
     (void)waits_of_an_epoch(&epochs);
     before = event_waits();
     ck_assert_int_eq(waits_of_an_epoch(&epochs), ALONE);
@@ -574,11 +738,11 @@ static int64_t steps_until_failure(const struct run *run, char sentence[512])
     return nin_trainer_steps(run->trainer);
 }
 
-/* One image is bad, wherever the shuffle puts it, also in the smaller last batch. The second try
- * fails as the first one. */
+/* One image is bad, wherever the shuffle puts it, also in the smaller last batch, and however often
+ * the host looks. The second try fails as the first one. */
 START_TEST(an_epoch_fails_at_the_step_that_fails)
 {
-    const int image = _i / 2;
+    const int image = _i / 2, look = _i % 4;
     const struct run_desc desc = {.pace = COSINE_PER_STEP, .batch = 4, .apart = _i % 2 == 1};
     struct run single, epochs;
     char sentence[512];
@@ -591,7 +755,7 @@ START_TEST(an_epoch_fails_at_the_step_that_fails)
     steps = steps_until_failure(&single, sentence);
     ck_assert_msg(strstr(sentence, "the loss of step") != NULL, "%s", sentence);
     for (int i = 0; i < 2; i++) {
-        ck_assert_int_eq(nin_trainer_epoch(NULL, epochs.trainer), NIN_NOT_FINITE);
+        ck_assert_int_eq(train_an_epoch(&epochs, look), NIN_NOT_FINITE);
         ck_assert_str_eq(nin_last_error(), sentence);
         ck_assert_int_eq(nin_trainer_steps(epochs.trainer), steps);
         ck_assert_uint_eq(bits_of(&epochs), bits_of(&single));
@@ -715,11 +879,11 @@ END_TEST
 /* ---- failures -------------------------------------------------------------------------------- */
 
 /* Two epochs, each tried again; false if the device cannot be used any more. */
-static bool train_in_spite(const struct run *run, int *failures)
+static bool train_in_spite(const struct run *run, int64_t look, int *failures)
 {
     for (int tries = 0; nin_trainer_epochs(run->trainer) < 2; tries++) {
         ck_assert_int_lt(tries, 4);
-        if (nin_trainer_epoch(NULL, run->trainer) == NIN_OK)
+        if (train_an_epoch(run, look) == NIN_OK)
             continue;
         ++*failures;
         ck_assert_str_ne(nin_last_error(), "");
@@ -746,13 +910,19 @@ static void *make_stream(void)
  * then nothing goes on. */
 START_TEST(every_failure_is_survived)
 {
-    const int streams = _i % 2;
-    const bool fed = _i / 2 == 1;
+    static const struct {
+        int streams; /* of the caller's */
+        bool fed;
+        int64_t look; /* the usual one is none in so few steps */
+        nin_precision precision;
+    } cases[] = {{0, false, 0, NIN_FP32}, {1, false, 0, NIN_FP32}, {0, true, 0, NIN_FP32},
+                 {1, true, 0, NIN_BF16},  {0, false, 1, NIN_FP32}, {1, true, 1, NIN_FP32}};
+    const int streams = cases[_i].streams;
     const struct run_desc desc = {.pace = COSINE_PER_STEP,
-                                  .precision = _i == 3 ? NIN_BF16 : NIN_FP32,
+                                  .precision = cases[_i].precision,
                                   .batch = 2,
-                                  .samples = fed ? 9 : 5,
-                                  .apart = fed,
+                                  .samples = cases[_i].fed ? 9 : 5,
+                                  .apart = cases[_i].fed,
                                   .stream = streams == 0 ? NULL : make_stream()};
     int calls = 1, lost = 0, failures = 0;
     uint64_t wanted = 0;
@@ -764,7 +934,7 @@ START_TEST(every_failure_is_survived)
         make_run(&run, &desc);
         find_function(&fail_at, "stand_in_fail");
         fail_at(n);
-        if (!train_in_spite(&run, &failures))
+        if (!train_in_spite(&run, cases[_i].look, &failures))
             lost++;
         else if (n > 0)
             ck_assert_msg(bits_of(&run) == wanted, "failure %d has left other bits", n);
@@ -857,6 +1027,7 @@ Suite *stretch_suite(void)
     tcase_add_loop_test(training, a_label_that_has_become_wrong_fails_its_step, 0, 2);
     tcase_add_loop_test(training, batches_that_are_fed_have_the_bits_of_single_steps, 0, 3);
     tcase_add_loop_test(training, stretches_may_be_cut, 0, 2);
+    tcase_add_loop_test(training, looks_are_no_part_of_the_bits, 0, 5);
     tcase_add_test(training, two_of_a_context_do_not_disturb_each_other);
     tcase_add_checked_fixture(more, setup, NULL);
     tcase_set_tags(training, "cuda");
@@ -865,6 +1036,7 @@ Suite *stretch_suite(void)
     tcase_add_loop_test(more, neither_a_graph_nor_a_change_of_pace_is_part_of_the_bits, 1, 2);
     tcase_add_loop_test(more, batches_that_are_fed_have_the_bits_of_single_steps, 3, 8);
     tcase_add_loop_test(more, epochs_have_the_bits_of_single_steps, 3, 2 * PACES);
+    tcase_add_loop_test(more, looks_are_no_part_of_the_bits, 5, 6);
     tcase_add_loop_test(more, an_epoch_fails_at_the_step_that_fails, 4, 32);
     tcase_add_checked_fixture(stand_in, setup_stand_in, NULL);
     tcase_add_test(stand_in, the_host_waits_once_an_epoch);
@@ -873,6 +1045,8 @@ Suite *stretch_suite(void)
     tcase_add_test(stand_in, a_host_that_feeds_waits_once_an_epoch);
     tcase_add_loop_test(stand_in, who_feeds_and_who_is_fed_wait_for_each_other, 0, 2);
     tcase_add_test(stand_in, the_host_waits_once_a_stretch);
+    tcase_add_loop_test(stand_in, results_come_while_the_device_is_at_work, 0, 7);
+    tcase_add_loop_test(stand_in, nothing_is_heard_of_a_bad_step, 1, 4);
     tcase_add_test(stand_in, a_data_set_that_does_not_fit_is_fed);
     tcase_add_loop_test(stand_in, a_feed_ends_with_its_device, 0, 2);
     tcase_add_loop_test(stand_in, a_data_set_that_is_not_fed_is_taken_step_by_step, 0, 2);
@@ -880,7 +1054,7 @@ Suite *stretch_suite(void)
     tcase_add_checked_fixture(failures, setup_stand_in, NULL);
     tcase_set_timeout(failures, 600);
     tcase_set_tags(failures, "cuda long");
-    tcase_add_loop_test(failures, every_failure_is_survived, 0, 4);
+    tcase_add_loop_test(failures, every_failure_is_survived, 0, 6);
     suite_add_tcase(suite, training);
     suite_add_tcase(suite, more);
     suite_add_tcase(suite, stand_in);

@@ -108,9 +108,10 @@ typedef struct {
     nin_epoch_callback on_epoch; /* after each epoch and its evaluation; may be NULL */
     void *user;                  /* handed to both */
     /* After how many steps of an epoch the host hears of them. on_step is called then, and after the
-     * last; and a device that takes steps by itself (nin_trainer_epoch) is looked at, without a wait,
-     * so that it starts no more once one has gone wrong. 0: on_step after each step, a look after 64.
-     * Results do not depend on it. */
+     * last, for which a device that takes steps by itself (nin_trainer_epoch) pauses. Without
+     * on_step it does not: losses and hits that are new come down beside its work, the host adds up
+     * what has come, and no more steps are started once one has gone wrong. 0: on_step after each
+     * step, else as after 64. Results do not depend on it. */
     int64_t step_interval;
 } nin_fit_desc;
 
@@ -148,8 +149,9 @@ NIN_CHECKED nin_status nin_trainer_step(nin_result *out, nin_trainer *trainer);
  * trainer is destroyed; else the images stay the host's, who gathers each batch ahead and sends it
  * up while the step before runs. The bits are those of single steps, and so is what a failure
  * leaves behind. Steps are taken one by one, with a wait at each, where half of that memory is too
- * small even for four batches and 17 bytes for each image of the set, where a callback gives the
- * images, and where a plateau scheduler advances per step. Meanwhile other threads' work in the
+ * small even for four batches and 17 bytes for each image of the set, where the host cannot pin 9
+ * bytes for each, where a callback gives the images, and where a plateau scheduler advances per
+ * step. Meanwhile other threads' work in the
  * same context waits for the device, and calls that need the network are NIN_BUSY.
  *   out  result of the whole epoch; may be NULL
  * Fails as nin_trainer_step, at the step that failed. Since 0.1. */

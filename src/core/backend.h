@@ -100,15 +100,17 @@ struct nin__samples {
 /* A stretch: training steps one after another on a data set that is resident. */
 struct nin__stretch {
     struct nin__resident *resident;
-    struct nin__run
-        run;       /* the first step's, but images.index and count are of all steps. Labels are not
-                            looked at, losses and marks are those below */
-    int32_t batch; /* images of a step; the last may have fewer */
-    int64_t look;  /* after so many steps the device is asked whether something is bad */
+    struct nin__run run; /* the first step's, but images.index and count are of all steps. Labels,
+                            losses and marks are not looked at */
+    int32_t batch;       /* images of a step; the last may have fewer */
+    int64_t look;        /* after so many steps the host sees what has come of them */
     struct nin__update update;
     const float *rates; /* [step][span], in place of the spans' own */
-    double *losses;     /* of each image, in the order of index */
-    uint8_t *marks;
+
+    /* Is given each step's losses and marks, step by step, by the thread that called: at a look
+     * what has come down by then, and the rest at the end. */
+    void (*take)(void *taker, const double *losses, const uint8_t *marks, int32_t images);
+    void *taker;
 };
 
 static inline int64_t nin__stretch_steps(const struct nin__stretch *stretch)
@@ -187,9 +189,9 @@ struct nin__backend {
                        const struct nin__samples *samples);
     void (*unload)(struct nin__device *device, struct nin__resident *resident);
 
-    /* Sets *done, also on failure, to the number of steps that have been taken, with losses and
-     * marks of their images. The step behind them is one that `step` refuses, or that could not be
-     * started; parameters and momentum are those before it. */
+    /* Sets *done, also on failure, to the number of steps that have been taken; `take` has been
+     * given as many. The step behind them is one that `step` refuses, or that could not be started;
+     * parameters and momentum are those before it. */
     nin_status (*steps)(struct nin__executable *executable, const struct nin__stretch *stretch,
                         int64_t *done);
 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Stretches of a trainer: steps that a device takes one after another by itself, on a copy of the
  * data set that it holds, or on batches that the host gathers ahead. The host knows beforehand what
- * each step is (its images, its rate) and adds the results up afterwards, as after single steps.
+ * each step is (its images, its rate) and adds the results up as they come, as after single steps.
  * The step that a stretch ends before, if it is not the last, is taken alone, to fail as it does
  * there. */
 #include "core/trainer.h"
@@ -32,8 +32,6 @@ void nin__ahead_free(struct nin__ahead *ahead)
     if (ahead->resident != NULL)
         ahead->context->backend->unload(ahead->context->device, ahead->resident);
     nin_context_destroy(ahead->context);
-    free(ahead->losses);
-    free(ahead->marks);
     free(ahead->rates);
     *ahead = (struct nin__ahead){.hidden = ahead->hidden, .tried = true};
 }
@@ -69,18 +67,14 @@ static bool load(nin_trainer *trainer)
                                    .batch = (int32_t)trainer->batches.size,
                                    .spans = spans,
                                    .apart = ahead->hidden.apart};
-    const size_t count = (size_t)samples.count;
 
     ahead->steps = samples.steps;
     if (samples.steps < 2 || !are_classes(samples.labels, samples.count, trainer->plan->scores.c))
         return false;
     ahead->context = nin__context_retain(trainer->plan->network->context);
-    ahead->losses = malloc(count * sizeof *ahead->losses);
-    ahead->marks = malloc(count * sizeof *ahead->marks);
     ahead->rates = malloc((size_t)samples.steps * (size_t)samples.spans * sizeof *ahead->rates);
-    if (ahead->losses == NULL || ahead->marks == NULL || ahead->rates == NULL)
-        return false;
-    return backend_of(trainer)->load(&ahead->resident, ahead->context->device, &samples) ==
+    return ahead->rates != NULL &&
+           backend_of(trainer)->load(&ahead->resident, ahead->context->device, &samples) ==
                NIN_OK &&
            ahead->resident != NULL;
 }
@@ -142,9 +136,7 @@ static struct nin__stretch describe(nin_trainer *trainer, int64_t steps, int64_t
     struct nin__stretch stretch = {.resident = trainer->ahead.resident,
                                    .batch = (int32_t)trainer->batches.size,
                                    .look = look,
-                                   .rates = trainer->ahead.rates,
-                                   .losses = trainer->ahead.losses,
-                                   .marks = trainer->ahead.marks};
+                                   .rates = trainer->ahead.rates};
 
     nin__trainer_order(trainer);
     stretch.run.images.base = trainer->dataset->images;
@@ -157,32 +149,37 @@ static struct nin__stretch describe(nin_trainer *trainer, int64_t steps, int64_t
     return stretch;
 }
 
-/* All but the last take no time of their own, which is the epoch's in the end. */
-static void count_up(nin_result *result, nin_trainer *trainer, const struct nin__stretch *stretch,
-                     int64_t done, double seconds)
-{
-    for (int64_t i = 0; i < done; i++) {
-        const int64_t first = i * stretch->batch;
-        const int64_t count = least(stretch->batch, stretch->run.images.count - first);
+/* Who is given the results of a stretch's steps. */
+struct taker {
+    nin_trainer *trainer;
+    nin_result *result; /* the last step's */
+    double since;       /* when the step before it was counted */
+};
 
-        nin__sum_up(result, stretch->losses + first, stretch->marks + first, (int32_t)count);
-        nin__trainer_count(trainer, result, trainer->optimizer->rate, i < done - 1 ? 0.0 : seconds);
-    }
+/* The time that has passed is this step's, whenever it ran: in the end it is the epoch's. */
+static void take(void *user, const double *losses, const uint8_t *marks, int32_t images)
+{
+    struct taker *taker = user;
+    nin_trainer *trainer = taker->trainer;
+    const double now = nin__seconds();
+
+    nin__sum_up(taker->result, losses, marks, images);
+    nin__trainer_count(trainer, taker->result, trainer->optimizer->rate, now - taker->since);
+    taker->since = now;
 }
 
 /* Gives in *done how many of the steps have been taken. */
 static nin_status take_stretch(int64_t *done, nin_result *result, nin_trainer *trainer,
                                int64_t steps, int64_t look)
 {
-    const double start = nin__seconds();
+    struct taker taker = {trainer, result, nin__seconds()};
     struct nin__stretch stretch;
-    nin_status status;
 
     NIN__TRY(nin__trainer_reserve(trainer, trainer->progress.epoch + 1));
     stretch = describe(trainer, steps, look);
-    status = nin__plan_steps(done, trainer->plan, trainer->optimizer, &stretch);
-    count_up(result, trainer, &stretch, *done, nin__seconds() - start);
-    return status;
+    stretch.take = take;
+    stretch.taker = &taker;
+    return nin__plan_steps(done, trainer->plan, trainer->optimizer, &stretch);
 }
 
 nin_status nin__trainer_steps(nin_result *result, nin_trainer *trainer, int64_t most, int64_t look)

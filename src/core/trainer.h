@@ -36,9 +36,7 @@ struct nin__ahead {
     struct nin__resident *resident; /* NULL: steps are taken one by one */
     nin_context *context;           /* retained: whose memory that is */
     int64_t steps;                  /* of a stretch, at most */
-    double *losses;                 /* dataset count */
-    uint8_t *marks;
-    float *rates; /* [step][span] */
+    float *rates;                   /* [step][span] */
 
     /* For tests, which set them before the first stretch: zero for every user. */
     struct {
@@ -71,7 +69,7 @@ struct nin_trainer {
 /* The defaults. */
 enum {
     NIN__STALL_EPOCHS = 10,
-    NIN__LOOK = 64 /* steps of a stretch after which the device is looked at */
+    NIN__LOOK = 64 /* steps of a stretch after which the host sees what has come of them */
 };
 
 /* A trainer does one thing at a time: NIN_BUSY for another thread, and for a data set's callback
@@ -94,8 +92,8 @@ nin_status nin__gather(struct nin__images *images, const nin_dataset *dataset, c
 nin_status nin__trainer_step(nin_result *result, nin_trainer *trainer);
 
 /* At least one step of the running epoch and `most` at most, a stretch of them where that can be
- * had, in which the device is looked at after each `look`; `result` is the last one's. Fails as
- * that many calls of nin__trainer_step, one after another, at the step that fails. */
+ * had, of which the host hears after each `look`; `result` is the last one's. Fails as that many
+ * calls of nin__trainer_step, one after another, at the step that fails. */
 nin_status nin__trainer_steps(nin_result *result, nin_trainer *trainer, int64_t most, int64_t look);
 
 /* For stretches: puts the images of the running epoch in order; counts a step that is over, which

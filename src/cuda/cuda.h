@@ -245,6 +245,10 @@ nin_status nin__cuda_use_stream(struct nin__device *device, cudaStream_t stream)
 /* Waits for all that has been started. */
 nin_status nin__cuda_wait(struct nin__device *device);
 
+/* An event is a place in a stream: behind what has been started there when it is recorded. */
+nin_status nin__cuda_make_event(cudaEvent_t *event, struct nin__device *device);
+nin_status nin__cuda_record(cudaEvent_t event, struct nin__device *device, cudaStream_t stream);
+
 /* ---- compile.cu, memory.cu, weights.cu, run.cu, update.cu, step.cu, describe.cu ------------- */
 
 nin_status nin__cuda_compile(struct nin__executable **out, struct nin__device *device,
@@ -324,6 +328,39 @@ void nin__cuda_free_feed(struct cuda_feed *feed, bool there);
 nin_status nin__cuda_feed(struct cuda_feed *feed, struct nin__device *device,
                           const struct nin__images *images, int64_t step);
 
+/* ---- results.cu: losses and marks of a stretch's images come down --------------------------- */
+
+struct cuda_results;
+
+/* In the order of the stretch. The first `good` images are those of steps with which nothing was
+ * wrong. */
+struct cuda_outcome {
+    double *losses;
+    uint8_t *marks;
+    uint32_t *good;
+};
+
+/* `outcome` is the device's memory, for so many images. there: what a reset has not taken away;
+ * nothing is under way any more. */
+nin_status nin__cuda_make_results(struct cuda_results **out, struct nin__device *device,
+                                  struct cuda_outcome outcome, size_t images);
+void nin__cuda_free_results(struct cuda_results *results, bool there);
+
+/* A new stretch: nothing has come down of it. */
+void nin__cuda_begin_results(struct cuda_results *results);
+
+/* What is new of the first so many images starts to come down. A look also finds out what has
+ * arrived, of earlier looks; the end says, after a wait, that all has. */
+nin_status nin__cuda_fetch_results(struct cuda_results *results, struct nin__device *device,
+                                   size_t images);
+nin_status nin__cuda_look_for_results(struct cuda_results *results, struct nin__device *device,
+                                      size_t images);
+void nin__cuda_end_results(struct cuda_results *results);
+
+/* The stretch is given what has arrived since the last time. Gives how many of its steps it has
+ * been given so far. */
+int64_t nin__cuda_hand_out(struct cuda_results *results, const struct nin__stretch *stretch);
+
 /* ---- resident.cu: data sets in the device's memory ------------------------------------------ */
 
 nin_status nin__cuda_load(struct nin__resident **out, struct nin__device *device,
@@ -333,12 +370,9 @@ void nin__cuda_unload(struct nin__device *device, struct nin__resident *resident
 /* No two of a device have had the same. */
 uint64_t nin__cuda_resident_number(const struct nin__resident *resident);
 
-/* A stretch's order of images and rates go up, and its place is the first step; at its end its
- * losses and marks come down, of so many images, and `steps` are told, those that nothing was wrong
- * with. Neither waits. */
+/* A stretch's order of images and rates go up, and its place is the first step. Does not wait. */
 nin_status nin__cuda_begin_stretch(const struct nin__stretch *stretch, struct nin__device *device);
-nin_status nin__cuda_end_stretch(const struct nin__stretch *stretch, struct nin__device *device,
-                                 size_t images, uint32_t *steps);
+struct cuda_results *nin__cuda_results_of(const struct nin__resident *resident);
 
 /* Where the images are the host's, those of a step go up, as above; else nothing is done. */
 nin_status nin__cuda_feed_batch(const struct nin__resident *resident, struct nin__device *device,

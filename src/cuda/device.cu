@@ -183,6 +183,18 @@ nin_status nin__cuda_wait(struct nin__device *device)
     return nin__cuda_check(device, cudaStreamSynchronize(device->stream), "the end of a run");
 }
 
+nin_status nin__cuda_make_event(cudaEvent_t *event, struct nin__device *device)
+{
+    return nin__cuda_check(
+        device, cudaEventCreateWithFlags(event, cudaEventBlockingSync | cudaEventDisableTiming),
+        "an event");
+}
+
+nin_status nin__cuda_record(cudaEvent_t event, struct nin__device *device, cudaStream_t stream)
+{
+    return nin__cuda_check(device, cudaEventRecord(event, stream), "an event of a stream");
+}
+
 /* ---- life ----------------------------------------------------------------------------------- */
 
 static nin_status ask(int *value, struct nin__device *device, cudaDeviceAttr attribute)

@@ -19,13 +19,6 @@ struct cuda_feed {
 namespace
 {
 
-nin_status make_event(cudaEvent_t *event, struct nin__device *device)
-{
-    return nin__cuda_check(
-        device, cudaEventCreateWithFlags(event, cudaEventBlockingSync | cudaEventDisableTiming),
-        "an event");
-}
-
 nin_status make_parts(struct cuda_feed *feed, struct nin__device *device)
 {
     NIN__TRY(nin__cuda_check(
@@ -34,15 +27,10 @@ nin_status make_parts(struct cuda_feed *feed, struct nin__device *device)
     NIN__TRY(nin__cuda_check(
         device, cudaStreamCreateWithFlags(&feed->stream, cudaStreamNonBlocking), "a stream"));
     for (int i = 0; i < CUDA_SLOTS; i++) {
-        NIN__TRY(make_event(&feed->up[i], device));
-        NIN__TRY(make_event(&feed->used[i], device));
+        NIN__TRY(nin__cuda_make_event(&feed->up[i], device));
+        NIN__TRY(nin__cuda_make_event(&feed->used[i], device));
     }
     return NIN_OK;
-}
-
-nin_status record(cudaEvent_t event, struct nin__device *device, cudaStream_t stream)
-{
-    return nin__cuda_check(device, cudaEventRecord(event, stream), "an event of a stream");
 }
 
 nin_status wait_in(cudaStream_t stream, struct nin__device *device, cudaEvent_t event)
@@ -61,7 +49,7 @@ nin_status upload(const struct cuda_feed *feed, struct nin__device *device, int 
                              cudaMemcpyAsync(feed->images + at, (char *)feed->pinned + at, bytes,
                                              cudaMemcpyHostToDevice, feed->stream),
                              "images to the device"));
-    NIN__TRY(record(feed->up[slot], device, feed->stream));
+    NIN__TRY(nin__cuda_record(feed->up[slot], device, feed->stream));
     return wait_in(device->stream, device, feed->up[slot]);
 }
 
@@ -115,7 +103,7 @@ nin_status nin__cuda_feed(struct cuda_feed *feed, struct nin__device *device,
     int slot = (int)(step % CUDA_SLOTS), before = (slot + CUDA_SLOTS - 1) % CUDA_SLOTS;
     nin_status status;
 
-    NIN__TRY(record(feed->used[before], device, device->stream));
+    NIN__TRY(nin__cuda_record(feed->used[before], device, device->stream));
     NIN__TRY(nin__cuda_check(device, cudaEventSynchronize(feed->up[slot]),
                              "the end of a copy to the device"));
     nin__cuda_gather((char *)feed->pinned + (size_t)slot * feed->batch_bytes, images,

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* A data set in the device's memory, with what a stretch of steps on it needs: the order of its
- * images, the rates of its steps, where it is, and the losses of all images, which the host reads
- * when it is over. Where there is no room for its images some batches of them are there, which the
- * host feeds. */
+ * images, the rates of its steps, where it is, and the losses of all images. Where there is no room
+ * for its images some batches of them are there, which the host feeds. */
 #include "cuda/launch.h"
 
 #include <stdlib.h>
@@ -19,10 +18,11 @@ struct place {
 
 struct nin__resident {
     uint64_t number;
-    char *memory; /* all of the rest */
+    char *memory; /* all of the rest on the device */
     void *images;
-    struct cuda_feed *feed; /* of batches; NULL: all images are there */
-    uint32_t batch;         /* images of a slot of the feed's */
+    struct cuda_feed *feed;       /* of batches; NULL: all images are there */
+    struct cuda_results *results; /* on their way to the host */
+    uint32_t batch;               /* images of a slot of the feed's */
     int32_t *labels;
     int32_t *order; /* of a stretch's images */
     int32_t *index; /* of a step's */
@@ -130,11 +130,17 @@ nin_status make_fed(struct nin__resident *resident, struct nin__device *device,
 nin_status make(struct nin__resident *resident, struct nin__device *device,
                 const struct nin__samples *samples)
 {
+    struct cuda_outcome outcome;
+
     if (!samples->apart)
         NIN__TRY(make_memory(resident, device, samples, (size_t)samples->count));
     if (resident->memory == NULL)
         NIN__TRY(make_fed(resident, device, samples));
-    return resident->memory == NULL ? NIN_OK : fill(resident, device, samples);
+    if (resident->memory == NULL)
+        return NIN_OK;
+    outcome = {resident->losses, resident->marks, &resident->place->image};
+    NIN__TRY(nin__cuda_make_results(&resident->results, device, outcome, (size_t)samples->count));
+    return fill(resident, device, samples);
 }
 
 /* ---- on the device -------------------------------------------------------------------------- */
@@ -187,6 +193,11 @@ uint64_t nin__cuda_resident_number(const struct nin__resident *resident)
     return resident->number;
 }
 
+struct cuda_results *nin__cuda_results_of(const struct nin__resident *resident)
+{
+    return resident->results;
+}
+
 struct cuda_source nin__cuda_source_of(const struct nin__resident *resident)
 {
     struct cuda_source source = {resident->images, resident->index};
@@ -221,8 +232,9 @@ void nin__cuda_unload(struct nin__device *device, struct nin__resident *resident
         struct cuda_scope scope(device, true);
 
         nin__cuda_free_feed(resident->feed, scope.status == NIN_OK);
-        if (scope.status == NIN_OK)
+        if (scope.status == NIN_OK) /* waits for what still runs */
             nin__cuda_drop(cudaFree(resident->memory));
+        nin__cuda_free_results(resident->results, scope.status == NIN_OK);
     }
     free(resident);
 }
@@ -242,19 +254,6 @@ nin_status nin__cuda_begin_stretch(const struct nin__stretch *stretch, struct ni
     return nin__cuda_upload(device, resident->rates, stretch->rates,
                             steps * (size_t)stretch->update.span_count * sizeof *stretch->rates,
                             "the rates to the device");
-}
-
-nin_status nin__cuda_end_stretch(const struct nin__stretch *stretch, struct nin__device *device,
-                                 size_t images, uint32_t *steps)
-{
-    const struct nin__resident *resident = stretch->resident;
-
-    NIN__TRY(nin__cuda_download(device, steps, &resident->place->step, sizeof *steps,
-                                "the place of a stretch"));
-    NIN__TRY(nin__cuda_download(device, stretch->losses, resident->losses,
-                                images * sizeof *stretch->losses, "losses from the device"));
-    return nin__cuda_download(device, stretch->marks, resident->marks, images,
-                              "marks from the device");
 }
 
 nin_status nin__cuda_feed_batch(const struct nin__resident *resident, struct nin__device *device,

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* Training steps without a question in between. A single one: batch up, forward, backward, check,
  * update, losses down, and the host waits. A stretch of them: their batches are gathered from a
- * data set that is resident, or go up while the step before runs, and the host waits at the end.
- * The first step of a kind runs call by call, which also loads the kernels; the second is captured
- * as a CUDA graph, which from then on is started by one call. NIN_CUDA_GRAPH=0 leaves it at
- * calls. */
+ * data set that is resident, or go up while the step before runs; losses come down now and then,
+ * and the host waits at the end. The first step of a kind runs call by call, which also loads the
+ * kernels; the second is captured as a CUDA graph, which from then on is started by one call.
+ * NIN_CUDA_GRAPH=0 leaves it at calls. */
 #include "cuda/cuda.h"
 
 #include <stdlib.h>
@@ -222,16 +222,30 @@ nin_status take_step(const struct step *step, int64_t number)
     return go(step);
 }
 
-/* What is bad comes down, without a wait. What fails here is found by the next step. */
-void look(struct nin__executable *executable)
+size_t images_of(const struct nin__stretch *stretch, int64_t steps)
 {
-    struct cuda_scope scope(executable->device);
+    int64_t most = steps * stretch->batch, count = stretch->run.images.count;
 
-    if (scope.status == NIN_OK)
-        (void)nin__cuda_download_check(executable);
+    return (size_t)(most < count ? most : count);
 }
 
-/* Gives how many steps have been started. */
+/* What is bad and what is new of the results come down, and what has come of them is handed out,
+ * without a wait. What fails here is found by the next step. */
+void look(struct nin__executable *executable, const struct nin__stretch *stretch, int64_t started)
+{
+    struct cuda_results *results = nin__cuda_results_of(stretch->resident);
+    {
+        struct cuda_scope scope(executable->device);
+
+        if (scope.status != NIN_OK)
+            return;
+        (void)nin__cuda_download_check(executable);
+        (void)nin__cuda_look_for_results(results, executable->device, images_of(stretch, started));
+    }
+    (void)nin__cuda_hand_out(results, stretch);
+}
+
+/* Gives how many steps have been started. After the last there is no look: it is the end's. */
 nin_status take_steps(int64_t *started, struct nin__executable *executable,
                       const struct nin__stretch *stretch)
 {
@@ -246,8 +260,8 @@ nin_status take_steps(int64_t *started, struct nin__executable *executable,
         run.images.index = stretch->run.images.index + first;
         run.images.count = left < stretch->batch ? (int32_t)left : stretch->batch;
         NIN__TRY(take_step(&step, *started));
-        if (++*started % stretch->look == 0)
-            look(executable);
+        if (++*started % stretch->look == 0 && *started < steps)
+            look(executable, stretch, *started);
     }
     return NIN_OK;
 }
@@ -256,25 +270,23 @@ nin_status take_steps(int64_t *started, struct nin__executable *executable,
  * whose results do not come have changed the parameters all the same, and nobody knows how many
  * they are. */
 nin_status end(struct nin__executable *executable, const struct nin__stretch *stretch,
-               int64_t started, int64_t *done)
+               int64_t started)
 {
-    int64_t most = started * stretch->batch, count = stretch->run.images.count;
+    struct cuda_results *results = nin__cuda_results_of(stretch->resident);
     struct cuda_scope scope(executable->device);
     nin_status status, waited;
-    uint32_t steps = 0;
 
     NIN__TRY(scope.status);
-    status = nin__cuda_end_stretch(stretch, executable->device,
-                                   (size_t)(most < count ? most : count), &steps);
+    status = nin__cuda_fetch_results(results, executable->device, images_of(stretch, started));
     waited = nin__cuda_wait(executable->device);
     if (started > 0 && (status != NIN_OK || waited != NIN_OK))
         return nin__cuda_kill(executable->device,
-                              "cuda: the results of %lld steps did not come; the "
+                              "cuda: not all results of %lld steps have come; the "
                               "context can no longer be used",
                               (long long)started);
     NIN__TRY(status);
     NIN__TRY(waited);
-    *done = steps < started ? steps : started;
+    nin__cuda_end_results(results);
     return NIN_OK;
 }
 
@@ -283,13 +295,16 @@ nin_status end(struct nin__executable *executable, const struct nin__stretch *st
 nin_status nin__cuda_steps(struct nin__executable *executable, const struct nin__stretch *stretch,
                            int64_t *done)
 {
+    struct cuda_results *results = nin__cuda_results_of(stretch->resident);
     int64_t started = 0;
-    nin_status status = begin(executable, stretch), ended;
+    nin_status status, ended;
 
-    *done = 0;
+    nin__cuda_begin_results(results);
+    status = begin(executable, stretch);
     if (status == NIN_OK)
         status = take_steps(&started, executable, stretch);
-    ended = end(executable, stretch, started, done);
+    ended = end(executable, stretch, started);
+    *done = nin__cuda_hand_out(results, stretch);
     return status == NIN_OK ? ended : status;
 }
 

@@ -22,6 +22,7 @@ static void show_runtime(void)
     SHOW(cudaErrorECCUncorrectable);
     SHOW(cudaErrorContained);
     SHOW(cudaErrorInvalidResourceHandle);
+    SHOW(cudaErrorNotReady);
     SHOW(cudaErrorIllegalAddress);
     SHOW(cudaErrorLaunchTimeout);
     SHOW(cudaErrorAssert);

@@ -11,7 +11,8 @@
  * event, the stream that the event was recorded in is done up to there, and no further. Blocks and
  * threads of a kernel run one after another in an order that the seed picks (block.cpp). Copies
  * from memory that is not pinned read it at the call, as CUDA does; those from pinned memory read
- * it when their turn comes.
+ * it when their turn comes. To memory that is not pinned CUDA copies before the call returns: here
+ * that counts as a wait, but is done late all the same.
  *
  * NIN_CUDA_DEVICES, NIN_CUDA_DRIVER (0: none), NIN_CUDA_CAPABILITY (75: sm_75) and NIN_CUDA_MEMORY
  * (in KiB) say what machine this is; with NIN_CUDA_LATE=1 it does nothing before somebody waits. */
@@ -55,6 +56,11 @@ struct piece {
     int device;
 };
 
+uint64_t first_random_number()
+{
+    return 88172645463325252ull + (uint64_t)stand_in_setting("NIN_CUDA_SEED", 1);
+}
+
 /* Everything there is, and one lock for it. Work of a stream is done without the lock, but by one
  * thread at a time. */
 struct machine {
@@ -65,8 +71,9 @@ struct machine {
     std::set<const void *> loaded; /* kernels that have been launched */
     std::map<const void *, std::function<void()>>
         things; /* graphs and handles, and what destroys them */
-    uint64_t random = 88172645463325252ull + (uint64_t)stand_in_setting("NIN_CUDA_SEED", 1);
+    uint64_t random = first_random_number();
     int calls = 0, fail_at = 0, graphs = 0, waits = 0, event_waits = 0, resets = 0;
+    size_t fetched = 0;
     int contexts[16] = {}, at_work_on[16] = {};
     bool broken = false;
 };
@@ -411,6 +418,7 @@ extern "C" __attribute__((visibility("default"))) int stand_in_fail(int n)
     std::lock_guard<std::recursive_mutex> held(the_machine().lock);
     int calls = the_machine().calls;
 
+    the_machine().random = first_random_number();
     the_machine().calls = 0;
     the_machine().fail_at = n;
     return calls;
@@ -452,6 +460,11 @@ extern "C" __attribute__((visibility("default"))) int stand_in_waits(void)
 extern "C" __attribute__((visibility("default"))) int stand_in_event_waits(void)
 {
     return the_machine().event_waits;
+}
+
+extern "C" __attribute__((visibility("default"))) size_t stand_in_fetched(void)
+{
+    return the_machine().fetched;
 }
 
 extern "C" __attribute__((visibility("default"))) size_t stand_in_taken(void)
@@ -778,6 +791,20 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event)
     return cudaSuccess;
 }
 
+cudaError_t cudaEventQuery(cudaEvent_t event)
+{
+    if (stand_in_fails())
+        return remember(cudaErrorUnknown);
+    if (!is_event(event))
+        return remember(cudaErrorInvalidResourceHandle);
+    if (the_machine().broken)
+        return remember(cudaErrorIllegalAddress);
+    if (stand_in_spoils())
+        return remember(cudaErrorStreamCaptureUnsupported);
+    std::lock_guard<std::recursive_mutex> turn(the_machine().at_work);
+    return event->mark == NULL || event->mark->reached ? cudaSuccess : remember(cudaErrorNotReady);
+}
+
 cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode *mode)
 {
     std::swap(*mode, thread_mode);
@@ -958,6 +985,11 @@ cudaError_t cudaMemcpyAsync(void *target, const void *source, size_t bytes, cuda
     if (stream->capturing && !pinned) { /* a graph would find what the memory holds then */
         stream->spoilt = true;
         return remember(cudaErrorStreamCaptureUnsupported);
+    }
+    if (!up) {
+        std::lock_guard<std::recursive_mutex> held(the_machine().lock);
+        the_machine().fetched += bytes;
+        the_machine().waits += pinned ? 0 : 1;
     }
     if (up && !pinned) {
         std::string copy((const char *)source, bytes);

@@ -10,8 +10,9 @@
 extern "C" {
 #endif
 
-/* The n-th call from now on, counted from 1, of a function that can fail does so; 0: none. Gives
- * how many have been counted since it was last called. */
+/* The n-th call from now on, counted from 1, of a function that can fail does so; 0: none. What is
+ * done at once is the same each time from here, so whoever asks whether something is done makes the
+ * same calls up to that one. Gives how many have been counted since it was last called. */
 int stand_in_fail(int n);
 
 /* What cudaPeekAtLastError would tell the application on this thread, and an error of the
@@ -22,9 +23,13 @@ void stand_in_set_last_error(int error);
 /* Every later run of the queue ends with an error that CUDA does not recover from. */
 void stand_in_break(void);
 
-/* Calls that have waited for a stream, and for an event. */
+/* Calls that have waited for a stream, and for an event; copies to memory of the host's that is not
+ * pinned are among the former. */
 int stand_in_waits(void);
 int stand_in_event_waits(void);
+
+/* Bytes of devices' memory that somebody has asked for. */
+size_t stand_in_fetched(void);
 
 /* Bytes of devices' memory that somebody has. */
 size_t stand_in_taken(void);
