@@ -70,8 +70,10 @@ NIN_API nin_device nin_context_device(const nin_context *context);
 NIN_API int32_t nin_context_threads(const nin_context *context);
 NIN_API uint32_t nin_context_seed(const nin_context *context);
 
-/* Gives the context back. Objects made in it stay valid: they keep what they need of it. NULL is
- * fine. Since 0.1. */
+/* Gives the context back. Objects made in it stay valid: they keep what they need of it. With the
+ * last of them a CUDA context's cuBLAS goes, which waits for all that the device has to do, also for
+ * others, and so spoils what the application captures from a stream there; nothing else here does.
+ * NULL is fine. Since 0.1. */
 NIN_API void nin_context_destroy(nin_context *context);
 
 #ifdef __cplusplus

@@ -165,6 +165,11 @@ struct outer_tile choose_tile(uint32_t filters, uint32_t patch, bool flat)
     return best;
 }
 
+uint32_t tiles_of(struct outer_tile tile, uint32_t filters, uint32_t patch)
+{
+    return nin__cuda_tiles_over(filters, tile.filters) * nin__cuda_tiles_over(patch, tile.taps);
+}
+
 template <bool FLAT, int TM, int TN, int CT>
 nin_status start_tile(struct nin__device *device, const struct cuda_parts_product *o)
 {
@@ -177,9 +182,15 @@ nin_status start_tile(struct nin__device *device, const struct cuda_parts_produc
 
 } // namespace
 
+/* Where parts are given, and so few that multiprocessors would wait, tiles are small. */
 nin_status nin__cuda_multiply_parts(struct nin__device *device, const struct cuda_parts_product *o)
 {
-    switch (choose_tile(o->dy.depth, o->x.depth, o->x.flat).taps) {
+    struct outer_tile tile = choose_tile(o->dy.depth, o->x.depth, o->x.flat);
+    size_t blocks = (size_t)o->points * o->cut.parts * tiles_of(tile, o->dy.depth, o->x.depth);
+
+    if (o->points > 1 && blocks < PART_BLOCKS)
+        return start_tile<true, 4, 4, 8>(device, o);
+    switch (tile.taps) {
     case 128:
         return start_tile<true, 12, 8, 16>(device, o);
     case 96:
@@ -198,8 +209,7 @@ nin_status nin__cuda_multiply_parts(struct nin__device *device, const struct cud
 uint32_t nin__cuda_most_parts(uint32_t filters, uint32_t patch, bool flat, uint32_t rows)
 {
     struct outer_tile tile = choose_tile(filters, patch, flat);
-    uint32_t tiles =
-        nin__cuda_tiles_over(filters, tile.filters) * nin__cuda_tiles_over(patch, tile.taps);
+    uint32_t tiles = tiles_of(tile, filters, patch);
     uint32_t smaller = tile.taps > 32 ? 1 : 256 / tile.filters; /* small tiles wait more */
     uint32_t blocks = smaller * PART_BLOCKS;
     uint32_t wanted = nin__cuda_tiles_over(blocks, tiles);

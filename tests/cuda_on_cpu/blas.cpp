@@ -35,8 +35,10 @@ cublasStatus_t cublasCreate(cublasHandle_t *handle)
     return CUBLAS_STATUS_SUCCESS;
 }
 
+/* Waits for the device, as the real one does (seen on an H200, CUDA 13.0). */
 cublasStatus_t cublasDestroy(cublasHandle_t handle)
 {
+    stand_in_spoil_all();
     stand_in_destroy(handle);
     return CUBLAS_STATUS_SUCCESS;
 }

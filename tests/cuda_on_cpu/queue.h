@@ -21,6 +21,9 @@ bool stand_in_knows(cudaStream_t stream);
  * the others: then the capture is spoilt, and the answer is true. */
 bool stand_in_spoils(void);
 
+/* Who waits for the whole device spoils every capture there, in whatever mode. */
+void stand_in_spoil_all(void);
+
 /* Puts work at the end of a stream. */
 void stand_in_enqueue(cudaStream_t stream, std::function<void()> work);
 

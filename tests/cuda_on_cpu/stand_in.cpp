@@ -346,6 +346,15 @@ bool stand_in_spoils(void)
     return any;
 }
 
+void stand_in_spoil_all(void)
+{
+    std::lock_guard<std::recursive_mutex> held(the_machine().lock);
+
+    for (cudaStream_t stream : the_machine().streams)
+        stream->spoilt =
+            stream->spoilt || (stream->capturing && stream->device == current_device());
+}
+
 bool stand_in_owns(const void *memory, size_t bytes)
 {
     std::lock_guard<std::recursive_mutex> held(the_machine().lock);
