@@ -454,7 +454,7 @@ CLANG          ?= clang
 VALGRIND       ?= valgrind
 CLANG_FORMAT   ?= clang-format
 NIN_TEST_SUITE ?= trainer
-FORMATTED      := $(wildcard include/nin/*.h src/*/*.[ch] src/*/*.cu src/*/*/*.[ch] tests/*.[ch] tests/*/*.[ch] \
+FORMATTED      := $(wildcard include/nin/*.h src/*/*.[ch] src/*/*.cu src/*/*/*.[ch] tests/*.[ch] tests/*/*.[ch] tests/*/*/*.[ch] \
                     tests/*/*.cpp examples/*.[ch] bench/*.[ch] bench/peers/*.cpp)
 
 .PHONY: check-long check-sanitize check-clang check-valgrind check-fuzz check-format check-size format

@@ -169,31 +169,37 @@ struct fragment {
     uint32_t words[4];
 };
 
-/* The depth lies along rows in shared memory, which are `row` elements apart, or across them. */
-template <bool ALONG>
-__device__ void nin__cuda_load_fragment(struct fragment *f, const cuda_bf16 *from, uint32_t row)
+static __device__ inline void nin__cuda_load_across(struct fragment *f, const cuda_bf16 *from,
+                                                    uint32_t row)
 {
     uint32_t lane = threadIdx.x % WARP;
 
-    if (ALONG)
-        nin__cuda_load_matrices(f->words, from + lane % SIDE * row + lane / SIDE * HALF);
-    else
-        nin__cuda_load_transposed(f->words, from + (lane % HALF + lane / SIDE * HALF) * row +
-                                                lane / HALF % 2 * HALF);
+    nin__cuda_load_transposed(f->words, from + (lane % HALF + lane / SIDE * HALF) * row +
+                                            lane / HALF % 2 * HALF);
 }
 
-template <bool ALONG>
-__device__ void nin__cuda_load_fragment(struct fragment *f, const float *from, uint32_t row)
+static __device__ inline void nin__cuda_load_across(struct fragment *f, const float *from,
+                                                    uint32_t row)
+{
+    uint32_t lane = threadIdx.x % WARP;
+
+#pragma unroll
+    for (uint32_t i = 0; i < 4; i++)
+        f->words[i] =
+            __float_as_uint(from[(lane % QUAD + i / 2 * QUAD) * row + lane / QUAD + i % 2 * HALF]);
+}
+
+/* The depth lies along rows in shared memory, which are `row` elements apart, or across them. */
+template <bool ALONG, typename T>
+__device__ void nin__cuda_load_fragment(struct fragment *f, const T *from, uint32_t row)
 {
     uint32_t lane = threadIdx.x % WARP;
 
     if (ALONG)
-        nin__cuda_load_matrices(f->words, from + lane % SIDE * row + lane / SIDE * QUAD);
+        nin__cuda_load_matrices(f->words,
+                                from + lane % SIDE * row + lane / SIDE * operand<T>::PIECE);
     else
-#pragma unroll
-        for (uint32_t i = 0; i < 4; i++)
-            f->words[i] = __float_as_uint(
-                from[(lane % QUAD + i / 2 * QUAD) * row + lane / QUAD + i % 2 * HALF]);
+        nin__cuda_load_across(f, from, row);
 }
 
 static __device__ inline void nin__cuda_round_fragment(struct fragment *, const cuda_bf16 *)

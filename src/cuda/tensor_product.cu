@@ -13,15 +13,25 @@ enum {
     FEW_BLOCKS = 132   /* with fewer, tiles are narrower */
 };
 
-/* Blocks that a multiprocessor is to have at once, for so many squares of a warp across: 80 or 128
- * registers each. Before sm_90 addresses take more of them. */
-constexpr int at_once(int squares)
-{
+/* Squares of a warp across up to which a multiprocessor is to have three blocks at once, with 80
+ * registers a thread, and not two, with 128. Elsewhere than on sm_90 addresses take more of them, of
+ * windows above all. */
+enum {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
-    return squares > 2 ? 2 : 3;
+    FEW_SQUARES = 2,
+    FEW_OF_WINDOWS = 2
+#elif defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
+    FEW_SQUARES = 3,
+    FEW_OF_WINDOWS = 2
 #else
-    return squares > 3 ? 2 : 3;
+    FEW_SQUARES = 3,
+    FEW_OF_WINDOWS = 3
 #endif
+};
+
+constexpr int at_once(bool flat, int squares)
+{
+    return squares > (flat ? FEW_SQUARES : FEW_OF_WINDOWS) ? 2 : 3;
 }
 
 /* Tiles that WARPS / ACROSS x ACROSS warps make, each of them DOWN x NT squares. */
@@ -165,7 +175,7 @@ __device__ void multiply_stage(struct square (*sums)[NT], const T *a, const T *b
 #endif
 
 template <typename T, bool FLAT, bool TURNED, int ACROSS, int NT>
-__global__ void __launch_bounds__(THREADS, at_once(NT))
+__global__ void __launch_bounds__(THREADS, at_once(FLAT, NT))
     multiply_rows(struct cuda_tensor_product p, uint32_t columns, uint32_t tiles)
 {
 #if NIN__HAS_TENSOR_CORES
