@@ -501,18 +501,23 @@ END_TEST
 START_TEST(minimal_filtering_is_used_where_it_pays)
 {
     static const struct {
+        nin_precision precision;
         nin_algorithm algorithm;
         int winograd, direct, patches, gemm;
-    } cases[] = {{NIN_ALGORITHM_AUTO, 2, 7, 0, 0},
-                 {NIN_ALGORITHM_DIRECT, 0, 7, 2, 0},
-                 {NIN_ALGORITHM_WINOGRAD, 3, 0, 0, 6},
-                 {NIN_ALGORITHM_GEMM, 0, 0, 3, 6}};
+    } cases[] = {{NIN_FP32, NIN_ALGORITHM_AUTO, 2, 7, 0, 0},
+                 {NIN_FP32, NIN_ALGORITHM_DIRECT, 0, 7, 2, 0},
+                 {NIN_FP32, NIN_ALGORITHM_WINOGRAD, 3, 0, 0, 6},
+                 {NIN_FP32, NIN_ALGORITHM_GEMM, 0, 0, 3, 6},
+                 {NIN_TF32, NIN_ALGORITHM_AUTO, 0, 7, 2, 0},
+                 {NIN_TF32, NIN_ALGORITHM_GEMM, 0, 0, 3, 6},
+                 {NIN_BF16, NIN_ALGORITHM_AUTO, 0, 7, 2, 0}};
     struct rig_desc desc = cuda_rig(RIG_MNIST, NIN_TRAIN);
 
     use_a_device_module();
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct rig rig;
 
+        desc.precision = cases[i].precision;
         desc.algorithm = cases[i].algorithm;
         rig_make(&rig, &desc);
         ck_assert_int_eq(count_algorithm(rig.plan, " winograd "), cases[i].winograd);

@@ -163,43 +163,59 @@ __device__ void nin__cuda_load_tile(T (*tile)[ROW], const struct cuda_matrix &m,
 
 /* ---- fragments ------------------------------------------------------------------------------ */
 
-/* What a thread has of SIDE rows, or columns, of STEP elements: of rows g = lane / QUAD and g + HALF
- * the first half of the depth, and then the second. */
+/* What a thread has of SIDE rows of a left operand, or columns of a right one, of STEP elements. It
+ * is in quarters: the first HALF of the rows, or the other one, and of the depth likewise. */
 struct fragment {
     uint32_t words[4];
 };
 
-static __device__ inline void nin__cuda_load_across(struct fragment *f, const cuda_bf16 *from,
-                                                    uint32_t row)
-{
-    uint32_t lane = threadIdx.x % WARP;
+struct quarter {
+    uint32_t row, depth; /* 0 or 1 */
+};
 
-    nin__cuda_load_transposed(f->words, from + (lane % HALF + lane / SIDE * HALF) * row +
-                                            lane / HALF % 2 * HALF);
+/* In the order in which words are multiplied. */
+template <bool RIGHT> static __device__ inline struct quarter nin__cuda_quarter(uint32_t i)
+{
+    struct quarter left = {i % 2, i / 2}, right = {i / 2, i % 2};
+
+    return RIGHT ? right : left;
 }
 
-static __device__ inline void nin__cuda_load_across(struct fragment *f, const float *from,
-                                                    uint32_t row)
+template <bool RIGHT>
+__device__ void nin__cuda_load_across(struct fragment *f, const cuda_bf16 *from, uint32_t row)
+{
+    uint32_t lane = threadIdx.x % WARP;
+    struct quarter q = nin__cuda_quarter<RIGHT>(lane / HALF);
+
+    nin__cuda_load_transposed(f->words, from + (lane % HALF + q.depth * HALF) * row + q.row * HALF);
+}
+
+template <bool RIGHT>
+__device__ void nin__cuda_load_across(struct fragment *f, const float *from, uint32_t row)
 {
     uint32_t lane = threadIdx.x % WARP;
 
 #pragma unroll
-    for (uint32_t i = 0; i < 4; i++)
-        f->words[i] =
-            __float_as_uint(from[(lane % QUAD + i / 2 * QUAD) * row + lane / QUAD + i % 2 * HALF]);
+    for (uint32_t i = 0; i < 4; i++) {
+        struct quarter q = nin__cuda_quarter<RIGHT>(i);
+
+        f->words[i] = __float_as_uint(
+            from[(lane % QUAD + q.depth * QUAD) * row + lane / QUAD + q.row * HALF]);
+    }
 }
 
 /* The depth lies along rows in shared memory, which are `row` elements apart, or across them. */
-template <bool ALONG, typename T>
+template <bool RIGHT, bool ALONG, typename T>
 __device__ void nin__cuda_load_fragment(struct fragment *f, const T *from, uint32_t row)
 {
     uint32_t lane = threadIdx.x % WARP;
+    struct quarter q = nin__cuda_quarter<RIGHT>(lane / HALF);
 
     if (ALONG)
-        nin__cuda_load_matrices(f->words,
-                                from + lane % SIDE * row + lane / SIDE * operand<T>::PIECE);
+        nin__cuda_load_matrices(f->words, from + (lane % HALF + q.row * HALF) * row +
+                                              q.depth * operand<T>::PIECE);
     else
-        nin__cuda_load_across(f, from, row);
+        nin__cuda_load_across<RIGHT>(f, from, row);
 }
 
 static __device__ inline void nin__cuda_round_fragment(struct fragment *, const cuda_bf16 *)
@@ -213,7 +229,8 @@ static __device__ inline void nin__cuda_round_fragment(struct fragment *f, const
         f->words[i] = __float_as_uint(nin__cuda_rounded_to_tf32(__uint_as_float(f->words[i])));
 }
 
-/* SIDE x SIDE sums, half by half: of rows g and g + HALF two columns each, from 2 (lane % QUAD) on. */
+/* SIDE x SIDE sums, half by half: of rows lane / QUAD and HALF further down two columns each, from
+ * 2 (lane % QUAD) on. */
 struct square {
     float halves[2][4];
 };
@@ -223,8 +240,8 @@ template <typename T>
 __device__ void nin__cuda_add_products(struct square *sums, const struct fragment &a,
                                        const struct fragment &b)
 {
-    nin__cuda_multiply_add<T>(sums->halves[0], a.words, b.words[0], b.words[2]);
-    nin__cuda_multiply_add<T>(sums->halves[1], a.words, b.words[1], b.words[3]);
+    nin__cuda_multiply_add<T>(sums->halves[0], a.words, b.words[0], b.words[1]);
+    nin__cuda_multiply_add<T>(sums->halves[1], a.words, b.words[2], b.words[3]);
 }
 
 #endif

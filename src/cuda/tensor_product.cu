@@ -156,14 +156,14 @@ __device__ void multiply_stage(struct square (*sums)[NT], const T *a, const T *b
             break;
 #pragma unroll
         for (int i = 0; i < DOWN; i++) {
-            nin__cuda_load_fragment<true>(&rows[i], a + i * SIDE * A_ROW + k, A_ROW);
+            nin__cuda_load_fragment<false, true>(&rows[i], a + i * SIDE * A_ROW + k, A_ROW);
             nin__cuda_round_fragment(&rows[i], a);
         }
 #pragma unroll
         for (int j = 0; j < NT; j++) {
             struct fragment columns;
 
-            nin__cuda_load_fragment<TURNED>(
+            nin__cuda_load_fragment<true, TURNED>(
                 &columns, b + (TURNED ? j * SIDE * B_ROW + k : k * B_ROW + j * SIDE), B_ROW);
 #pragma unroll
             for (int i = 0; i < DOWN; i++)

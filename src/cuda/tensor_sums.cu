@@ -110,7 +110,7 @@ __global__ void __launch_bounds__(THREADS, 3) multiply_parts(struct cuda_tensor_
             const T *from = &operands.dy[stage][r][down];
             struct fragment dy;
 
-            nin__cuda_load_fragment<false>(&dy, from, tile::DY_ROW);
+            nin__cuda_load_fragment<false, false>(&dy, from, tile::DY_ROW);
             if (adds)
                 add_words(added, dy, from);
             nin__cuda_round_fragment(&dy, from);
@@ -118,8 +118,8 @@ __global__ void __launch_bounds__(THREADS, 3) multiply_parts(struct cuda_tensor_
             for (int j = 0; j < NT; j++) {
                 struct fragment x;
 
-                nin__cuda_load_fragment<false>(&x, &operands.x[stage][r][across + j * SIDE],
-                                               tile::X_ROW);
+                nin__cuda_load_fragment<true, false>(&x, &operands.x[stage][r][across + j * SIDE],
+                                                     tile::X_ROW);
                 nin__cuda_round_fragment(&x, from);
                 nin__cuda_add_products<T>(&sums[j], dy, x);
             }
