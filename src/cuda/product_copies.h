@@ -26,10 +26,14 @@ enum {
 };
 
 /* Blocks that a multiprocessor is to have at once, for so many sums of a thread: 168 or 128
- * registers each. */
+ * registers each. Before sm_90, addresses take some more. */
 constexpr int at_once(int sums)
 {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+    return sums > 48 ? 3 : 4;
+#else
     return sums > 64 ? 3 : 4;
+#endif
 }
 
 /* `i` is known when this is compiled, and so is the component. */

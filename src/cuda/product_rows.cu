@@ -8,12 +8,7 @@ namespace
 {
 
 enum {
-    WIDTH = DEPTH / 4, /* vectors of DEPTH elements, */
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ / 100 == 8
-    UNROLLED = 1 /* of which so many are multiplied in one go, as registers allow */
-#else
-    UNROLLED = 2
-#endif
+    WIDTH = DEPTH / 4 /* vectors of DEPTH elements */
 };
 
 __device__ float4 zeros()
@@ -227,7 +222,7 @@ __global__ void __launch_bounds__(THREADS, at_once(TM *TN))
         __pipeline_commit();
         if (turn + 1 < STAGES)
             continue;
-#pragma unroll UNROLLED
+#pragma unroll 2
         for (uint32_t k = 0; k < WIDTH; k++) {
             float4 a[TM];
 
