@@ -11,7 +11,13 @@ enum {
     STAGES = 3,        /* what is multiplied, and what comes: sums over rows go on for long */
     PART_BLOCKS = 264, /* that sums over rows are cut into, or so, */
     PART_BLOCKS_WINDOWS = 528, /* and over windows, which who looks for them waits more */
-    PART_ROWS = 128            /* of a part at least, for it is written in floats */
+    PART_ROWS = 128,           /* of a part at least, for it is written in floats */
+    AT_ONCE = 3, /* blocks that a multiprocessor is to have, with 80 registers each, */
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
+    AT_ONCE_OF_WINDOWS = 2 /* of which those of windows need more here */
+#else
+    AT_ONCE_OF_WINDOWS = AT_ONCE
+#endif
 };
 
 /* Of FILTERS x TAPS sums; each warp has NT squares. */
@@ -68,7 +74,8 @@ __device__ void store_square(float *target, uint32_t row, uint32_t rows, uint32_
 #endif
 
 template <typename T, bool FLAT, int NT>
-__global__ void __launch_bounds__(THREADS, 3) multiply_parts(struct cuda_tensor_sums o)
+__global__ void __launch_bounds__(THREADS, FLAT ? AT_ONCE : AT_ONCE_OF_WINDOWS)
+    multiply_parts(struct cuda_tensor_sums o)
 {
 #if NIN__HAS_TENSOR_CORES
     typedef sum_tile<T, NT> tile;
