@@ -496,6 +496,48 @@ START_TEST(each_relu_is_heeded_once)
 }
 END_TEST
 
+static const struct {
+    nin_precision precision;
+    nin_algorithm algorithm;
+} sharings[] = {{NIN_FP32, NIN_ALGORITHM_WINOGRAD},
+                {NIN_FP32, NIN_ALGORITHM_AUTO},
+                {NIN_FP32, NIN_ALGORITHM_GEMM},
+                {NIN_TF32, NIN_ALGORITHM_AUTO},
+                {NIN_BF16, NIN_ALGORITHM_AUTO}};
+
+/* A plan that infers makes some forms of the weights that a training plan needs, too, which then
+ * makes the others alone. Nothing of that is part of the bits. */
+START_TEST(plans_share_the_forms_of_weights)
+{
+    struct rig_desc desc = cuda_rig(RIG_SMALL, NIN_TRAIN);
+    struct rig alone, shared;
+    nin_plan *plan = NULL;
+
+    desc.precision = sharings[_i].precision;
+    desc.algorithm = sharings[_i].algorithm;
+    use_a_device_module();
+    rig_make(&alone, &desc);
+    rig_make(&shared, &desc);
+    ASSERT_OK(nin_plan_create(&plan, shared.network,
+                              NIN_DESC(nin_plan_desc, .max_batch = BATCH, .mode = NIN_INFER,
+                                       .precision = sharings[_i].precision,
+                                       .algorithm = sharings[_i].algorithm)));
+    for (int64_t step = 0; step < 4; step++) {
+        nin_batch_desc batch = rig_batch(&shared, step, BATCH);
+        nin_result wanted, got;
+
+        if (step != 1)
+            ASSERT_OK(nin_plan_forward(plan, &batch));
+        got = rig_step(&shared, step, BATCH);
+        wanted = rig_step(&alone, step, BATCH);
+        ck_assert_mem_eq(&got.loss, &wanted.loss, sizeof got.loss);
+    }
+    nin_plan_destroy(plan);
+    rig_free(&shared);
+    rig_free(&alone);
+}
+END_TEST
+
 /* Of the preset's nine convolutions the 5x5 one with 48 channels and the 3x3 one pay, the 5x5 one
  * with one channel does not, and those of 1x1 are none. */
 START_TEST(minimal_filtering_is_used_where_it_pays)
@@ -1472,6 +1514,8 @@ Suite *cuda_suite(void)
     tcase_add_loop_test(training, direct_kernels_agree_with_the_cpu, 0,
                         sizeof direct_convolutions / sizeof direct_convolutions[0]);
     tcase_add_loop_test(training, each_relu_is_heeded_once, 0, 4);
+    tcase_add_loop_test(training, plans_share_the_forms_of_weights, 0,
+                        sizeof sharings / sizeof sharings[0]);
     tcase_add_test(training, minimal_filtering_is_used_where_it_pays);
     tcase_add_test(training, other_algorithms_are_refused);
     if (device_is_cuda()) /* the stand-in's like: contexts_work_side_by_side and those behind it */

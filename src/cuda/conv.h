@@ -49,6 +49,12 @@ nin_status nin__cuda_gemm_data_of(const struct cuda_call *call); /* then dx alon
 nin_status nin__cuda_winograd_conv(const struct cuda_call *call);
 nin_status nin__cuda_winograd_conv_backward(const struct cuda_call *call);
 
+/* Where a form goes; NULL: there is none, or it is not to be made again. */
+static inline void *nin__cuda_target_of(void *const *targets, int32_t form)
+{
+    return form < 0 ? NULL : targets[form];
+}
+
 /* conv_winograd_weights.cu: the forms of all weights that are wanted at points; and
  * scratch.products, a sum over each group of tiles, become the weights' gradient, or part of it */
 nin_status nin__cuda_winograd_prepare(struct nin__executable *executable, const float *parameters,

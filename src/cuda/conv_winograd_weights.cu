@@ -182,12 +182,15 @@ nin_status nin__cuda_winograd_prepare(struct nin__executable *executable, const 
     for (int32_t i = 0; i < executable->program.count; i++) {
         const struct cuda_op *cuda = &executable->ops[i];
 
+        void *form = nin__cuda_target_of(targets, cuda->form);
+        void *turned = nin__cuda_target_of(targets, cuda->turned);
+
         if (cuda->algorithm != CUDA_WINOGRAD)
             continue;
-        if (cuda->form >= 0)
-            NIN__TRY(list(&all, executable, cuda, parameters, targets[cuda->form], false));
-        if (cuda->turned >= 0)
-            NIN__TRY(list(&all, executable, cuda, parameters, targets[cuda->turned], true));
+        if (form != NULL)
+            NIN__TRY(list(&all, executable, cuda, parameters, form, false));
+        if (turned != NULL)
+            NIN__TRY(list(&all, executable, cuda, parameters, turned, true));
     }
     return start(executable, &all);
 }

@@ -112,9 +112,10 @@ nin_status nin__cuda_prepare(struct nin__executable *executable, const float *pa
     NIN__TRY(scope.status);
     for (int32_t i = 0; i < executable->program.count; i++) {
         const struct cuda_op *cuda = &executable->ops[i];
+        void *form = nin__cuda_target_of(targets, cuda->form);
 
-        if (cuda->form >= 0 && cuda->algorithm != CUDA_WINOGRAD)
-            NIN__TRY(list(&all, executable, cuda, parameters, targets[cuda->form]));
+        if (form != NULL && cuda->algorithm != CUDA_WINOGRAD)
+            NIN__TRY(list(&all, executable, cuda, parameters, form));
     }
     NIN__TRY(start(executable, &all));
     return nin__cuda_winograd_prepare(executable, parameters, targets);
