@@ -110,7 +110,7 @@ endif
 CUDA_HOME    := $(patsubst %/bin/,%,$(dir $(realpath $(shell command -v $(NVCC)))))
 CUDA_CODE    := $(filter 75 80 90 100 120,$(patsubst sm_%,%,$(shell $(NVCC) --list-gpu-code)))
 # A front end costs more than what makes code of it, so neighbours share one where the code is the same: for sm_90 that
-# is so without bf16, which takes half the instructions there.
+# is so without bf16, which takes half the instructions there, and where no __CUDA_ARCH__ says how many registers there are.
 FRONT_END_90  = $(if $(filter src/cuda/product_parts.cu src/cuda/conv_winograd.cu,$<),80,90)
 FRONT_END_120 := 100
 GENERATIONS   = $(foreach sm,$(CUDA_CODE),-gencode=arch=compute_$(or $(FRONT_END_$(sm)),$(sm))$(comma)code=sm_$(sm)) \

@@ -1252,6 +1252,50 @@ START_TEST(a_reset_device_is_noticed)
 }
 END_TEST
 
+/* A network whose weights need no other form goes to the device for nothing before its steps. */
+START_TEST(a_reset_device_is_noticed_by_whoever_comes_first)
+{
+    nin_dataset *samples;
+    nin_context *context = NULL;
+    nin_builder *builder = NULL;
+    nin_network *network = NULL;
+    nin_plan *plan = NULL;
+    nin_optimizer *optimizer = NULL;
+    nin_trainer *trainer = NULL;
+    void (*reset)(void);
+
+    use_module("stand_in");
+    samples = make_samples();
+    ASSERT_OK(nin_context_create(&context, NIN_DESC(nin_context_desc, .device = NIN_DEVICE_CUDA)));
+    ASSERT_OK(nin_builder_create(
+        &builder, context, NIN_DESC(nin_input_desc, .channels = 2, .height = 16, .width = 16)));
+    nin_builder_conv2d(builder, "maps", NIN_DESC(nin_conv2d_desc, .filters = 5, .kernel = 1));
+    nin_builder_global_average_pool(builder, "average");
+    nin_builder_softmax_loss(builder, "loss");
+    ASSERT_OK(nin_builder_finish(&network, builder));
+    ASSERT_OK(nin_network_initialise(network, NULL, 7));
+    ASSERT_OK(nin_plan_create(&plan, network,
+                              NIN_DESC(nin_plan_desc, .mode = NIN_TRAIN, .max_batch = 4)));
+    ASSERT_OK(nin_optimizer_create_sgd(&optimizer, network, NULL));
+    ASSERT_OK(nin_trainer_create(&trainer, plan, optimizer, NULL, samples, NULL));
+    for (int i = 0; i < 2; i++)
+        ASSERT_OK(nin_trainer_epoch(NULL, trainer));
+    find_function(&reset, "stand_in_reset");
+    reset();
+    for (int i = 0; i < 2; i++)
+        ASSERT_FAILS(NIN_BACKEND_FAILED, "the application has reset the device",
+                     nin_trainer_epoch(NULL, trainer));
+    nin_trainer_destroy(trainer);
+    nin_optimizer_destroy(optimizer);
+    nin_plan_destroy(plan);
+    nin_network_destroy(network);
+    nin_builder_destroy(builder);
+    nin_context_destroy(context);
+    nin_dataset_destroy(samples);
+    ck_assert_int_eq(alive(), 0);
+}
+END_TEST
+
 /* ---- failures ------------------------------------------------------------------------------- */
 
 enum {
@@ -1535,6 +1579,7 @@ Suite *cuda_suite(void)
     tcase_add_test(stand_in, a_stream_that_cannot_be_used_is_refused);
     tcase_add_test(stand_in, a_capture_of_the_applications_is_not_spoilt);
     tcase_add_test(stand_in, a_reset_device_is_noticed);
+    tcase_add_test(stand_in, a_reset_device_is_noticed_by_whoever_comes_first);
     tcase_add_loop_test(stand_in, every_failure_is_survived, 0, 3);
     tcase_add_test(stand_in, an_error_of_the_applications_stays);
     tcase_add_test(stand_in, a_broken_device_is_not_used_again);

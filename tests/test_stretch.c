@@ -742,7 +742,7 @@ static int64_t steps_until_failure(const struct run *run, char sentence[512])
  * the host looks. The second try fails as the first one. */
 START_TEST(an_epoch_fails_at_the_step_that_fails)
 {
-    const int image = _i / 2, look = _i % 4;
+    const int image = _i / 2, look = _i / 2 % 4;
     const struct run_desc desc = {.pace = COSINE_PER_STEP, .batch = 4, .apart = _i % 2 == 1};
     struct run single, epochs;
     char sentence[512];

@@ -109,7 +109,7 @@ typedef struct {
     void *user;                  /* handed to both */
     /* After how many steps of an epoch the host hears of them. on_step is called then, and after the
      * last, for which a device that takes steps by itself (nin_trainer_epoch) pauses. Without
-     * on_step it does not: losses and hits that are new come down beside its work, the host adds up
+     * on_step it does not: losses and hits that are new come down between its steps, the host adds up
      * what has come, and no more steps are started once one has gone wrong. 0: on_step after each
      * step, else as after 64. Results do not depend on it. */
     int64_t step_interval;
@@ -150,9 +150,9 @@ NIN_CHECKED nin_status nin_trainer_step(nin_result *out, nin_trainer *trainer);
  * up while the step before runs. The bits are those of single steps, and so is what a failure
  * leaves behind. Steps are taken one by one, with a wait at each, where half of that memory is too
  * small even for four batches and 17 bytes for each image of the set, where the host cannot pin 9
- * bytes for each, where a callback gives the images, and where a plateau scheduler advances per
- * step. Meanwhile other threads' work in the
- * same context waits for the device, and calls that need the network are NIN_BUSY.
+ * bytes for each (and four batches, if the images are its), where a callback gives the images, and
+ * where a plateau scheduler advances per step. Meanwhile other threads' work in the same context
+ * waits for the device, and calls that need the network are NIN_BUSY.
  *   out  result of the whole epoch; may be NULL
  * Fails as nin_trainer_step, at the step that failed. Since 0.1. */
 NIN_CHECKED nin_status nin_trainer_epoch(nin_result *out, nin_trainer *trainer);

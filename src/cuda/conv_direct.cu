@@ -21,10 +21,10 @@ namespace
 {
 
 enum {
-    MOST_LANES = 64,      /* threads that add up the parts of one element: as make */
-    FINISH_BLOCKS = 512,  /* so many blocks of all elements, */
-    LANE_PARTS = 4,       /* while each has so many parts; */
-    UNDER_WAY = 8,        /* it asks for so many before it waits for the first */
+    MOST_LANES = 64, /* threads that add up the parts of one element: doubled from 8 on, while */
+    FINISH_BLOCKS = 512,  /* all elements make fewer blocks than this, */
+    LANE_PARTS = 4,       /* and each thread has more parts than this, */
+    UNDER_WAY = 8,        /* of which it asks for so many before it waits for the first */
     MOST_CHANNELS = 4,    /* of windows that are not in memory: no vectors are read there anyway */
     MOST_DEPTH = 256,     /* channels of a product that memory bounds on tensor cores, */
     READ_BYTES = 16,      /* of which so much is read at once, */
@@ -269,12 +269,13 @@ bool tensor_cores_fit(const struct nin__op *op, bool narrow)
 
 } // namespace
 
-/* Rows are counted in 32 bits. */
+/* Rows are counted in 32 bits, and so are elements from a window's first to its last. */
 bool nin__cuda_direct_fits(const struct nin__op *op, nin_precision precision, int32_t batch)
 {
     int64_t rows = (int64_t)batch * op->out.h * op->out.w;
+    int64_t under_a_window = (int64_t)op->kernel_h * op->in.w * op->in.c;
 
-    if (rows > INT32_MAX)
+    if (rows > INT32_MAX || under_a_window > INT32_MAX)
         return false;
     if (precision != NIN_FP32)
         return tensor_cores_fit(op, precision == NIN_BF16);

@@ -181,7 +181,6 @@ nin_status nin__cuda_winograd_prepare(struct nin__executable *executable, const 
 
     for (int32_t i = 0; i < executable->program.count; i++) {
         const struct cuda_op *cuda = &executable->ops[i];
-
         void *form = nin__cuda_target_of(targets, cuda->form);
         void *turned = nin__cuda_target_of(targets, cuda->turned);
 

@@ -350,12 +350,12 @@ void nin__cuda_free_results(struct cuda_results *results, bool there);
 void nin__cuda_begin_results(struct cuda_results *results);
 
 /* What is new of the first so many images starts to come down. A look also finds out what has
- * arrived, of earlier looks; the end says, after a wait, that all has. */
+ * arrived, of earlier looks; the end says, after a wait, that all has, or that nobody knows. */
 nin_status nin__cuda_fetch_results(struct cuda_results *results, struct nin__device *device,
                                    size_t images);
 nin_status nin__cuda_look_for_results(struct cuda_results *results, struct nin__device *device,
                                       size_t images);
-void nin__cuda_end_results(struct cuda_results *results);
+void nin__cuda_end_results(struct cuda_results *results, bool there);
 
 /* The stretch is given what has arrived since the last time. Gives how many of its steps it has
  * been given so far. */

@@ -199,8 +199,8 @@ __device__ void nin__cuda_load_across(struct fragment *f, const float *from, uin
     for (uint32_t i = 0; i < 4; i++) {
         struct quarter q = nin__cuda_quarter<RIGHT>(i);
 
-        f->words[i] = __float_as_uint(
-            from[(lane % QUAD + q.depth * QUAD) * row + lane / QUAD + q.row * HALF]);
+        f->words[i] = __float_as_uint(from[(lane % QUAD + q.depth * operand<float>::PIECE) * row +
+                                           lane / QUAD + q.row * HALF]);
     }
 }
 

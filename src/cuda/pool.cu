@@ -280,7 +280,7 @@ __global__ void __launch_bounds__(BLOCK)
 /* ---- average -------------------------------------------------------------------------------- */
 
 /* What a window's sum is divided by: its area inside the map, or inside the padded map. */
-__device__ float divisor(int32_t oy, int32_t ox, const struct pooling &p)
+__device__ float area_of(int32_t oy, int32_t ox, const struct pooling &p)
 {
     struct extent rows = window(oy, p.kernel_h, p.in_h, p);
     struct extent columns = window(ox, p.kernel_w, p.in_w, p);
@@ -315,7 +315,7 @@ __global__ void __launch_bounds__(BLOCK)
                 x, nin__cuda_load(image + element_at(r, s, p.in_w, p.in_c, at.channel)), bias,
                 p.finish);
     nin__cuda_store(y + (size_t)e.image * outputs.size + e.element,
-                    sum / divisor(at.row, at.column, p));
+                    sum / area_of(at.row, at.column, p));
 }
 
 template <typename X, typename Y>
@@ -335,7 +335,7 @@ __global__ void __launch_bounds__(BLOCK, 4)
     for (int32_t oy = rows.first; oy < rows.end; oy++)
         for (int32_t ox = columns.first; ox < columns.end; ox++)
             sum += nin__cuda_load(image + element_at(oy, ox, p.out_w, p.in_c, at.channel)) /
-                   divisor(oy, ox, p);
+                   area_of(oy, ox, p);
     nin__cuda_store(dx + in, gated(sum, x, gate_of(x, in), bias_of<float>(at.channel, p), p));
 }
 

@@ -4,7 +4,7 @@
 
 /* Matrix products by kernels of libnin's own, for matrices of many rows and some hundred columns at
  * most. Several of one kind, at the points of minimal filtering, go together: point by point their
- * matrices lie some floats apart. */
+ * matrices, which are maps, lie some floats apart. */
 
 #include "cuda/windows.h"
 
@@ -36,7 +36,7 @@ struct cuda_rows_product {
     const float *bias; /* columns, or NULL */
     const float *gate; /* laid out as c, or NULL */
     bool relu, add;
-    bool fours; /* as in cuda_rows, of rows of b: nin__cuda_multiply_rows knows */
+    bool fours; /* as in cuda_rows, of rows of b: set by nin__cuda_multiply_rows */
 };
 
 nin_status nin__cuda_multiply_rows(struct nin__device *device,

@@ -26,7 +26,8 @@ enum {
 };
 
 /* Blocks that a multiprocessor is to have at once, for so many sums of a thread: 168 or 128
- * registers each. Before sm_90, addresses take some more. */
+ * registers each. Before sm_90, addresses take some more; where sm_90 shares the front end of sm_80
+ * (see Makefile), it counts as that. */
 constexpr int at_once(int sums)
 {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
@@ -106,36 +107,35 @@ __device__ inline struct tap tap_of(const struct windows &w, uint32_t k)
 }
 
 /* Pixel (y, x) of an image of the output. */
-struct place {
+struct pixel {
     const float *image;
     int32_t y, x;
 };
 
-__device__ inline struct place place_of(const struct cuda_rows &a, uint32_t row)
+__device__ inline struct pixel pixel_of(const struct cuda_rows &a, uint32_t row)
 {
     const struct windows &w = a.windows;
-    uint32_t pixels = (uint32_t)w.out_h * (uint32_t)w.out_w, pixel = row % pixels;
-    struct place place = {a.data + (size_t)(row / pixels) * nin__cuda_in_size(w),
-                          (int32_t)(pixel / (uint32_t)w.out_w),
-                          (int32_t)(pixel % (uint32_t)w.out_w)};
+    uint32_t pixels = (uint32_t)w.out_h * (uint32_t)w.out_w, in = row % pixels;
+    struct pixel pixel = {a.data + (size_t)(row / pixels) * nin__cuda_in_size(w),
+                          (int32_t)(in / (uint32_t)w.out_w), (int32_t)(in % (uint32_t)w.out_w)};
 
-    return place;
+    return pixel;
 }
 
 /* DEPTH pixels on */
-__device__ inline void advance(struct place *place, const struct windows &w)
+__device__ inline void advance(struct pixel *pixel, const struct windows &w)
 {
-    for (place->x += DEPTH; place->x >= w.out_w; place->x -= w.out_w)
-        if (++place->y == w.out_h) {
-            place->y = 0;
-            place->image += nin__cuda_in_size(w);
+    for (pixel->x += DEPTH; pixel->x >= w.out_w; pixel->x -= w.out_w)
+        if (++pixel->y == w.out_h) {
+            pixel->y = 0;
+            pixel->image += nin__cuda_in_size(w);
         }
 }
 
-__device__ inline struct corner corner_of(const struct place &place, const struct windows &w)
+__device__ inline struct corner corner_of(const struct pixel &pixel, const struct windows &w)
 {
-    int32_t y = place.y * w.stride - w.pad, x = place.x * w.stride - w.pad;
-    struct corner corner = {place.image + (ptrdiff_t)(y * w.in_w + x) * w.in_c, y, x};
+    int32_t y = pixel.y * w.stride - w.pad, x = pixel.x * w.stride - w.pad;
+    struct corner corner = {pixel.image + (ptrdiff_t)(y * w.in_w + x) * w.in_c, y, x};
 
     return corner;
 }

@@ -9,10 +9,10 @@ enum {
     PART_BLOCKS = 264 /* of the largest tiles, that sums over rows are cut into, or so */
 };
 
-/* What LANES threads copy next: rows of maps, and of windows a place. */
+/* What LANES threads copy next: rows of maps, and of windows a pixel. */
 struct outer_rows {
     const float *dy, *x;
-    struct place place;
+    struct pixel pixel;
 };
 
 template <bool FLAT>
@@ -25,7 +25,7 @@ __device__ struct outer_rows outer_rows_of(const struct cuda_parts_product &o, u
     if (FLAT)
         rows.x = o.x.data + (size_t)row * o.x.row + k0;
     else
-        rows.place = place_of(o.x, row);
+        rows.pixel = pixel_of(o.x, row);
     return rows;
 }
 
@@ -46,12 +46,12 @@ __device__ void copy_outer(float4 (*dy_tile)[FILTERS / 4], float4 (*x_tile)[TAPS
         copy_row<TAPS / 4>(x_tile[line], rows->x, patch, o.x.fours);
         rows->x += (size_t)DEPTH * o.x.row;
     } else {
-        struct corner at = corner_of(rows->place, o.x.windows);
+        struct corner at = corner_of(rows->pixel, o.x.windows);
 
 #pragma unroll
         for (uint32_t v = lane; v < TAPS / 4; v += LANES)
             copy_seen(&x_tile[line][v], o.x.windows, at, taps + 4 * v, patch - (int32_t)(4 * v));
-        advance(&rows->place, o.x.windows);
+        advance(&rows->pixel, o.x.windows);
     }
     rows->dy += (size_t)DEPTH * o.dy.row;
 }

@@ -27,8 +27,8 @@ template <int ROWS> struct look_up {
 template <int ROWS>
 __device__ void fill(struct look_up<ROWS> *look, const struct cuda_rows &a, uint32_t row0)
 {
-    for (uint32_t row = threadIdx.x; row < ROWS && row0 + row < a.count; row += THREADS)
-        look->corners[row] = corner_of(place_of(a, row0 + row), a.windows);
+    for (uint32_t row = threadIdx.x; row < ROWS; row += THREADS)
+        look->corners[row] = corner_of(pixel_of(a, row0 + row), a.windows);
     for (uint32_t k = threadIdx.x; k < a.depth; k += THREADS)
         look->taps[k] = tap_of(a.windows, k);
     __syncthreads();
@@ -122,9 +122,8 @@ __device__ float4 finished(float4 sum, float4 bias, float4 gate, bool relu)
     return nin__cuda_gated(relu ? nin__cuda_rectified(value) : value, gate);
 }
 
-/* Rows `apart` from `row` on, and vectors of columns from n on, CT vectors apart: for some rows
- * everything is read before anything is written, for the compiler cannot know that no gate is an
- * output. */
+/* Rows `apart` from `row` on, and vectors of columns from n on, CT vectors apart: the gates of some
+ * rows are read before anything is written, for the compiler cannot know that none is an output. */
 template <int TM, int TN, int CT>
 __device__ void finish_rows(const struct cuda_rows_product &p, float (*sums)[TN], uint32_t row,
                             uint32_t apart, uint32_t n)
@@ -170,7 +169,8 @@ __device__ void finish_rows(const struct cuda_rows_product &p, float (*sums)[TN]
                 if (r >= p.a.count || at >= p.columns)
                     continue;
                 if (p.add)
-                    v = nin__cuda_sum_of(v, load_four(to, p.columns - at));
+                    v = nin__cuda_sum_of(v, fours ? *(const float4 *)(const void *)to
+                                                  : load_four(to, p.columns - at));
                 v = finished(v, bias[j], gate[i][j], p.relu);
                 if (fours)
                     *(float4 *)(void *)to = v;
@@ -259,11 +259,11 @@ nin_status start_product(struct nin__device *device, const struct cuda_rows_prod
                                     multiply_rows<FLAT, TM, TN, CT>, *p, (uint32_t)blocks);
 }
 
-/* A tile of products; at_once: blocks of it on a multiprocessor; load: what one k of an element
- * costs, in multiply-adds, the loads of its operands included. */
+/* A tile of products; together: blocks of it on a multiprocessor of sm_90; load: what one k of an
+ * element costs, in multiply-adds, the loads of its operands included. */
 struct tile {
     uint32_t rows, columns;
-    double at_once, load;
+    double together, load;
     nin_status (*start)(struct nin__device *device, const struct cuda_rows_product *product);
 };
 
@@ -282,10 +282,10 @@ double cycles_of(const struct cuda_rows_product *p, const struct tile *tile, int
                     nin__cuda_tiles_over(p->columns, tile->columns);
     double depth = (double)nin__cuda_tiles_over(p->a.depth, DEPTH) * DEPTH;
     double block = tile->rows * tile->columns * (depth * tile->load + 38.0) / THREADS + 850.0;
-    double each = ceil(blocks / multiprocessors), rounds = floor(each / tile->at_once);
-    double rest = each - rounds * tile->at_once;
+    double each = ceil(blocks / multiprocessors), rounds = floor(each / tile->together);
+    double rest = each - rounds * tile->together;
 
-    return block * (rounds * (tile->at_once + 1.5) + (rest > 0.0 ? rest + 1.5 : 0.0));
+    return block * (rounds * (tile->together + 1.5) + (rest > 0.0 ? rest + 1.5 : 0.0));
 }
 
 } // namespace

@@ -37,10 +37,12 @@ nin_status make_parts(struct cuda_results *results, struct nin__device *device, 
     return nin__cuda_make_event(&results->event, device);
 }
 
-/* Of what has arrived. A later copy may be writing the number, which only grows. */
+/* Of what has arrived. A later copy may be writing the number, which only grows. Where nothing has,
+ * the memory may be gone with the device. */
 size_t count_good(const struct cuda_results *results)
 {
-    size_t good = *(const volatile uint32_t *)results->host.good;
+    size_t good =
+        results->arrived == 0 ? 0 : (size_t) * (const volatile uint32_t *)results->host.good;
 
     return good < results->arrived ? good : results->arrived;
 }
@@ -121,9 +123,9 @@ nin_status nin__cuda_look_for_results(struct cuda_results *results, struct nin__
     return NIN_OK;
 }
 
-void nin__cuda_end_results(struct cuda_results *results)
+void nin__cuda_end_results(struct cuda_results *results, bool there)
 {
-    results->arrived = results->fetched;
+    results->arrived = there ? results->fetched : 0;
 }
 
 int64_t nin__cuda_hand_out(struct cuda_results *results, const struct nin__stretch *stretch)

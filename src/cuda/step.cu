@@ -284,10 +284,7 @@ nin_status end(struct nin__executable *executable, const struct nin__stretch *st
                               "cuda: not all results of %lld steps have come; the "
                               "context can no longer be used",
                               (long long)started);
-    NIN__TRY(status);
-    NIN__TRY(waited);
-    nin__cuda_end_results(results);
-    return NIN_OK;
+    return status == NIN_OK ? waited : status;
 }
 
 } // namespace
@@ -304,6 +301,7 @@ nin_status nin__cuda_steps(struct nin__executable *executable, const struct nin_
     if (status == NIN_OK)
         status = take_steps(&started, executable, stretch);
     ended = end(executable, stretch, started);
+    nin__cuda_end_results(results, ended == NIN_OK);
     *done = nin__cuda_hand_out(results, stretch);
     return status == NIN_OK ? ended : status;
 }

@@ -20,8 +20,7 @@ struct cuda_matrix {
 };
 
 /* c (rows x columns) = a b, or a b' where b is turned; then its rows may be longer than a's. b is of
- * weights, which have been rounded, in rows of whole pieces of 16 bytes; for windows it is turned.
- * Then, each if it is asked for, c += bias, c = max(c, 0) (NaN stays), c = 0 where gate is not
+ * weights, which have been rounded; for windows it is turned. Then, each if it is asked for, c += bias, c = max(c, 0) (NaN stays), c = 0 where gate is not
  * positive. */
 struct cuda_tensor_product {
     struct cuda_matrix a, b;
@@ -37,7 +36,7 @@ nin_status nin__cuda_tensor_product(struct nin__device *device,
                                     const struct cuda_tensor_product *product);
 
 /* sums (filters x patch) = dy' x over the rows of each part, and behind them [filter] the sums of
- * dy: to be added up. [part][filter][patch], [filter] */
+ * dy, as it is multiplied in bf16: to be added up. [part][filter][patch], [filter] */
 struct cuda_tensor_sums {
     struct cuda_matrix dy, x;
     struct cuda_cut cut;

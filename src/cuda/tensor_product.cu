@@ -13,25 +13,25 @@ enum {
     FEW_BLOCKS = 132   /* with fewer, tiles are narrower */
 };
 
-/* Squares of a warp across up to which a multiprocessor is to have three blocks at once, with 80
- * registers a thread, and not two, with 128. Elsewhere than on sm_90 addresses take more of them, of
- * windows above all. */
+/* Blocks that a multiprocessor is to have at once: three, with 80 registers a thread, where a warp
+ * has few squares across, else two, with 128. Elsewhere than on sm_90 addresses take more of them,
+ * of windows above all. */
 enum {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
     FEW_SQUARES = 2,
-    FEW_OF_WINDOWS = 2
+    WINDOWS_AT_ONCE = 2
 #elif defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
     FEW_SQUARES = 3,
-    FEW_OF_WINDOWS = 2
+    WINDOWS_AT_ONCE = 2
 #else
     FEW_SQUARES = 3,
-    FEW_OF_WINDOWS = 3
+    WINDOWS_AT_ONCE = 3
 #endif
 };
 
 constexpr int at_once(bool flat, int squares)
 {
-    return squares > (flat ? FEW_SQUARES : FEW_OF_WINDOWS) ? 2 : 3;
+    return !flat ? WINDOWS_AT_ONCE : squares > FEW_SQUARES ? 2 : 3;
 }
 
 /* Tiles that WARPS / ACROSS x ACROSS warps make, each of them DOWN x NT squares. */
@@ -141,8 +141,8 @@ __device__ void finish_row(const struct cuda_tensor_product &p, uint32_t columns
     }
 }
 
-/* Adds the products of what is in one stage, if that is no more than `depth` columns. a, b: where
- * the warp's part begins. b has been rounded. */
+/* Adds the products of one stage, whose columns from `depth` on are zeros and left out, step by step.
+ * a, b: where the warp's part begins. b has been rounded. */
 template <bool TURNED, int DOWN, int NT, int A_ROW, int B_ROW, typename T>
 __device__ void multiply_stage(struct square (*sums)[NT], const T *a, const T *b, uint32_t depth)
 {

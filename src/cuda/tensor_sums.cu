@@ -10,7 +10,7 @@ namespace
 enum {
     STAGES = 3,        /* what is multiplied, and what comes: sums over rows go on for long */
     PART_BLOCKS = 264, /* that sums over rows are cut into, or so, */
-    PART_BLOCKS_WINDOWS = 528, /* and over windows, which who looks for them waits more */
+    PART_BLOCKS_WINDOWS = 528, /* and over windows: who looks for these waits more */
     PART_ROWS = 128,           /* of a part at least, for it is written in floats */
     AT_ONCE = 3, /* blocks that a multiprocessor is to have, with 80 registers each, */
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
@@ -166,7 +166,7 @@ uint32_t filters_of_tile(void)
 
 uint32_t choose_taps(uint32_t patch, bool flat)
 {
-    const uint32_t widths[] = {32, 96, 64, 128};
+    const uint32_t widths[] = {32, 96, 64, 128}; /* windows have the first two */
 
     return nin__cuda_choose_width(widths, flat ? 4 : 2, patch, filters_of_tile());
 }

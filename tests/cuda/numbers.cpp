@@ -41,6 +41,7 @@ static void show_runtime(void)
     SHOW(cudaErrorStreamCaptureIsolation);
     SHOW(cudaMemcpyHostToDevice);
     SHOW(cudaMemcpyDeviceToHost);
+    SHOW(cudaDevAttrMultiProcessorCount);
     SHOW(cudaDevAttrComputeCapabilityMajor);
     SHOW(cudaDevAttrComputeCapabilityMinor);
     SHOW(cudaDriverEntryPointSuccess);

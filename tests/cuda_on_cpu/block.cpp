@@ -6,6 +6,7 @@
  * makes as one: when all have met there a warp goes on, to the next barrier if it can, before the
  * next warp does. */
 #include "block.h"
+#include "queue.h"
 
 #include "cuda_pipeline.h"
 #include "watcher.h"
@@ -270,8 +271,19 @@ bool stand_in_random_bit(void)
     return here.random >> 31 != 0;
 }
 
+/* Looked up for one copy in 32 or so: that takes long. */
+static void check(const copy &c)
+{
+    bool reads = c.zeros < c.size;
+
+    if (here.random >> 27 == 0 &&
+        (stand_in_owns(c.target, 1) || (reads && !stand_in_owns(c.source, c.size - c.zeros))))
+        fail("a copy into shared memory that is not from the device's memory");
+}
+
 static void make(const copy &c)
 {
+    check(c);
     stand_in_watched_by->moves(c.source, c.size - c.zeros, false);
     memcpy(c.target, c.source, c.size - c.zeros);
     memset(c.target + c.size - c.zeros, 0, c.zeros);

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* What a warp does with matrices, as strict as a GPU: all threads come to the same call, memory is
- * aligned, and what is multiplied as TF32 has been rounded. Nothing tells a thread that others have
+/* What a warp does with matrices, no less strict than a GPU: all threads come to a call of one kind,
+ * memory is aligned and the block's own, and what is multiplied as TF32 has been rounded. Nothing tells a thread that others have
  * written: a row may be read as soon as the thread that says where it is has come. */
 #include "cuda/ptx.h"
 
 #include "block.h"
+#include "queue.h"
 #include "watcher.h"
 
 namespace
@@ -72,6 +73,8 @@ void load(stand_in_call call, uint32_t *words, const void *memory)
 
     if ((uintptr_t)memory % ROW_BYTES != 0)
         stand_in_fail("a row of a matrix that is not aligned to 16 bytes");
+    if (stand_in_owns(memory, 1))
+        stand_in_fail("a row of a matrix that is not in shared memory");
     if (mine.early)
         read(&mine);
     stand_in_meet(call, &mine);
