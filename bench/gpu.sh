@@ -247,10 +247,11 @@ END
 # What each kernel of a step does, and why it waits; a step of kernels one by one, after those that warm up.
 profile() {
     for precision in fp32 tf32 bf16; do
-        part profile.$precision 120 env NIN_CUDA_GRAPH=0 ncu --clock-control none --csv --page raw --launch-skip 160 \
-            --log-file "$out/profile.$precision.csv" --section LaunchStats --section SpeedOfLight --section Occupancy --section WarpStateStats \
-            --section SchedulerStats \
-            bench/step --device cuda --preset "${PRESET:-mnist}" --steps 1 --batch "${BATCH:-128}" --precision $precision
+        part profile.$precision 120 env NIN_CUDA_GRAPH=0 ncu --clock-control none --csv --page raw \
+            --log-file "$out/profile.$precision.csv" --launch-skip 160 --section LaunchStats \
+            --section SpeedOfLight --section Occupancy --section WarpStateStats --section SchedulerStats \
+            bench/step --device cuda --preset "${PRESET:-mnist}" --steps 1 --batch "${BATCH:-128}" \
+            --precision $precision
     done
 }
 

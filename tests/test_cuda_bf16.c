@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* NIN_BF16 on a CUDA device, and NIN_TF32, whose kernels are the same. Small whole numbers are bf16
- * and TF32 as well as float, and so are their sums and products as long as they stay small: networks
- * that have nothing else give the same bits in all, whatever the order of sums, with cuBLAS's
- * products as with those of libnin's own kernels. What is rounded otherwise is looked at in suite
- * cuda, but for how far the two are apart. */
+ * and TF32 as well as float, and so are their sums and products as long as they stay small:
+ * networks that have nothing else give the same bits in all, whatever the order of sums, with
+ * cuBLAS's products as with those of libnin's own kernels. What is rounded otherwise is looked at
+ * in suite cuda, but for how far the two are apart. */
 #include "device.h"
 #include "suites.h"
 #include "test.h"
@@ -186,6 +186,7 @@ static const struct net {
     {4, 8, 5, 0, nothing, ten, 1, 1, 9, 7, 0},
     {12, 20, 1, 0, nothing, ten, 0, 1, 9, 7, 2},
     {4, 36, 1, 0, average_pool, forty_and_max_pool, 0, 2, 9, 7, 2},
+    {8, 3, 1, 0, average_pool, dense, 2, 1, 7, 7, 0},
     {96, 64, 1, 0, nothing, ten, 2, 4, 60, 57, 0},
     {64, 96, 1, 0, nothing, ten, 2, 4, 60, 57, 0},
     {48, 128, 1, 0, nothing, ten, 2, 4, 60, 57, 0},

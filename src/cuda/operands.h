@@ -121,8 +121,8 @@ __device__ void nin__cuda_load_taps(T *piece, const struct cuda_matrix &m, uint3
 }
 
 /* WIDTH columns of HEIGHT rows of a matrix, from (row0, k0) on, into shared memory; zeros from row
- * `end` on, and behind its columns. What is in pieces comes while the thread goes on; where there is
- * none, it may point anywhere. */
+ * `end` on, and behind its columns. What is in pieces comes while the thread goes on; where there
+ * is none, it may point anywhere. */
 template <bool FLAT, int HEIGHT, int WIDTH, typename T, int ROW>
 __device__ void nin__cuda_load_tile(T (*tile)[ROW], const struct cuda_matrix &m, uint32_t row0,
                                     uint32_t end, uint32_t k0)

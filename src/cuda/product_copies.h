@@ -48,8 +48,8 @@ __device__ inline void copy_float(float *to, const float *from, bool there)
     __pipeline_memcpy_async(to, from, sizeof *to, there ? 0 : sizeof *to);
 }
 
-/* At each turn a thread copies for STAGES - 1 turns later. When this returns, all that is multiplied
- * now is there, and all threads have multiplied what the next copies overwrite. */
+/* At each turn a thread copies for STAGES - 1 turns later. When this returns, all that is
+ * multiplied now is there, and all threads have multiplied what the next copies overwrite. */
 __device__ inline void wait_for_copies(uint32_t turn)
 {
     if (turn + 1 < STAGES)

@@ -58,8 +58,8 @@ __device__ void copy_a(float4 (*tile)[WIDTH], const struct cuda_rows &a, const f
     }
 }
 
-/* Which of DEPTH x COLUMNS elements a thread copies first. Of b that is turned, no two of a warp go to
- * one bank. */
+/* Which of DEPTH x COLUMNS elements a thread copies first. Of b that is turned, no two of a warp go
+ * to one bank. */
 struct spot {
     uint32_t k, n;
 };

@@ -2,8 +2,8 @@
 #ifndef NIN__CUDA_PTX_H
 #define NIN__CUDA_PTX_H
 
-/* What a warp does as one with its tensor cores. C++ has words for it, but those (nvcuda::wmma) load
- * a matrix from shared memory as if it were anywhere, element by element, and do not say which
+/* What a warp does as one with its tensor cores. C++ has words for it, but those (nvcuda::wmma)
+ * load a matrix from shared memory as if it were anywhere, element by element, and do not say which
  * elements a thread has. So there is PTX here, and nowhere else. */
 
 #include "cuda/vectors.h"
@@ -31,8 +31,8 @@ static __device__ inline float nin__cuda_rounded_to_tf32(float v)
 
 #if NIN__HAS_TENSOR_CORES
 
-/* Four matrices of eight rows of 16 bytes, in shared memory: lane 8 i + j says where row j of matrix
- * i is. It gets of each matrix word l % 4 of row l / 4, where l is the lane. */
+/* Four matrices of eight rows of 16 bytes, in shared memory: lane 8 i + j says where row j of
+ * matrix i is. It gets of each matrix word l % 4 of row l / 4, where l is the lane. */
 static __device__ inline void nin__cuda_load_matrices(uint32_t *words, const void *row)
 {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
@@ -41,8 +41,8 @@ static __device__ inline void nin__cuda_load_matrices(uint32_t *words, const voi
                  : "memory");
 }
 
-/* The same, but of each matrix of 8 x 8 bf16 columns 2 (l % 4) and the next of row l / 4 when it has
- * been transposed. */
+/* The same, but of each matrix of 8 x 8 bf16 columns 2 (l % 4) and the next of row l / 4 when it
+ * has been transposed. */
 static __device__ inline void nin__cuda_load_transposed(uint32_t *words, const void *row)
 {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"

@@ -19,9 +19,9 @@ struct cuda_matrix {
     struct windows windows;
 };
 
-/* c (rows x columns) = a b, or a b' where b is turned; then its rows may be longer than a's. b is of
- * weights, which have been rounded; for windows it is turned. Then, each if it is asked for, c += bias, c = max(c, 0) (NaN stays), c = 0 where gate is not
- * positive. */
+/* c (rows x columns) = a b, or a b' where b is turned; then its rows may be longer than a's. b is
+ * of weights, which have been rounded; for windows it is turned. Then, each if it is asked for, c
+ * += bias, c = max(c, 0) (NaN stays), c = 0 where gate is not positive. */
 struct cuda_tensor_product {
     struct cuda_matrix a, b;
     bool turned;

@@ -102,9 +102,9 @@ __device__ float finished(const struct cuda_tensor_product &p, float sum, float 
     return nin__cuda_gated(p.relu ? nin__cuda_rectified(v) : v, gate);
 }
 
-/* A row of squares, from column n on: this thread's part of row `row`, which is in their upper half,
- * or the lower one. All gates are read before anything is written, for the compiler cannot know that
- * none is an output. */
+/* A row of squares, from column n on: this thread's part of row `row`, which is in their upper
+ * half, or the lower one. All gates are read before anything is written, for the compiler cannot
+ * know that none is an output. */
 template <typename T, int NT>
 __device__ void finish_row(const struct cuda_tensor_product &p, uint32_t columns,
                            const struct square *sums, bool lower, const float *bias, uint32_t row,
@@ -141,8 +141,8 @@ __device__ void finish_row(const struct cuda_tensor_product &p, uint32_t columns
     }
 }
 
-/* Adds the products of one stage, whose columns from `depth` on are zeros and left out, step by step.
- * a, b: where the warp's part begins. b has been rounded. */
+/* Adds the products of one stage, whose columns from `depth` on are zeros and left out, step by
+ * step. a, b: where the warp's part begins. b has been rounded. */
 template <bool TURNED, int DOWN, int NT, int A_ROW, int B_ROW, typename T>
 __device__ void multiply_stage(struct square (*sums)[NT], const T *a, const T *b, uint32_t depth)
 {

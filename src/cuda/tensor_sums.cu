@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Sums over rows, part by part. A block makes a tile of the sums of one part. It brings some rows of
- * both operands into shared memory while its warps multiply those before, each for a row of squares
- * of SIDE x SIDE sums. */
+/* Sums over rows, part by part. A block makes a tile of the sums of one part. It brings some rows
+ * of both operands into shared memory while its warps multiply those before, each for a row of
+ * squares of SIDE x SIDE sums. */
 #include "cuda/operands.h"
 
 namespace
