@@ -12,7 +12,8 @@
  * NIN_CUDA_GRAPH=0 in the environment leaves it at single calls. cublasLt adds biases to products
  * where it can; contexts that are made while NIN_CUDA_EPILOGUE=0 is in the environment add them
  * apart, which may give sums other bits: a checkpoint says which it was. A process that forks must
- * not use its CUDA contexts in the child. */
+ * not use its CUDA contexts in the child, which cannot make one of its own either once its parent
+ * has: CUDA does not start again after a fork. */
 
 #include <nin/status.h>
 

@@ -48,9 +48,9 @@ typedef struct {
     size_t struct_size;
     int32_t other_algorithm; /* 1: allow a checkpoint that another algorithm wrote or, for one of
                                 AVX2 and AVX-512 against one of the baseline, another arithmetic,
-                                and one that has added up in another order for that reason (lanes
-                                stay compared);
-                                the run goes on, but not to the same bits */
+                                and one that has added up in another order for that reason, on
+                                another device, say (lanes stay compared, also where a device has
+                                none); the run goes on, but not to the same bits */
     int32_t reserved;        /* 0 */
 } nin_restore_desc;
 

@@ -132,7 +132,7 @@ typedef struct {
     nin_dtype dtype;    /* of images: NIN_F32 (taken as they are) or NIN_U8 (scaled and shifted
                                  as the network's input says) */
     int32_t count;      /* images, 1 to the plan's max_batch */
-    const nin_tensor *tensor; /* in place of images, dtype and count: a tensor of that shape */
+    const nin_tensor *tensor; /* in place of images, dtype, count: of that shape, in host memory */
     int64_t step;             /* number of the training step, from 0: another step, other dropout */
     int64_t first_position;   /* position of the first image in the whole batch: for a batch that is
                                  split over machines or into parts; 0 to 2^32 - 1 - count */
@@ -172,8 +172,8 @@ NIN_CHECKED nin_status nin_plan_create(nin_plan **out, nin_network *network,
 
 /* Runs the network on a batch. In a training plan dropout is active, and the batch is borrowed
  * until backward or the next forward. Fails with NIN_INVALID_ARGUMENT (count above max_batch, shape
- * or dtype of the tensor), NIN_BUSY. Scores and kept outputs of an earlier run are then gone if the
- * run had begun. Since 0.1. */
+ * or dtype of the tensor), NIN_UNSUPPORTED (its memory is not the host's), NIN_BUSY. Scores and
+ * kept outputs of an earlier run are then gone if the run had begun. Since 0.1. */
 NIN_CHECKED nin_status nin_plan_forward(nin_plan *plan, const nin_batch_desc *batch);
 
 /* Results of the last forward, step or backward.

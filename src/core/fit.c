@@ -13,7 +13,8 @@ static nin_status read_desc(nin_fit_desc *desc, const nin_trainer *trainer,
 {
     NIN__TRY(NIN__DESC_READ(desc, source, nin_fit_desc));
     if (desc->epochs < 0 || desc->stall_epochs < 0)
-        return nin__fail(NIN_INVALID_ARGUMENT, "fit: epochs %lld or stall_epochs %d is negative",
+        return nin__fail(NIN_INVALID_ARGUMENT,
+                         "fit: epochs %lld and stall_epochs %d: neither may be negative",
                          (long long)desc->epochs, desc->stall_epochs);
     if (desc->step_interval < 0)
         return nin__fail(NIN_INVALID_ARGUMENT, "fit: step_interval %lld is negative",
