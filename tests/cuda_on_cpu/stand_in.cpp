@@ -785,7 +785,8 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
     return cudaSuccess;
 }
 
-cudaError_t cudaEventSynchronize(cudaEvent_t event)
+/* What an event cannot be asked for. */
+static cudaError_t ask_of(cudaEvent_t event)
 {
     if (stand_in_fails())
         return remember(cudaErrorUnknown);
@@ -795,6 +796,15 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event)
         return remember(cudaErrorIllegalAddress);
     if (stand_in_spoils())
         return remember(cudaErrorStreamCaptureUnsupported);
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t event)
+{
+    cudaError_t error = ask_of(event);
+
+    if (error != cudaSuccess)
+        return error;
     the_machine().event_waits++;
     work_up_to(event->mark);
     return cudaSuccess;
@@ -802,14 +812,10 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event)
 
 cudaError_t cudaEventQuery(cudaEvent_t event)
 {
-    if (stand_in_fails())
-        return remember(cudaErrorUnknown);
-    if (!is_event(event))
-        return remember(cudaErrorInvalidResourceHandle);
-    if (the_machine().broken)
-        return remember(cudaErrorIllegalAddress);
-    if (stand_in_spoils())
-        return remember(cudaErrorStreamCaptureUnsupported);
+    cudaError_t error = ask_of(event);
+
+    if (error != cudaSuccess)
+        return error;
     std::lock_guard<std::recursive_mutex> turn(the_machine().at_work);
     return event->mark == NULL || event->mark->reached ? cudaSuccess : remember(cudaErrorNotReady);
 }
