@@ -97,8 +97,9 @@ LINK    = $(CC) $(NIN_CFLAGS) $(CFLAGS) $(NIN_LDFLAGS) $(LDFLAGS)
 ONEDNN_FLAGS ?= -ldnnl
 BUILD_ONEDNN  = $(CXX) $(CPPFLAGS) -std=c++11 -O3 -fopenmp -Wall -Wextra -Wshadow $(CXXFLAGS) $(LDFLAGS)
 
-# The CUDA module: code for what this nvcc knows of the GPUs that there are, and for later ones.
-NVCC ?= $(firstword $(shell command -v nvcc 2> /dev/null) $(wildcard /usr/local/cuda/bin/nvcc))
+# The CUDA module: code for what this nvcc knows of the GPUs that there are, and for later ones. Who installs may have
+# another PATH than who built.
+NVCC ?= $(firstword $(shell command -v nvcc 2> /dev/null) $(wildcard /usr/local/cuda/bin/nvcc) $(wildcard $(file < build/nvcc)))
 CUDA ?= $(if $(NVCC),1,0)
 ifneq ($(SANITIZE),)
 override CUDA := 0
@@ -224,6 +225,7 @@ $(OUT)/lib/libnin.a: $(LIB_O) $(OUT)/lib/objects
 $(OUT)/lib/libnin_cuda.so: $(CUDA_O) src/cuda/module.map
 	@mkdir -p $(@D) && echo "  LD $(@F)"
 	$(Q)$(LINK_CUDA) -o $@ $(CUDA_O) $(LIBS_CUDA)
+	@command -v $(NVCC) > build/nvcc
 
 $(OUT)/src/cuda/%.o: src/cuda/%.cu
 	@mkdir -p $(@D) && echo "  $(if $(filter $<,$(CUDA_HOST)),CXX,NVCC) $<"
@@ -366,7 +368,8 @@ check-unit: test-program
 	CK_EXCLUDE_TAGS="$${CK_EXCLUDE_TAGS-long} cuda" CK_DEFAULT_TIMEOUT=$${CK_DEFAULT_TIMEOUT:-$(if $(SANITIZE),600,60)} $(TEST_PROGRAM)
 
 # what is particular to CUDA, on its stand-in
-check-stand-in: test-program
+check-stand-in: test-program $(OUT)/tests/cuda/places
+	$(OUT)/tests/cuda/places
 	CK_EXCLUDE_TAGS="$${CK_EXCLUDE_TAGS-long}" CK_INCLUDE_TAGS=cuda \
 	  CK_DEFAULT_TIMEOUT=$${CK_DEFAULT_TIMEOUT:-$(if $(SANITIZE),600,60)} $(TEST_PROGRAM)
 
@@ -391,6 +394,10 @@ $(OUT)/tests/cuda/descriptors: tests/cuda/descriptors.cpp $(CUDA_O)
 	@mkdir -p $(@D) && echo "  CXX $<"
 	$(Q)$(BUILD_CUDA_TEST) -isystem $(CUDA_HOME)/include -o $@ $< $(CUDA_O) $(LDFLAGS) -L$(CUDA_HOME)/lib64 \
 	  -Wl,-rpath,$(CUDA_HOME)/lib64 $(LIBS_CUDA)
+
+$(OUT)/tests/cuda/places: tests/cuda/places.cpp
+	@mkdir -p $(@D) && echo "  CXX $<"
+	$(Q)$(BUILD_CUDA_TEST) -isystem tests/cuda_on_cpu -o $@ $<
 
 $(OUT)/tests/cuda/numbers $(OUT)/tests/cuda/numbers_of_stand_in: tests/cuda/numbers.cpp
 	@mkdir -p $(@D) && echo "  CXX $< ($(@F))"
