@@ -251,7 +251,7 @@ profile() {
             --log-file "$out/profile.$precision.csv" --launch-skip 160 --section LaunchStats \
             --section SpeedOfLight --section Occupancy --section WarpStateStats --section SchedulerStats \
             bench/step --device cuda --preset "${PRESET:-mnist}" --steps 1 --batch "${BATCH:-128}" \
-            --precision $precision
+            --precision $precision --algorithm "${ALGORITHM:-auto}"
     done
 }
 
@@ -263,6 +263,7 @@ measure() { # round, preset, ways of PyTorch
         for bench in step epoch infer; do
             part "$of.$precision.$bench" 60 bench/$bench "$@" --precision $precision
         done
+        [ $precision = fp32 ] || part "$of.$precision.direct" 60 bench/epoch "$@" --precision $precision --algorithm direct
     done
     part "$of.fp32.biases_apart" 60 env NIN_CUDA_EPILOGUE=0 bench/step "$@"
     part "$of.fp32.no_graph" 60 env NIN_CUDA_GRAPH=0 bench/step "$@"

@@ -20,7 +20,7 @@ CUOBJDUMP=${CUOBJDUMP:-cuobjdump}
 # Of names as C++ has them, what tells kernels from one another: the first field of each line.
 short_names() {
     awk -F '\t' -v OFS='\t' '{
-        gsub(/\(anonymous namespace\)::/, "", $1)
+        gsub(/\(anonymous namespace\)::|\(cuda_layout\)/, "", $1)
         sub(/^void /, "", $1)
         sub(/\(.*/, "", $1)
         print
@@ -146,20 +146,20 @@ report_kernels() {
 # ---- nodes ---------------------------------------------------------------------------------------
 
 # The second step of an epoch is the first that is a graph.
-count() { # preset precision
+count() { # preset precision algorithm
     NIN_MODULE_DIR=$NIN_COUNTED OPENBLAS_NUM_THREADS=1 exec "$NIN_EPOCH" --device cuda --preset "$1" --precision "$2" \
-        --batch $BATCH --steps 2 > "$work/$1.$2"
+        --algorithm "$3" --batch $BATCH --steps 2 > "$work/$1.$2.$3"
 }
 
-report_step() { # preset precision target
-    nodes=$work/$1.$2
+report_step() { # preset precision algorithm target
+    nodes=$work/$1.$2.$3
     awk -F '\t' '$1 ~ /^kernel/ { print $2 }' "$nodes" | LC_ALL=C sort -u > "$work/places"
     addr2line -f -C -e "$NIN_COUNTED/libnin_cuda.so" < "$work/places" | awk 'NR % 2 == 1' | short_names |
         paste "$work/places" - > "$work/names"
     echo
-    echo "== A training step of $1, batch $BATCH, $2, on an H100"
+    echo "== A training step of $1, batch $BATCH, $2, algorithm $3, on an H100"
     echo
-    awk -F '\t' -v target="$3" '
+    awk -F '\t' -v target="$4" '
         function most(a, b) { return a > b ? a : b }
         BEGIN {
             peak["fp32"] = peak["kernel"] = 0.75 * 66.9e6 # FLOP a us
@@ -195,19 +195,23 @@ report_step() { # preset precision target
         }' "$work/names" "$nodes"
 }
 
-(count cifar10 fp32) &
+(count cifar10 fp32 auto) &
 running=$!
 good=1
 report_kernels || good=0
-(count mnist fp32)
-(count mnist tf32)
-report_step mnist fp32 0.95
-report_step mnist tf32 0.80
+(count mnist fp32 auto)
+(count mnist tf32 auto)
+(count mnist tf32 direct)
+report_step mnist fp32 auto 0.95
+report_step mnist tf32 auto 0.80
+report_step mnist tf32 direct ''
 wait $running
 running=
-report_step cifar10 fp32 ''
-if (count mnist bf16) 2> "$work/why"; then
-    report_step mnist bf16 0.45
+report_step cifar10 fp32 auto ''
+if (count mnist bf16 auto) 2> "$work/why"; then
+    (count mnist bf16 direct)
+    report_step mnist bf16 auto 0.45
+    report_step mnist bf16 direct ''
 else
     echo
     echo "mnist in bf16 (at most 0.45 ms is wanted): $(cat "$work/why")"

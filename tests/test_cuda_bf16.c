@@ -101,6 +101,13 @@ static void ten_without_bias(nin_builder *builder)
     pointwise(builder, "ten", 10, 1);
 }
 
+static void three_by_three(nin_builder *builder)
+{
+    nin_builder_conv2d(builder, "three", NIN_DESC(nin_conv2d_desc, .filters = 24, .kernel = 3));
+    nin_builder_relu(builder, "relu3");
+    ten(builder);
+}
+
 static void ten_and_average_pool(nin_builder *builder)
 {
     ten(builder);
@@ -144,59 +151,76 @@ static const struct net {
     int direct; /* convolutions that are libnin's own kernels' */
     int sparse; /* so many times fewer parameters are not 0 */
     int32_t height, width;
-    int more; /* convolutions that are libnin's own kernels' in NIN_TF32 only */
+    int more;   /* convolutions that are libnin's own kernels' in NIN_TF32 only */
+    bool asked; /* these kernels are for NIN_ALGORITHM_DIRECT only */
 } nets[] = {
-    {1, 5, 5, 0, nothing, second, 1, 1, 9, 7, 0},
-    {3, 8, 3, 0, nothing, second, 1, 1, 9, 7, 0},
-    {8, 16, 3, 0, nothing, second, 0, 1, 9, 7, 0},
-    {16, 8, 1, 0, nothing, dense, 1, 1, 9, 7, 0},
-    {4, 8, 3, 1, nothing, second, 1, 1, 9, 7, 0},
-    {3, 5, 3, 0, relu, second, 1, 1, 9, 7, 0},
-    {3, 8, 3, 0, dropout, second, 1, 1, 9, 7, 0},
-    {3, 5, 3, 0, max_pool, second, 1, 1, 9, 7, 0},
-    {3, 8, 3, 0, max_pool, second, 1, 1, 9, 7, 0},
-    {2, 8, 3, 1, max_pool, dense, 1, 1, 9, 7, 0},
-    {3, 5, 2, 0, max_pool_and_dropout, second, 1, 1, 9, 7, 0},
-    {1, 12, 3, 0, max_pool_and_dropout, dense, 1, 1, 9, 7, 0},
-    {2, 8, 3, 0, average_pool, dense, 1, 1, 9, 7, 0},
-    {3, 5, 3, 0, average_pool, second, 1, 1, 9, 7, 0},
-    {3, 5, 3, 0, relu_and_dense, nothing, 1, 1, 9, 7, 0},
-    {3, 8, 3, 0, dense_and_relu, nothing, 1, 1, 9, 7, 0},
-    {3, 5, 3, 0, nothing, nothing, 1, 1, 9, 7, 0},
-    {3, 8, 3, 0, nothing, max_pool, 1, 1, 9, 7, 0},
-    {3, 5, 3, 0, nothing, max_pool_and_dropout, 1, 1, 9, 7, 0},
-    {3, 5, 3, 0, nothing, average_pool, 1, 1, 9, 7, 0},
-    {3, 8, 3, 0, nothing, relu, 1, 1, 9, 7, 0},
-    {3, 8, 3, 0, nothing, dropout, 1, 1, 9, 7, 0},
-    {8, 16, 1, 0, nothing, nothing, 1, 1, 9, 7, 0},
-    {16, 24, 1, 1, nothing, ten, 2, 1, 9, 7, 0},
-    {16, 24, 1, 0, nothing, ten_without_bias, 2, 1, 9, 7, 0},
-    {24, 16, 1, 0, nothing, three_layers, 4, 2, 9, 7, 0},
-    {8, 24, 3, 0, nothing, three_layers, 3, 2, 9, 7, 0},
-    {8, 16, 3, 0, max_pool, ten_and_average_pool, 1, 1, 9, 7, 0},
-    {8, 48, 1, 0, average_pool, forty_and_max_pool, 2, 2, 9, 7, 0},
-    {16, 8, 1, 0, max_pool_and_dropout, forty_and_max_pool, 2, 1, 9, 7, 0},
-    {8, 16, 1, 0, nothing, seven_of_nine, 2, 1, 9, 7, 0},
-    {136, 200, 1, 0, nothing, ten, 2, 6, 9, 7, 0},
-    {256, 104, 1, 0, nothing, ten, 2, 6, 9, 7, 0},
-    {264, 8, 1, 0, nothing, ten, 1, 3, 9, 7, 0},
-    {8, 264, 1, 0, nothing, ten, 0, 6, 9, 7, 0},
-    {3, 40, 5, 0, max_pool, ten, 2, 1, 9, 7, 0},
-    {4, 104, 3, 0, nothing, ten, 2, 2, 9, 7, 0},
-    {4, 8, 5, 0, nothing, ten, 1, 1, 9, 7, 0},
-    {12, 20, 1, 0, nothing, ten, 0, 1, 9, 7, 2},
-    {4, 36, 1, 0, average_pool, forty_and_max_pool, 0, 2, 9, 7, 2},
-    {8, 3, 1, 0, average_pool, dense, 2, 1, 7, 7, 0},
-    {96, 64, 1, 0, nothing, ten, 2, 4, 60, 57, 0},
-    {64, 96, 1, 0, nothing, ten, 2, 4, 60, 57, 0},
-    {48, 128, 1, 0, nothing, ten, 2, 4, 60, 57, 0},
-    {128, 48, 1, 0, nothing, ten_and_average_pool, 2, 4, 60, 57, 0},
-    {1, 64, 5, 1, nothing, ten, 2, 2, 60, 57, 0},
+    {1, 5, 5, 0, nothing, second, 1, 1, 9, 7, 0, false},
+    {3, 8, 3, 0, nothing, second, 1, 1, 9, 7, 0, false},
+    {8, 16, 3, 0, nothing, second, 0, 1, 9, 7, 0, false},
+    {16, 8, 1, 0, nothing, dense, 1, 1, 9, 7, 0, false},
+    {4, 8, 3, 1, nothing, second, 1, 1, 9, 7, 0, false},
+    {3, 5, 3, 0, relu, second, 1, 1, 9, 7, 0, false},
+    {3, 8, 3, 0, dropout, second, 1, 1, 9, 7, 0, false},
+    {3, 5, 3, 0, max_pool, second, 1, 1, 9, 7, 0, false},
+    {3, 8, 3, 0, max_pool, second, 1, 1, 9, 7, 0, false},
+    {2, 8, 3, 1, max_pool, dense, 1, 1, 9, 7, 0, false},
+    {3, 5, 2, 0, max_pool_and_dropout, second, 1, 1, 9, 7, 0, false},
+    {1, 12, 3, 0, max_pool_and_dropout, dense, 1, 1, 9, 7, 0, false},
+    {2, 8, 3, 0, average_pool, dense, 1, 1, 9, 7, 0, false},
+    {3, 5, 3, 0, average_pool, second, 1, 1, 9, 7, 0, false},
+    {3, 5, 3, 0, relu_and_dense, nothing, 1, 1, 9, 7, 0, false},
+    {3, 8, 3, 0, dense_and_relu, nothing, 1, 1, 9, 7, 0, false},
+    {3, 5, 3, 0, nothing, nothing, 1, 1, 9, 7, 0, false},
+    {3, 8, 3, 0, nothing, max_pool, 1, 1, 9, 7, 0, false},
+    {3, 5, 3, 0, nothing, max_pool_and_dropout, 1, 1, 9, 7, 0, false},
+    {3, 5, 3, 0, nothing, average_pool, 1, 1, 9, 7, 0, false},
+    {3, 8, 3, 0, nothing, relu, 1, 1, 9, 7, 0, false},
+    {3, 8, 3, 0, nothing, dropout, 1, 1, 9, 7, 0, false},
+    {8, 16, 1, 0, nothing, nothing, 1, 1, 9, 7, 0, false},
+    {16, 24, 1, 1, nothing, ten, 2, 1, 9, 7, 0, false},
+    {16, 24, 1, 0, nothing, ten_without_bias, 2, 1, 9, 7, 0, false},
+    {24, 16, 1, 0, nothing, three_layers, 4, 2, 9, 7, 0, false},
+    {8, 24, 3, 0, nothing, three_layers, 3, 2, 9, 7, 0, false},
+    {8, 16, 3, 0, max_pool, ten_and_average_pool, 1, 1, 9, 7, 0, false},
+    {8, 48, 1, 0, average_pool, forty_and_max_pool, 2, 2, 9, 7, 0, false},
+    {16, 8, 1, 0, max_pool_and_dropout, forty_and_max_pool, 2, 1, 9, 7, 0, false},
+    {8, 16, 1, 0, nothing, seven_of_nine, 2, 1, 9, 7, 0, false},
+    {136, 200, 1, 0, nothing, ten, 2, 6, 9, 7, 0, false},
+    {256, 104, 1, 0, nothing, ten, 2, 6, 9, 7, 0, false},
+    {264, 8, 1, 0, nothing, ten, 1, 3, 9, 7, 0, false},
+    {8, 264, 1, 0, nothing, ten, 0, 6, 9, 7, 0, false},
+    {3, 40, 5, 0, max_pool, ten, 2, 1, 9, 7, 0, false},
+    {4, 104, 3, 0, nothing, ten, 2, 2, 9, 7, 0, false},
+    {4, 8, 5, 0, nothing, ten, 1, 1, 9, 7, 0, false},
+    {12, 20, 1, 0, nothing, ten, 0, 1, 9, 7, 2, false},
+    {4, 36, 1, 0, average_pool, forty_and_max_pool, 0, 2, 9, 7, 2, false},
+    {8, 3, 1, 0, average_pool, dense, 2, 1, 7, 7, 0, false},
+    {8, 16, 3, 0, nothing, second, 2, 1, 9, 7, 0, true},
+    {16, 8, 5, 0, nothing, ten, 2, 1, 9, 7, 0, true},
+    {8, 8, 2, 1, dropout, second, 2, 1, 9, 7, 0, true},
+    {3, 8, 3, 0, nothing, three_by_three, 3, 2, 9, 7, 0, true},
+    {3, 8, 3, 0, max_pool_and_dropout, three_by_three, 3, 1, 9, 7, 0, true},
+    {16, 40, 3, 0, max_pool, three_by_three, 3, 4, 9, 7, 0, true},
+    {12, 20, 3, 0, nothing, ten, 0, 2, 9, 7, 2, true},
+    {24, 12, 3, 0, nothing, ten, 1, 2, 9, 7, 1, true},
+    {8, 264, 3, 0, nothing, ten, 0, 6, 9, 7, 0, true},
+    {264, 8, 3, 0, nothing, ten, 2, 9, 9, 7, 0, true},
+    {40, 200, 3, 0, average_pool, ten, 2, 6, 9, 7, 0, true},
+    {8, 16, 3, 0, nothing, nothing, 1, 1, 9, 7, 0, true},
+    {8, 16, 5, 0, nothing, dense, 1, 1, 2, 3, 0, true},
+    {96, 64, 1, 0, nothing, ten, 2, 4, 60, 57, 0, false},
+    {64, 96, 1, 0, nothing, ten, 2, 4, 60, 57, 0, false},
+    {48, 128, 1, 0, nothing, ten, 2, 4, 60, 57, 0, false},
+    {128, 48, 1, 0, nothing, ten_and_average_pool, 2, 4, 60, 57, 0, false},
+    {1, 64, 5, 1, nothing, ten, 2, 2, 60, 57, 0, false},
+    {8, 64, 3, 0, nothing, ten, 2, 3, 60, 57, 0, true},
+    {8, 96, 3, 1, nothing, ten, 2, 3, 60, 57, 0, true},
+    {8, 128, 3, 0, nothing, ten, 2, 3, 60, 57, 0, true},
 };
 
 enum {
     NETS = sizeof nets / sizeof nets[0],
-    LARGE = 4 /* the last ones, which take long; one of a larger map is before them */
+    LARGE = 7 /* the last ones, which take long; one of a larger map is before them */
 };
 
 /* Tests go over all nets in NIN_BF16, and then in NIN_TF32. */
@@ -208,6 +232,11 @@ static const struct net *net_of(int i)
 static nin_precision precision_of(int i)
 {
     return i < NETS ? NIN_BF16 : NIN_TF32;
+}
+
+static nin_algorithm own_of(const struct net *net)
+{
+    return net->asked ? NIN_ALGORITHM_DIRECT : NIN_ALGORITHM_AUTO;
 }
 
 static int direct_of(const struct net *net, nin_precision precision)
@@ -414,7 +443,7 @@ START_TEST(small_whole_numbers_are_exact)
 {
     use_a_device_module();
     check_whole_numbers(net_of(_i), precision_of(_i), NIN_ALGORITHM_GEMM, false);
-    check_whole_numbers(net_of(_i), precision_of(_i), NIN_ALGORITHM_AUTO, _i % 2 == 1);
+    check_whole_numbers(net_of(_i), precision_of(_i), own_of(net_of(_i)), _i % 2 == 1);
 }
 END_TEST
 
@@ -443,7 +472,7 @@ static void check_near(const float *got, const float *wanted, size_t count, doub
 START_TEST(no_order_of_threads_is_part_of_the_bits)
 {
     const struct net *net = net_of(_i);
-    struct how how = {precision_of(_i), NIN_ALGORITHM_AUTO, true, false};
+    struct how how = {precision_of(_i), own_of(net), true, false};
     struct outcome first, second;
 
     if (direct_of(net, how.precision) == 0 || net->height > SMALL)
@@ -477,7 +506,7 @@ START_TEST(kernels_and_cublas_round_alike)
         return;
     use_a_device_module();
     wanted = run(net, how);
-    how.algorithm = NIN_ALGORITHM_AUTO;
+    how.algorithm = own_of(net);
     got = run(net, how);
     check_near(got.scores, wanted.scores, wanted.score_count, bound, "scores");
     if (!has_max_pool(net)) {
@@ -652,7 +681,8 @@ END_TEST
 START_TEST(keeping_an_output_changes_no_bits)
 {
     static const char *const names[] = {"rectified"};
-    static const struct net net = {16, 12, 3, 0, nothing, average_pool_and_ten, 0, 1, 9, 7, 0};
+    static const struct net net = {16, 12, 3, 0, nothing, average_pool_and_ten,
+                                   0,  1,  9, 7, 0,       false};
     static float images[BATCH * 16 * 9 * 7], scores[2][BATCH * 10 * 4 * 3];
     nin_context *context = NULL;
     nin_network *network;

@@ -72,8 +72,10 @@ typedef enum {
  * NIN_ALGORITHM_AUTO picks one of these by a rule of shapes alone. NIN_FP32 is fp32 whatever the
  * environment says, and NVIDIA_TF32_OVERRIDE=0 forbids cuBLAS's TF32. NIN_TF32 and NIN_BF16 have no
  * NIN_ALGORITHM_WINOGRAD; their kernels of libnin's own are for at most 256 filters, over 1x1
- * windows of 4, 8, ... 256 channels (in NIN_BF16 8, 16, ... 256) or any ones of at most 4 channels
- * and 96 elements. Other requests are NIN_UNSUPPORTED there, and lanes mean nothing.
+ * windows of 4, 8, ... 256 channels (in NIN_BF16 8, 16, ... 256), over any ones of at most 4
+ * channels and 96 elements and, where NIN_ALGORITHM_DIRECT asks for them, over any ones of 8, 12,
+ * 16, ... channels (in NIN_BF16 8, 16, ...). Other requests are NIN_UNSUPPORTED there, and lanes
+ * mean nothing.
  *
  * The root mean square of the errors of one convolution, relative to that of the result, where
  * nothing is near the limits of single precision (1e-30 to 1e35). Behind a ReLU or a maximum an

@@ -44,9 +44,7 @@ bool gates(const struct cuda_op *cuda)
 {
     enum nin__op_kind kind = cuda->op->kind;
 
-    return kind == NIN__OP_MAX_POOL || kind == NIN__OP_AVERAGE_POOL ||
-           (kind == NIN__OP_CONV && cuda->algorithm == CUDA_DIRECT &&
-            nin__cuda_is_pointwise(cuda->op));
+    return kind == NIN__OP_MAX_POOL || kind == NIN__OP_AVERAGE_POOL || cuda->direct_data;
 }
 
 nin_status copy_program(struct nin__executable *executable, const struct nin__program *program)
@@ -67,7 +65,6 @@ nin_status copy_program(struct nin__executable *executable, const struct nin__pr
         NIN__TRY(choose_runner(&executable->ops[i]));
         if (program->ops[i].kind == NIN__OP_CONV)
             nin__cuda_choose_algorithm(&executable->ops[i], &executable->options);
-        executable->ops[i].gates = gates(&executable->ops[i]);
     }
     return NIN_OK;
 }
@@ -81,6 +78,17 @@ void choose_types(struct nin__executable *executable)
     for (int32_t i = 0; i < executable->program.count; i++) {
         executable->ops[i].narrow_x = narrow && i <= executable->program.scores;
         executable->ops[i].narrow_y = narrow && i < executable->program.scores;
+    }
+}
+
+void choose_data(struct nin__executable *executable)
+{
+    for (int32_t i = 0; i < executable->program.count; i++) {
+        struct cuda_op *cuda = &executable->ops[i];
+
+        cuda->direct_data = cuda->op->kind == NIN__OP_CONV &&
+                            nin__cuda_direct_data_fits(cuda, executable->options.max_batch);
+        cuda->gates = gates(cuda);
     }
 }
 
@@ -130,15 +138,22 @@ nin_status check_sizes(const struct nin__executable *executable)
 /* Numbers of this backend. */
 enum {
     OHWI = 1,
-    POINTS = 2, /* of minimal filtering */
-    TURNED = 3, /* the same, of kernels turned around */
-    NARROW = 4, /* OHWI in bf16 */
-    ROUNDED = 5 /* OHWI in floats that are rounded to TF32 */
+    POINTS = 2,        /* of minimal filtering */
+    TURNED = 3,        /* the same, of kernels turned around */
+    NARROW = 4,        /* OHWI in bf16 */
+    ROUNDED = 5,       /* OHWI in floats that are rounded to TF32 */
+    NARROW_TURNED = 6, /* channels first and filters last, of kernels turned around, likewise */
+    ROUNDED_TURNED = 7
 };
 
 uint32_t form_of(const struct cuda_op *cuda)
 {
     return cuda->narrow_x ? NARROW : cuda->tensor_cores ? ROUNDED : OHWI;
+}
+
+uint32_t turned_form_of(const struct cuda_op *cuda)
+{
+    return cuda->narrow_x ? NARROW_TURNED : ROUNDED_TURNED;
 }
 
 int32_t add_form(struct nin__executable *executable, const struct nin__op *op, uint32_t kind,
@@ -171,6 +186,10 @@ void choose_forms(struct nin__executable *executable)
                                   nin__cuda_element_bytes(cuda->narrow_x) * (size_t)op->out.c *
                                       nin__cuda_row(cuda));
         }
+        if (cuda->direct_data && !nin__cuda_is_pointwise(op) && nin__cuda_wants_dx(executable, i))
+            cuda->turned = add_form(executable, op, turned_form_of(cuda),
+                                    nin__cuda_element_bytes(cuda->narrow_x) * (size_t)op->out.c *
+                                        nin__cuda_patch(op));
     }
 }
 
@@ -181,6 +200,7 @@ nin_status build(struct nin__executable *executable, const struct nin__program *
     NIN__TRY(scope.status);
     NIN__TRY(copy_program(executable, program));
     choose_types(executable);
+    choose_data(executable);
     NIN__TRY(check_sizes(executable));
     leave_rest_to_pools(executable);
     choose_classifier(executable);

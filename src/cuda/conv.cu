@@ -42,7 +42,7 @@ void nin__cuda_choose_algorithm(struct cuda_op *cuda, const struct nin__compile_
         nin__cuda_choose_tiling(cuda->op, precision == NIN_FP32 ? algorithm : NIN_ALGORITHM_GEMM);
     if (cuda->tiling.side > 0)
         cuda->algorithm = CUDA_WINOGRAD;
-    else if (direct && nin__cuda_direct_fits(cuda->op, precision, options->max_batch))
+    else if (direct && nin__cuda_direct_fits(cuda->op, options))
         cuda->algorithm = CUDA_DIRECT;
     else
         cuda->algorithm = CUDA_GEMM;

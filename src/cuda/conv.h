@@ -35,7 +35,8 @@ static inline bool nin__cuda_is_pointwise(const struct nin__op *op)
 }
 
 /* conv_direct.cu: one product a pass, of windows that are not in memory */
-bool nin__cuda_direct_fits(const struct nin__op *op, nin_precision precision, int32_t batch);
+bool nin__cuda_direct_fits(const struct nin__op *op, const struct nin__compile_options *options);
+bool nin__cuda_direct_data_fits(const struct cuda_op *cuda, int32_t batch); /* for dx, too */
 nin_status nin__cuda_direct_conv(const struct cuda_call *call);
 nin_status nin__cuda_direct_conv_backward(const struct cuda_call *call);
 

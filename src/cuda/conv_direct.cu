@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: MIT */
-/* Convolution in one product a pass, without windows in memory: a 1x1 convolution, and the first
- * layer, whose windows are short. With K = kernel_h * kernel_w * C and a row for each pixel of the
- * output,
+/* Convolution in one product a pass, without windows in memory: a 1x1 convolution, the first layer,
+ * whose windows are short, and on tensor cores others whose channels are whole vectors. With
+ * K = kernel_h * kernel_w * C and a row for each pixel of the output,
  *
  *     y  = act(x' w' + b)      (pixels x OC), x' the windows, pixels x K
- *     dx = dy w                (pixels x C), 0 where x is not positive, if a ReLU made it; of a longer window
- *                              as conv_gemm.cu has it
+ *     dx = dy w                (pixels x C), 0 where x is not positive, if a ReLU made it; of windows of
+ *                              vectors the convolution of dy with the kernels turned around, of other
+ *                              windows as conv_gemm.cu has it
  *     dw = dy' x'              (OC x K), and db the sums of dy, in parts of some pixels, which are added up
  *
- * In NIN_TF32 and NIN_BF16 tensor cores do all but dx of longer windows so; rows of weights, which
- * weights.cu has rounded and filled up with zeros, may then be longer than K. */
+ * On tensor cores, in NIN_TF32 and NIN_BF16, rows of weights, which weights.cu has rounded and
+ * filled up with zeros, may be longer than K. */
 #include "cuda/conv.h"
 #include "cuda/product.h"
 #include "cuda/tensor_cores.h"
@@ -25,10 +26,10 @@ enum {
     FINISH_BLOCKS = 512,  /* all elements make fewer blocks than this, */
     LANE_PARTS = 4,       /* and each thread has more parts than this, */
     UNDER_WAY = 8,        /* of which it asks for so many before it waits for the first */
-    MOST_CHANNELS = 4,    /* of windows that are not in memory: no vectors are read there anyway */
+    MOST_CHANNELS = 4,    /* of windows whose taps are read one by one */
     MOST_DEPTH = 256,     /* channels of a product that memory bounds on tensor cores, */
     READ_BYTES = 16,      /* of which so much is read at once, */
-    MOST_TENSOR_TAPS = 96 /* and taps of a window that they have */
+    MOST_TENSOR_TAPS = 96 /* and taps of a window that are read one by one */
 };
 
 /* The gradients: of weights in the arena's order, OIHW, and of the bias, unless it is NULL. */
@@ -187,34 +188,104 @@ nin_status set_data(const struct cuda_call *call)
 
 /* ---- the passes of tensor cores ------------------------------------------------------------- */
 
-struct cuda_matrix matrix_of(const struct cuda_rows &rows, bool narrow)
+/* Channels that are whole vectors of what is read at once. */
+bool are_vectors(int32_t channels, bool narrow)
 {
-    struct cuda_matrix matrix = {rows.data, rows.count, rows.depth,
-                                 narrow,    rows.flat,  rows.windows};
+    return (size_t)channels * nin__cuda_element_bytes(narrow) % READ_BYTES == 0;
+}
 
+enum cuda_layout layout_of(const struct nin__op *op)
+{
+    return nin__cuda_is_pointwise(op)  ? CUDA_ROWS
+           : op->in.c <= MOST_CHANNELS ? CUDA_TAPS
+                                       : CUDA_VECTORS;
+}
+
+struct cuda_matrix matrix_of(const void *data, uint32_t count, uint32_t depth, bool narrow)
+{
+    struct cuda_matrix matrix = {};
+
+    matrix.data = data;
+    matrix.count = count;
+    matrix.depth = depth;
+    matrix.narrow = narrow;
+    matrix.layout = CUDA_ROWS;
+    return matrix;
+}
+
+/* A row for each pixel of a map of the call's images. */
+struct cuda_matrix map_of(const struct cuda_call *call, const void *map, struct nin__shape shape,
+                          bool narrow)
+{
+    uint32_t pixels = (uint32_t)shape.h * (uint32_t)shape.w;
+
+    return matrix_of(map, (uint32_t)call->images * pixels, (uint32_t)shape.c, narrow);
+}
+
+/* Of a map, the windows of an output of that shape. */
+struct cuda_matrix windows_over(const struct cuda_call *call, const void *map,
+                                enum cuda_layout layout, const struct windows &w, bool narrow)
+{
+    uint32_t pixels = (uint32_t)w.out_h * (uint32_t)w.out_w;
+    struct cuda_matrix matrix =
+        matrix_of(map, (uint32_t)call->images * pixels,
+                  (uint32_t)w.kernel_h * (uint32_t)w.kernel_w * (uint32_t)w.in_c, narrow);
+
+    matrix.layout = layout;
+    matrix.windows = w;
+    matrix.by_pixels = nin__cuda_divisor(pixels);
+    matrix.by_width = nin__cuda_divisor((uint32_t)w.out_w);
+    matrix.by_channels = nin__cuda_divisor((uint32_t)w.in_c);
+    matrix.by_kernel_w = nin__cuda_divisor((uint32_t)w.kernel_w);
     return matrix;
 }
 
 struct cuda_matrix x_of(const struct cuda_call *call)
 {
-    return matrix_of(windows_of(call), call->cuda->narrow_x);
+    const struct nin__op *op = call->op;
+    enum cuda_layout layout = layout_of(op);
+    bool narrow = call->cuda->narrow_x;
+
+    return layout == CUDA_ROWS
+               ? map_of(call, call->x, op->in, narrow)
+               : windows_over(call, call->x, layout, nin__cuda_windows_of(op), narrow);
 }
 
 struct cuda_matrix dy_of(const struct cuda_call *call)
 {
-    return matrix_of(rows_of(call, call->dy, call->op->out), call->cuda->narrow_y);
+    return map_of(call, call->dy, call->op->out, call->cuda->narrow_y);
 }
 
+/* The windows of dy over which the kernels that are turned around go: one for each pixel of x. */
+struct cuda_matrix windows_of_dy(const struct cuda_call *call)
+{
+    const struct nin__op *op = call->op;
+    struct windows w = nin__cuda_windows_of(op);
+
+    w.in_h = op->out.h;
+    w.in_w = op->out.w;
+    w.in_c = op->out.c;
+    w.out_h = op->in.h;
+    w.out_w = op->in.w;
+    w.pad = op->kernel_h - 1 - op->pad;
+    return windows_over(call, call->dy, CUDA_VECTORS, w, call->cuda->narrow_y);
+}
+
+/* [filter][row] */
 struct cuda_matrix weights_of(const struct cuda_call *call)
 {
-    struct cuda_matrix matrix = {};
+    return matrix_of(call->weights, (uint32_t)call->op->out.c, (uint32_t)nin__cuda_row(call->cuda),
+                     call->cuda->narrow_x);
+}
 
-    matrix.data = call->weights;
-    matrix.count = (uint32_t)call->op->out.c;
-    matrix.depth = (uint32_t)nin__cuda_row(call->cuda);
-    matrix.narrow = call->cuda->narrow_x;
-    matrix.flat = true;
-    return matrix;
+/* [channel][taps, the last one first][filter] */
+struct cuda_matrix turned_weights_of(const struct cuda_call *call)
+{
+    const struct nin__op *op = call->op;
+    uint32_t taps = (uint32_t)op->kernel_h * (uint32_t)op->kernel_w;
+
+    return matrix_of(call->turned, (uint32_t)op->in.c, taps * (uint32_t)op->out.c,
+                     call->cuda->narrow_x);
 }
 
 nin_status set_tensor_output(const struct cuda_call *call)
@@ -247,40 +318,63 @@ nin_status set_tensor_data(const struct cuda_call *call)
 {
     struct cuda_tensor_product p = {};
 
-    p.a = dy_of(call);
-    p.b = weights_of(call);
+    p.turned = call->turned != NULL;
+    p.a = p.turned ? windows_of_dy(call) : dy_of(call);
+    p.b = p.turned ? turned_weights_of(call) : weights_of(call);
     p.c = call->dx;
     p.narrow = call->cuda->narrow_x;
     p.gate = call->gate ? call->x : NULL;
     return nin__cuda_tensor_product(call->device, &p);
 }
 
-bool tensor_cores_fit(const struct nin__op *op, bool narrow)
+bool tensor_cores_fit(const struct nin__op *op, const struct nin__compile_options *options)
 {
-    size_t channels = (size_t)op->in.c;
+    bool narrow = options->precision == NIN_BF16;
 
     if (op->out.c > MOST_DEPTH)
         return false;
-    if (nin__cuda_is_pointwise(op))
-        return channels * nin__cuda_element_bytes(narrow) % READ_BYTES == 0 &&
-               channels <= MOST_DEPTH;
-    return channels <= MOST_CHANNELS && nin__cuda_patch(op) <= MOST_TENSOR_TAPS;
+    switch (layout_of(op)) {
+    case CUDA_ROWS:
+        return are_vectors(op->in.c, narrow) && op->in.c <= MOST_DEPTH;
+    case CUDA_TAPS:
+        return nin__cuda_patch(op) <= MOST_TENSOR_TAPS;
+    default:
+        return are_vectors(op->in.c, narrow) && !nin__cuda_is_flat(op) &&
+               options->algorithm == NIN_ALGORITHM_DIRECT;
+    }
 }
 
 } // namespace
 
-/* Rows are counted in 32 bits, and so are elements from a window's first to its last. */
-bool nin__cuda_direct_fits(const struct nin__op *op, nin_precision precision, int32_t batch)
+/* Rows are counted in 32 bits, and so are elements from a window's first to its last. No GPU has
+ * been asked yet how windows of vectors compare with cuBLAS: whoever wants them says so. */
+bool nin__cuda_direct_fits(const struct nin__op *op, const struct nin__compile_options *options)
 {
-    int64_t rows = (int64_t)batch * op->out.h * op->out.w;
+    int64_t rows = (int64_t)options->max_batch * op->out.h * op->out.w;
     int64_t under_a_window = (int64_t)op->kernel_h * op->in.w * op->in.c;
 
     if (rows > INT32_MAX || under_a_window > INT32_MAX)
         return false;
-    if (precision != NIN_FP32)
-        return tensor_cores_fit(op, precision == NIN_BF16);
+    if (options->precision != NIN_FP32)
+        return tensor_cores_fit(op, options);
     return nin__cuda_is_pointwise(op) ||
            (op->in.c <= MOST_CHANNELS && nin__cuda_patch(op) <= CUDA_MOST_TAPS);
+}
+
+/* Rows of dx are counted likewise. A window of dy that reaches over a side by more than the kernel
+ * would see no pixel of it. */
+bool nin__cuda_direct_data_fits(const struct cuda_op *cuda, int32_t batch)
+{
+    const struct nin__op *op = cuda->op;
+    int64_t rows = (int64_t)batch * op->in.h * op->in.w;
+    int64_t under_a_window = (int64_t)op->kernel_h * op->out.w * op->out.c;
+
+    if (cuda->algorithm != CUDA_DIRECT || nin__cuda_is_pointwise(op))
+        return cuda->algorithm == CUDA_DIRECT;
+    return cuda->tensor_cores && layout_of(op) == CUDA_VECTORS && op->stride == 1 &&
+           op->kernel_h == op->kernel_w && op->pad < op->kernel_h &&
+           cuda->narrow_x == cuda->narrow_y && are_vectors(op->out.c, cuda->narrow_y) &&
+           rows <= INT32_MAX && under_a_window <= INT32_MAX;
 }
 
 size_t nin__cuda_direct_sums(const struct cuda_op *cuda, int32_t batch)
@@ -288,9 +382,9 @@ size_t nin__cuda_direct_sums(const struct cuda_op *cuda, int32_t batch)
     const struct nin__op *op = cuda->op;
     uint32_t rows = (uint32_t)batch * (uint32_t)op->out.h * (uint32_t)op->out.w;
     uint32_t filters = (uint32_t)op->out.c, patch = (uint32_t)nin__cuda_patch(op);
-    bool flat = nin__cuda_is_pointwise(op);
-    uint32_t parts = cuda->tensor_cores ? nin__cuda_most_tensor_parts(filters, patch, flat, rows)
-                                        : nin__cuda_most_parts(filters, patch, flat, rows);
+    uint32_t parts = cuda->tensor_cores
+                         ? nin__cuda_most_tensor_parts(filters, patch, layout_of(op), rows)
+                         : nin__cuda_most_parts(filters, patch, nin__cuda_is_pointwise(op), rows);
 
     return (size_t)parts * filters * (patch + 1);
 }
@@ -321,7 +415,7 @@ nin_status nin__cuda_direct_conv_backward(const struct cuda_call *call)
     NIN__TRY(tensor_cores ? add_tensor_weights(call) : add_weights(call));
     if (call->dx == NULL)
         return NIN_OK;
-    if (nin__cuda_is_pointwise(call->op))
+    if (call->cuda->direct_data)
         return tensor_cores ? set_tensor_data(call) : set_data(call);
     NIN__TRY(nin__cuda_gemm_round(call));
     return nin__cuda_gemm_data_of(call);

@@ -138,6 +138,7 @@ struct cuda_op {
     struct cuda_tiling tiling;     /* CUDA_WINOGRAD */
     bool gates;                    /* backward can gate dx */
     bool tensor_cores;             /* CUDA_DIRECT in NIN_TF32 or NIN_BF16 */
+    bool direct_data;              /* CUDA_DIRECT: dx, too, is a product of libnin's own */
     bool narrow_x, narrow_y;       /* x and dx, y and dy are bf16, not float */
     nin_status (*forward)(const struct cuda_call *call);
     nin_status (*backward)(const struct cuda_call *call);
@@ -259,6 +260,7 @@ void nin__cuda_discard(struct nin__executable *executable);
 /* memory.cu, for compile.cu: all of an executable's, and whether windows of op i's are in it. */
 nin_status nin__cuda_make_memory(struct nin__executable *executable);
 bool nin__cuda_has_patches(const struct nin__executable *executable, int32_t i);
+bool nin__cuda_wants_dx(const struct nin__executable *executable, int32_t i);
 
 nin_status nin__cuda_prepare(struct nin__executable *executable, const float *parameters,
                              void *const *targets);

@@ -8,11 +8,6 @@
 namespace
 {
 
-bool wants_dx(const struct nin__executable *executable, int32_t i)
-{
-    return executable->program.train && (i > 1 || executable->program.input_gradient);
-}
-
 size_t place(struct nin__executable *executable, size_t bytes)
 {
     return nin__cuda_deal(&executable->bytes, bytes);
@@ -123,7 +118,7 @@ void need_patches(struct needs *needs, const struct nin__executable *executable,
     size_t pixels = (size_t)op->out.h * (size_t)op->out.w, row = nin__cuda_row(cuda);
     bool kept = saved_bytes(executable, cuda) > 0;
 
-    if (!nin__cuda_is_flat(op) && (!kept || wants_dx(executable, i)))
+    if (!nin__cuda_is_flat(op) && (!kept || nin__cuda_wants_dx(executable, i)))
         at_least(&needs->patches, (size_t)nin__cuda_patch_images(cuda, batch) * pixels * row);
     need_rounded(needs, cuda, batch);
     at_least(&needs->products, (size_t)op->out.c * row);
@@ -269,14 +264,19 @@ nin_status make_staging(struct nin__executable *executable)
 
 } // namespace
 
+bool nin__cuda_wants_dx(const struct nin__executable *executable, int32_t i)
+{
+    return executable->program.train && (i > 1 || executable->program.input_gradient);
+}
+
 /* Of a direct convolution for its gradient of the data, if somebody wants that. */
 bool nin__cuda_has_patches(const struct nin__executable *executable, int32_t i)
 {
     const struct cuda_op *cuda = &executable->ops[i];
 
     return cuda->op->kind == NIN__OP_CONV && !nin__cuda_is_flat(cuda->op) &&
-           (cuda->algorithm == CUDA_GEMM ||
-            (cuda->algorithm == CUDA_DIRECT && wants_dx(executable, i)));
+           (cuda->algorithm == CUDA_GEMM || (cuda->algorithm == CUDA_DIRECT && !cuda->direct_data &&
+                                             nin__cuda_wants_dx(executable, i)));
 }
 
 nin_status nin__cuda_make_memory(struct nin__executable *executable)

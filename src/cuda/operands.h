@@ -161,6 +161,98 @@ __device__ void nin__cuda_load_tile(T (*tile)[ROW], const struct cuda_matrix &m,
     }
 }
 
+/* ---- tiles of CUDA_VECTORS ------------------------------------------------------------------ */
+
+/* Where a window begins, which may be outside of its image. */
+template <typename T> struct corner {
+    const T *first;
+    int32_t y, x;
+};
+
+/* A piece of a window, which is of one tap: how far behind the window's first element. */
+struct tap {
+    int32_t offset, r, s;
+};
+
+/* From row `end` on windows see nothing. */
+template <typename T>
+__device__ struct corner<T> nin__cuda_corner_of(const struct cuda_matrix &m, uint32_t row,
+                                                uint32_t end) {
+    const struct windows &w = m.windows;
+    uint32_t image = nin__cuda_quotient(row, m.by_pixels);
+    uint32_t pixel = row - image * m.by_pixels.value;
+    uint32_t out_y = nin__cuda_quotient(pixel, m.by_width);
+    uint32_t out_x = pixel - out_y * m.by_width.value;
+    int32_t y = (int32_t)out_y * w.stride - w.pad, x = (int32_t)out_x * w.stride - w.pad;
+    struct corner<T> corner = {
+        (const T *)m.data + (size_t)image *nin__cuda_in_size(w) +
+            (ptrdiff_t)(y *w.in_w + x) * w.in_c,
+            row < end ? y : w.in_h, x
+    };
+
+    return corner;
+}
+
+/* Behind a window's elements nothing is seen. */
+static __device__ inline struct tap
+nin__cuda_tap_of(const struct cuda_matrix &m, uint32_t k)
+{
+    const struct windows &w = m.windows;
+    uint32_t rs = nin__cuda_quotient(k, m.by_channels), r = nin__cuda_quotient(rs, m.by_kernel_w);
+    int32_t s = (int32_t)(rs - r * m.by_kernel_w.value);
+    struct tap tap = {((int32_t)r * w.in_w + s) * w.in_c + (int32_t)(k - rs * m.by_channels.value),
+                      k < m.depth ? (int32_t)r : w.in_h + w.pad, s};
+
+    return tap;
+}
+
+template <typename T> __device__ void nin__cuda_keep(struct corner<T> *corner)
+{
+    nin__cuda_keep(&corner->first);
+    nin__cuda_keep(&corner->y);
+    nin__cuda_keep(&corner->x);
+}
+
+static __device__ inline void nin__cuda_keep(struct tap *tap)
+{
+    nin__cuda_keep(&tap->offset);
+    nin__cuda_keep(&tap->r);
+    nin__cuda_keep(&tap->s);
+}
+
+/* What is outside of the image is 0. */
+template <typename T>
+__device__ void nin__cuda_copy_piece(T *target, const struct windows &w, const struct corner<T> &at,
+                                     const struct tap &tap)
+{
+    const size_t bytes = operand<T>::PIECE * sizeof *target;
+    bool inside =
+        (uint32_t)(at.y + tap.r) < (uint32_t)w.in_h && (uint32_t)(at.x + tap.s) < (uint32_t)w.in_w;
+
+    __pipeline_memcpy_async(target, at.first + tap.offset, bytes, inside ? 0 : bytes);
+}
+
+/* Which pieces of a tile of HEIGHT x WIDTH a thread copies: EACH of them in one column, APART rows
+ * from one another. */
+template <typename T, int HEIGHT, int WIDTH> struct pieces {
+    enum {
+        PIECES = WIDTH / operand<T>::PIECE, /* of a row */
+        APART = THREADS / PIECES,
+        EACH = HEIGHT / APART
+    };
+    static_assert(EACH * APART == HEIGHT, "each thread copies as much");
+
+    static __device__ uint32_t row()
+    {
+        return threadIdx.x / PIECES;
+    }
+
+    static __device__ uint32_t column()
+    {
+        return threadIdx.x % PIECES * operand<T>::PIECE;
+    }
+};
+
 /* ---- fragments ------------------------------------------------------------------------------ */
 
 /* What a thread has of SIDE rows of a left operand, or columns of a right one, of STEP elements. It

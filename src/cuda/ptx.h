@@ -16,6 +16,18 @@
 #define NIN__HAS_TENSOR_CORES 0
 #endif
 
+/* What has been computed stays in registers: before a loop, where nvcc would compute it again at
+ * each turn. */
+static __device__ inline void nin__cuda_keep(int32_t *value)
+{
+    asm volatile("" : "+r"(*value));
+}
+
+template <typename T> __device__ void nin__cuda_keep(const T **pointer)
+{
+    asm volatile("" : "+l"(*pointer));
+}
+
 /* To 11 significant bits, to nearest and of two such away from zero. */
 static __device__ inline float nin__cuda_rounded_to_tf32(float v)
 {

@@ -8,6 +8,13 @@
 
 #include "cuda/windows.h"
 
+/* How a matrix lies in memory; kernels know it as LAYOUT. */
+enum cuda_layout {
+    CUDA_ROWS,   /* as it is */
+    CUDA_TAPS,   /* as the windows of a map, whose elements are looked for one by one, */
+    CUDA_VECTORS /* or 16 bytes at once: the channels of a pixel are as many vectors */
+};
+
 /* A matrix of count x depth: of a map, a row for each pixel, of weights, or of a map's windows.
  * Weights are narrow in NIN_BF16, and so are maps but for scores, which are rounded when they are
  * multiplied; in NIN_TF32 nothing is narrow, and maps are rounded so. */
@@ -15,8 +22,9 @@ struct cuda_matrix {
     const void *data;
     uint32_t count, depth;
     bool narrow; /* bf16, not float */
-    bool flat;   /* what is in memory, not windows: kernels know it as FLAT */
+    enum cuda_layout layout;
     struct windows windows;
+    struct divisor by_pixels, by_width, by_channels, by_kernel_w; /* CUDA_VECTORS: of windows */
 };
 
 /* c (rows x columns) = a b, or a b' where b is turned; then its rows may be longer than a's. b is
@@ -48,6 +56,7 @@ nin_status nin__cuda_tensor_sums(struct nin__device *device, const struct cuda_t
 /* How rows are cut into parts: a rule of shapes alone, for it orders sums. With fewer rows there
  * are no more parts than most_tensor_parts says. */
 void nin__cuda_cut_tensor_sums(struct cuda_tensor_sums *sums);
-uint32_t nin__cuda_most_tensor_parts(uint32_t filters, uint32_t patch, bool flat, uint32_t rows);
+uint32_t nin__cuda_most_tensor_parts(uint32_t filters, uint32_t patch, enum cuda_layout layout,
+                                     uint32_t rows);
 
 #endif

@@ -29,9 +29,9 @@ enum {
 #endif
 };
 
-constexpr int at_once(bool flat, int squares)
+constexpr int at_once(enum cuda_layout layout, int squares)
 {
-    return !flat ? WINDOWS_AT_ONCE : squares > FEW_SQUARES ? 2 : 3;
+    return layout == CUDA_TAPS ? WINDOWS_AT_ONCE : squares > FEW_SQUARES ? 2 : 3;
 }
 
 /* Tiles that WARPS / ACROSS x ACROSS warps make, each of them DOWN x NT squares. */
@@ -172,10 +172,38 @@ __device__ void multiply_stage(struct square (*sums)[NT], const T *a, const T *b
     }
 }
 
+/* The windows of which this thread copies pieces, from row0 on: the same at each turn. */
+template <int EACH, typename T>
+__device__ void find_corners(struct corner<T> (&corners)[EACH], const struct cuda_matrix &m,
+                             uint32_t row0)
+{
+    typedef struct pieces<T, ROWS, operand<T>::DEPTH> mine;
+
+#pragma unroll
+    for (uint32_t i = 0; i < EACH; i++) {
+        corners[i] = nin__cuda_corner_of<T>(m, row0 + mine::row() + i * mine::APART, m.count);
+        nin__cuda_keep(&corners[i]);
+    }
+}
+
+/* DEPTH elements of ROWS windows, from k0 on. */
+template <int EACH, typename T, int ROW>
+__device__ void load_windows(T (*tile)[ROW], const struct cuda_matrix &m,
+                             const struct corner<T> (&corners)[EACH], uint32_t k0)
+{
+    typedef struct pieces<T, ROWS, operand<T>::DEPTH> mine;
+    struct tap tap = nin__cuda_tap_of(m, k0 + mine::column());
+
+#pragma unroll
+    for (uint32_t i = 0; i < EACH; i++)
+        nin__cuda_copy_piece(tile[mine::row() + i * mine::APART] + mine::column(), m.windows,
+                             corners[i], tap);
+}
+
 #endif
 
-template <typename T, bool FLAT, bool TURNED, int ACROSS, int NT>
-__global__ void __launch_bounds__(THREADS, at_once(FLAT, NT))
+template <typename T, enum cuda_layout LAYOUT, bool TURNED, int ACROSS, int NT>
+__global__ void __launch_bounds__(THREADS, at_once(LAYOUT, NT))
     multiply_rows(struct cuda_tensor_product p, uint32_t columns, uint32_t tiles)
 {
 #if NIN__HAS_TENSOR_CORES
@@ -187,7 +215,10 @@ __global__ void __launch_bounds__(THREADS, at_once(FLAT, NT))
     uint32_t across = warp % ACROSS * NT * SIDE;
     uint32_t chunks = (p.a.depth + tile::DEPTH - 1) / tile::DEPTH;
     struct square sums[tile::DOWN][NT] = {};
+    struct corner<T> corners[pieces<T, ROWS, tile::DEPTH>::EACH];
 
+    if constexpr (LAYOUT == CUDA_VECTORS)
+        find_corners(corners, p.a, row0);
     load_bias<tile::COLUMNS>(bias, p, n0, columns);
     for (uint32_t coming = 0; coming < chunks + tile::STAGES - 1; coming++) {
         uint32_t chunk = coming - (tile::STAGES - 1), stage = chunk % tile::STAGES;
@@ -195,8 +226,11 @@ __global__ void __launch_bounds__(THREADS, at_once(FLAT, NT))
         if (coming < chunks) {
             uint32_t k0 = coming * tile::DEPTH, next = coming % tile::STAGES;
 
-            nin__cuda_load_tile<FLAT, ROWS, tile::DEPTH>(operands.a[next], p.a, row0, p.a.count,
-                                                         k0);
+            if constexpr (LAYOUT == CUDA_VECTORS)
+                load_windows(operands.a[next], p.a, corners, k0);
+            else
+                nin__cuda_load_tile<LAYOUT == CUDA_ROWS, ROWS, tile::DEPTH>(operands.a[next], p.a,
+                                                                            row0, p.a.count, k0);
             nin__cuda_load_tile<true, tile::B_HEIGHT, tile::B_WIDTH>(
                 operands.b[next], p.b, TURNED ? n0 : k0, p.b.count, TURNED ? k0 : n0);
         }
@@ -223,14 +257,14 @@ __global__ void __launch_bounds__(THREADS, at_once(FLAT, NT))
 
 /* ---- which tiles ---------------------------------------------------------------------------- */
 
-template <typename T, bool FLAT, bool TURNED, int ACROSS, int NT>
+template <typename T, enum cuda_layout LAYOUT, bool TURNED, int ACROSS, int NT>
 nin_status start_rows(struct nin__device *device, const struct cuda_tensor_product *p,
                       uint32_t columns)
 {
     uint32_t tiles = nin__cuda_tiles_over(columns, row_tile<T, TURNED, ACROSS, NT>::COLUMNS);
 
     return nin__cuda_launch_threads(device, (size_t)nin__cuda_tiles_over(p->a.count, ROWS) * tiles,
-                                    THREADS, multiply_rows<T, FLAT, TURNED, ACROSS, NT>, *p,
+                                    THREADS, multiply_rows<T, LAYOUT, TURNED, ACROSS, NT>, *p,
                                     columns, tiles);
 }
 
@@ -243,34 +277,59 @@ nin_status start_product(struct nin__device *device, const struct cuda_tensor_pr
 
     switch (nin__cuda_choose_width(widths, count, columns, 32)) {
     case 16:
-        return start_rows<T, true, TURNED, 1, 1>(device, p, columns);
+        return start_rows<T, CUDA_ROWS, TURNED, 1, 1>(device, p, columns);
     case 48:
-        return start_rows<T, true, TURNED, 1, 3>(device, p, columns);
+        return start_rows<T, CUDA_ROWS, TURNED, 1, 3>(device, p, columns);
     case 64:
-        return start_rows<T, true, TURNED, 2, 2>(device, p, columns);
+        return start_rows<T, CUDA_ROWS, TURNED, 2, 2>(device, p, columns);
     case 96:
-        return start_rows<T, true, TURNED, 2, 3>(device, p, columns);
+        return start_rows<T, CUDA_ROWS, TURNED, 2, 3>(device, p, columns);
     default:
-        return start_rows<T, true, TURNED, 2, 4>(device, p, columns);
+        return start_rows<T, CUDA_ROWS, TURNED, 2, 4>(device, p, columns);
     }
 }
 
 /* Of windows, which each tile looks for again. */
 template <typename T>
-nin_status start_windows(struct nin__device *device, const struct cuda_tensor_product *p,
+nin_status start_taps(struct nin__device *device, const struct cuda_tensor_product *p,
+                      uint32_t columns)
+{
+    return columns > 48 ? start_rows<T, CUDA_TAPS, true, 2, 3>(device, p, columns)
+                        : start_rows<T, CUDA_TAPS, true, 1, 3>(device, p, columns);
+}
+
+/* Their rows are long: what a tile does besides its sums is little. */
+template <typename T>
+nin_status start_vectors(struct nin__device *device, const struct cuda_tensor_product *p,
                          uint32_t columns)
 {
-    return columns > 48 ? start_rows<T, false, true, 2, 3>(device, p, columns)
-                        : start_rows<T, false, true, 1, 3>(device, p, columns);
+    const uint32_t widths[] = {32, 64, 96, 128};
+    int count = nin__cuda_tiles_over(p->a.count, ROWS) < FEW_BLOCKS ? 1 : 4;
+
+    switch (nin__cuda_choose_width(widths, count, columns, 64)) {
+    case 32:
+        return start_rows<T, CUDA_VECTORS, true, 1, 2>(device, p, columns);
+    case 64:
+        return start_rows<T, CUDA_VECTORS, true, 2, 2>(device, p, columns);
+    case 96:
+        return start_rows<T, CUDA_VECTORS, true, 2, 3>(device, p, columns);
+    default:
+        return start_rows<T, CUDA_VECTORS, true, 2, 4>(device, p, columns);
+    }
 }
 
 template <typename T>
 nin_status start(struct nin__device *device, const struct cuda_tensor_product *p)
 {
-    if (!p->a.flat)
-        return start_windows<T>(device, p, p->b.count);
-    return p->turned ? start_product<T, true>(device, p, p->b.count)
-                     : start_product<T, false>(device, p, p->b.depth);
+    switch (p->a.layout) {
+    case CUDA_TAPS:
+        return start_taps<T>(device, p, p->b.count);
+    case CUDA_VECTORS:
+        return start_vectors<T>(device, p, p->b.count);
+    default:
+        return p->turned ? start_product<T, true>(device, p, p->b.count)
+                         : start_product<T, false>(device, p, p->b.depth);
+    }
 }
 
 } // namespace

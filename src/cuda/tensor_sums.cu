@@ -8,11 +8,11 @@ namespace
 {
 
 enum {
-    STAGES = 3,        /* what is multiplied, and what comes: sums over rows go on for long */
-    PART_BLOCKS = 264, /* that sums over rows are cut into, or so, */
-    PART_BLOCKS_WINDOWS = 528, /* and over windows: who looks for these waits more */
-    PART_ROWS = 128,           /* of a part at least, for it is written in floats */
-    AT_ONCE = 3, /* blocks that a multiprocessor is to have, with 80 registers each, */
+    STAGES = 3,             /* what is multiplied, and what comes: sums over rows go on for long */
+    PART_BLOCKS = 264,      /* that sums over rows are cut into, or so, */
+    PART_BLOCKS_TAPS = 528, /* and with taps one by one: who looks for these waits more */
+    PART_ROWS = 128,        /* of a part at least, for it is written in floats */
+    AT_ONCE = 3,            /* blocks that a multiprocessor is to have, with 80 registers each, */
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
     AT_ONCE_OF_WINDOWS = 2 /* of which those of windows need more here */
 #else
@@ -71,10 +71,27 @@ __device__ void store_square(float *target, uint32_t row, uint32_t rows, uint32_
     }
 }
 
+/* TAPS elements of DEPTH windows, from `row` on; tap: where this thread's are, the same at each
+ * turn */
+template <int TAPS, typename T, int ROW>
+__device__ void load_windows(T (*tile)[ROW], const struct cuda_matrix &m, uint32_t row,
+                             uint32_t end, const struct tap &tap)
+{
+    typedef struct pieces<T, operand<T>::DEPTH, TAPS> mine;
+
+#pragma unroll
+    for (uint32_t i = 0; i < mine::EACH; i++) {
+        uint32_t down = mine::row() + i * mine::APART;
+
+        nin__cuda_copy_piece(tile[down] + mine::column(), m.windows,
+                             nin__cuda_corner_of<T>(m, row + down, end), tap);
+    }
+}
+
 #endif
 
-template <typename T, bool FLAT, int NT>
-__global__ void __launch_bounds__(THREADS, FLAT ? AT_ONCE : AT_ONCE_OF_WINDOWS)
+template <typename T, enum cuda_layout LAYOUT, int NT>
+__global__ void __launch_bounds__(THREADS, LAYOUT == CUDA_ROWS ? AT_ONCE : AT_ONCE_OF_WINDOWS)
     multiply_parts(struct cuda_tensor_sums o)
 {
 #if NIN__HAS_TENSOR_CORES
@@ -94,7 +111,12 @@ __global__ void __launch_bounds__(THREADS, FLAT ? AT_ONCE : AT_ONCE_OF_WINDOWS)
     bool adds = k0 + across == 0; /* sums of dy */
     struct square sums[NT] = {};
     float added[2] = {};
+    struct tap tap = {};
 
+    if constexpr (LAYOUT == CUDA_VECTORS) {
+        tap = nin__cuda_tap_of(o.x, k0 + pieces<T, tile::DEPTH, tile::TAPS>::column());
+        nin__cuda_keep(&tap);
+    }
     for (uint32_t coming = 0; coming < chunks + STAGES - 1; coming++) {
         uint32_t chunk = coming - (STAGES - 1), stage = chunk % STAGES;
 
@@ -107,7 +129,11 @@ __global__ void __launch_bounds__(THREADS, FLAT ? AT_ONCE : AT_ONCE_OF_WINDOWS)
 
             nin__cuda_load_tile<true, tile::DEPTH, tile::FILTERS>(operands.dy[next], o.dy, row, end,
                                                                   n0);
-            nin__cuda_load_tile<FLAT, tile::DEPTH, tile::TAPS>(operands.x[next], o.x, row, end, k0);
+            if constexpr (LAYOUT == CUDA_VECTORS)
+                load_windows<tile::TAPS>(operands.x[next], o.x, row, end, tap);
+            else
+                nin__cuda_load_tile<LAYOUT == CUDA_ROWS, tile::DEPTH, tile::TAPS>(
+                    operands.x[next], o.x, row, end, k0);
         }
         __pipeline_commit();
         if (coming < STAGES - 1)
@@ -164,40 +190,61 @@ uint32_t filters_of_tile(void)
     return sum_tile<float, 1>::FILTERS;
 }
 
-uint32_t choose_taps(uint32_t patch, bool flat)
+uint32_t choose_taps(uint32_t patch, enum cuda_layout layout)
 {
-    const uint32_t widths[] = {32, 96, 64, 128}; /* windows have the first two */
+    const uint32_t widths[] = {32, 96, 64, 128}, some[] = {32, 96}, wide[] = {64, 128};
 
-    return nin__cuda_choose_width(widths, flat ? 4 : 2, patch, filters_of_tile());
+    switch (layout) {
+    case CUDA_TAPS:
+        return nin__cuda_choose_width(some, 2, patch, filters_of_tile());
+    case CUDA_VECTORS:
+        return nin__cuda_choose_width(wide, 2, patch, filters_of_tile());
+    default:
+        return nin__cuda_choose_width(widths, 4, patch, filters_of_tile());
+    }
 }
 
-uint32_t sum_tiles(uint32_t filters, uint32_t patch, bool flat)
+uint32_t sum_tiles(uint32_t filters, uint32_t patch, enum cuda_layout layout)
 {
     return nin__cuda_tiles_over(filters, filters_of_tile()) *
-           nin__cuda_tiles_over(patch, choose_taps(patch, flat));
+           nin__cuda_tiles_over(patch, choose_taps(patch, layout));
 }
 
-template <typename T, bool FLAT, int NT>
+template <typename T, enum cuda_layout LAYOUT, int NT>
 nin_status start_sums(struct nin__device *device, const struct cuda_tensor_sums *o)
 {
-    size_t blocks = (size_t)o->cut.parts * sum_tiles(o->dy.depth, o->x.depth, FLAT);
+    size_t blocks = (size_t)o->cut.parts * sum_tiles(o->dy.depth, o->x.depth, LAYOUT);
 
-    return nin__cuda_launch_threads(device, blocks, THREADS, multiply_parts<T, FLAT, NT>, *o);
+    return nin__cuda_launch_threads(device, blocks, THREADS, multiply_parts<T, LAYOUT, NT>, *o);
+}
+
+template <typename T>
+nin_status start_rows(struct nin__device *device, const struct cuda_tensor_sums *o)
+{
+    switch (choose_taps(o->x.depth, CUDA_ROWS)) {
+    case 32:
+        return start_sums<T, CUDA_ROWS, 1>(device, o);
+    case 64:
+        return start_sums<T, CUDA_ROWS, 2>(device, o);
+    case 96:
+        return start_sums<T, CUDA_ROWS, 3>(device, o);
+    default:
+        return start_sums<T, CUDA_ROWS, 4>(device, o);
+    }
 }
 
 template <typename T> nin_status start(struct nin__device *device, const struct cuda_tensor_sums *o)
 {
-    bool flat = o->x.flat;
-
-    switch (choose_taps(o->x.depth, flat)) {
-    case 32:
-        return flat ? start_sums<T, true, 1>(device, o) : start_sums<T, false, 1>(device, o);
-    case 64:
-        return start_sums<T, true, 2>(device, o);
-    case 96:
-        return flat ? start_sums<T, true, 3>(device, o) : start_sums<T, false, 3>(device, o);
+    switch (o->x.layout) {
+    case CUDA_TAPS:
+        return choose_taps(o->x.depth, CUDA_TAPS) == 32 ? start_sums<T, CUDA_TAPS, 1>(device, o)
+                                                        : start_sums<T, CUDA_TAPS, 3>(device, o);
+    case CUDA_VECTORS:
+        return choose_taps(o->x.depth, CUDA_VECTORS) == 64
+                   ? start_sums<T, CUDA_VECTORS, 2>(device, o)
+                   : start_sums<T, CUDA_VECTORS, 4>(device, o);
     default:
-        return start_sums<T, true, 4>(device, o);
+        return start_rows<T>(device, o);
     }
 }
 
@@ -208,10 +255,11 @@ nin_status nin__cuda_tensor_sums(struct nin__device *device, const struct cuda_t
     return o->x.narrow ? start<cuda_bf16>(device, o) : start<float>(device, o);
 }
 
-uint32_t nin__cuda_most_tensor_parts(uint32_t filters, uint32_t patch, bool flat, uint32_t rows)
+uint32_t nin__cuda_most_tensor_parts(uint32_t filters, uint32_t patch, enum cuda_layout layout,
+                                     uint32_t rows)
 {
-    uint32_t blocks = flat ? PART_BLOCKS : PART_BLOCKS_WINDOWS;
-    uint32_t wanted = nin__cuda_tiles_over(blocks, sum_tiles(filters, patch, flat));
+    uint32_t blocks = layout == CUDA_TAPS ? PART_BLOCKS_TAPS : PART_BLOCKS;
+    uint32_t wanted = nin__cuda_tiles_over(blocks, sum_tiles(filters, patch, layout));
     uint32_t possible = nin__cuda_tiles_over(rows, PART_ROWS);
 
     return wanted < possible ? wanted : possible;
@@ -219,7 +267,7 @@ uint32_t nin__cuda_most_tensor_parts(uint32_t filters, uint32_t patch, bool flat
 
 void nin__cuda_cut_tensor_sums(struct cuda_tensor_sums *o)
 {
-    uint32_t most = nin__cuda_most_tensor_parts(o->dy.depth, o->x.depth, o->x.flat, o->dy.count);
+    uint32_t most = nin__cuda_most_tensor_parts(o->dy.depth, o->x.depth, o->x.layout, o->dy.count);
     uint32_t wide = operand<float>::DEPTH, narrow = operand<cuda_bf16>::DEPTH;
 
     o->cut = nin__cuda_cut(o->dy.count, most, o->x.narrow ? narrow : wide);

@@ -15,7 +15,7 @@ enum {
 /* A tensor of weights, of which none has 2^31. */
 struct weights {
     uint32_t filters, channels, taps;
-    uint32_t row; /* taps * channels and what is filled up */
+    uint32_t row; /* taps * channels and what is filled up; turned: taps * filters */
 };
 
 /* A form that is to be made, by blocks from first_block on. */
@@ -24,7 +24,7 @@ struct making {
     void *form;
     struct weights weights;
     uint32_t first_block;
-    bool rounded;
+    bool rounded, turned;
 };
 
 struct makings {
@@ -51,14 +51,17 @@ template <typename T> __global__ void __launch_bounds__(BLOCK) make_forms(struct
 
     const struct making &m = all.each[n];
     const struct weights &w = m.weights;
-    uint32_t i = (blockIdx.x - m.first_block) * BLOCK + threadIdx.x, filter = i / w.row;
-    uint32_t in_row = i % w.row, c = in_row % w.channels, tap = in_row / w.channels;
+    uint32_t rows = m.turned ? w.channels : w.filters, depth = m.turned ? w.filters : w.channels;
+    uint32_t i = (blockIdx.x - m.first_block) * BLOCK + threadIdx.x, row = i / w.row;
+    uint32_t in_row = i % w.row, k = in_row % depth, tap = in_row / depth;
     float v = 0.0f;
 
-    if (filter >= w.filters)
+    if (row >= rows)
         return;
-    if (tap < w.taps)
-        v = m.arena[(filter * w.channels + c) * w.taps + tap];
+    if (m.turned)
+        v = m.arena[(k * w.channels + row) * w.taps + (w.taps - 1 - tap)];
+    else if (tap < w.taps)
+        v = m.arena[(row * w.channels + k) * w.taps + tap];
     if (m.rounded)
         v = nin__cuda_rounded_to_tf32(v);
     nin__cuda_store((T *)m.form + i, v);
@@ -77,15 +80,20 @@ nin_status start(struct nin__executable *executable, struct makings *all)
     return status;
 }
 
+/* Unless it is NULL. */
 nin_status list(struct makings *all, struct nin__executable *executable, const struct cuda_op *cuda,
-                const float *parameters, void *form)
+                const float *parameters, void *form, bool turned)
 {
     struct weights w = weights_of(cuda);
-    struct making making = {parameters + cuda->op->weight, form, w, all->blocks,
-                            cuda->tensor_cores && !cuda->narrow_x};
+    struct making making = {parameters + cuda->op->weight,         form,  w, all->blocks,
+                            cuda->tensor_cores && !cuda->narrow_x, turned};
 
+    if (form == NULL)
+        return NIN_OK;
+    if (turned)
+        making.weights.row = w.taps * w.filters;
     all->each[all->count++] = making;
-    all->blocks += nin__cuda_blocks_of(w.filters * w.row);
+    all->blocks += nin__cuda_blocks_of((turned ? w.channels : w.filters) * making.weights.row);
     return all->count < AT_ONCE ? NIN_OK : start(executable, all);
 }
 
@@ -112,10 +120,13 @@ nin_status nin__cuda_prepare(struct nin__executable *executable, const float *pa
     NIN__TRY(scope.status);
     for (int32_t i = 0; i < executable->program.count; i++) {
         const struct cuda_op *cuda = &executable->ops[i];
-        void *form = nin__cuda_target_of(targets, cuda->form);
 
-        if (form != NULL && cuda->algorithm != CUDA_WINOGRAD)
-            NIN__TRY(list(&all, executable, cuda, parameters, form));
+        if (cuda->algorithm == CUDA_WINOGRAD)
+            continue;
+        NIN__TRY(list(&all, executable, cuda, parameters, nin__cuda_target_of(targets, cuda->form),
+                      false));
+        NIN__TRY(list(&all, executable, cuda, parameters,
+                      nin__cuda_target_of(targets, cuda->turned), true));
     }
     NIN__TRY(start(executable, &all));
     return nin__cuda_winograd_prepare(executable, parameters, targets);

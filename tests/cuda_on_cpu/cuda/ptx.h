@@ -8,6 +8,14 @@
 
 #define NIN__HAS_TENSOR_CORES 1
 
+static inline void nin__cuda_keep(int32_t *)
+{
+}
+
+template <typename T> void nin__cuda_keep(const T **)
+{
+}
+
 float nin__cuda_rounded_to_tf32(float v);
 void nin__cuda_load_matrices(uint32_t *words, const void *row);
 void nin__cuda_load_transposed(uint32_t *words, const void *row);
