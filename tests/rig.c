@@ -43,6 +43,24 @@ static void describe_dense(nin_builder *builder)
     nin_builder_softmax_loss(builder, "loss");
 }
 
+static void describe_eights(nin_builder *builder)
+{
+    nin_builder_conv2d(builder, "one",
+                       NIN_DESC(nin_conv2d_desc, .filters = 8, .kernel = 5, .stride = 2, .pad = 2));
+    nin_builder_relu(builder, "relu1");
+    nin_builder_conv2d(builder, "two", NIN_DESC(nin_conv2d_desc, .filters = 16, .kernel = 3));
+    nin_builder_relu(builder, "relu2");
+    nin_builder_dropout(builder, "drop", 0.5);
+    nin_builder_conv2d(builder, "three",
+                       NIN_DESC(nin_conv2d_desc, .filters = 24, .kernel = 3, .pad = 1));
+    nin_builder_relu(builder, "relu3");
+    nin_builder_max_pool(builder, "max", NIN_DESC(nin_pool_desc, .kernel = 2, .stride = 2));
+    nin_builder_conv2d(builder, "maps",
+                       NIN_DESC(nin_conv2d_desc, .filters = 5, .kernel = 2, .stride = 2, .pad = 1));
+    nin_builder_global_average_pool(builder, "average");
+    nin_builder_softmax_loss(builder, "loss");
+}
+
 static nin_network *build(nin_context *context, const nin_input_desc *input,
                           void (*describe)(nin_builder *builder))
 {
@@ -60,9 +78,9 @@ nin_network *rig_network(nin_context *context, enum rig_net net)
 {
     nin_network *network = NULL;
 
-    if (net == RIG_SMALL)
+    if (net == RIG_SMALL || net == RIG_EIGHTS)
         network = build(context, NIN_DESC(nin_input_desc, .channels = 2, .height = 16, .width = 16),
-                        describe_small);
+                        net == RIG_SMALL ? describe_small : describe_eights);
     else if (net == RIG_DENSE)
         network = build(context, NIN_DESC(nin_input_desc, .channels = 1, .height = 16, .width = 16),
                         describe_dense);

@@ -15,7 +15,8 @@
 enum rig_net {
     RIG_SMALL, /* 2x16x16, every kind of op but dense; one segment */
     RIG_DENSE, /* 1x16x16, dense layers of which one stands alone; several segments */
-    RIG_MNIST  /* the preset */
+    RIG_MNIST, /* the preset */
+    RIG_EIGHTS /* 2x16x16, convolutions of channels in eights, one of stride 2 */
 };
 
 struct rig_desc {

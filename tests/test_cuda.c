@@ -183,7 +183,8 @@ END_TEST
 
 /* Of the losses and parameters of some steps with full batches and smaller ones, in two plans one
  * after the other. */
-static uint64_t bits_of_a_run(enum rig_net net, nin_algorithm algorithm, const char *graph)
+static uint64_t bits_of_a_run(enum rig_net net, nin_algorithm algorithm, nin_precision precision,
+                              const char *graph)
 {
     struct rig_desc desc = cuda_rig(net, NIN_TRAIN);
     uint64_t hash = RIG_HASH;
@@ -191,6 +192,7 @@ static uint64_t bits_of_a_run(enum rig_net net, nin_algorithm algorithm, const c
     float *values;
 
     desc.algorithm = algorithm;
+    desc.precision = precision;
     setenv("NIN_CUDA_GRAPH", graph, 1);
     rig_make(&rig, &desc);
     for (int64_t step = 0; step < 8; step++) {
@@ -208,17 +210,27 @@ static uint64_t bits_of_a_run(enum rig_net net, nin_algorithm algorithm, const c
 
 /* The stand-in has a seed for the order of blocks and threads, and for when work is done: it is
  * drawn from all along, so no two runs have the same. A GPU has an order of its own each time. */
+static const struct {
+    enum rig_net net;
+    nin_algorithm algorithm;
+    nin_precision precision;
+} ordered[] = {
+    {RIG_SMALL, NIN_ALGORITHM_GEMM, NIN_FP32},     {RIG_DENSE, NIN_ALGORITHM_GEMM, NIN_FP32},
+    {RIG_SMALL, NIN_ALGORITHM_WINOGRAD, NIN_FP32}, {RIG_DENSE, NIN_ALGORITHM_WINOGRAD, NIN_FP32},
+    {RIG_EIGHTS, NIN_ALGORITHM_DIRECT, NIN_TF32},  {RIG_EIGHTS, NIN_ALGORITHM_DIRECT, NIN_BF16}};
+
 START_TEST(neither_the_order_of_threads_nor_a_graph_is_part_of_the_bits)
 {
-    enum rig_net net = nets[_i % 2];
-    nin_algorithm algorithm = _i < 2 ? NIN_ALGORITHM_GEMM : NIN_ALGORITHM_WINOGRAD;
+    enum rig_net net = ordered[_i].net;
+    nin_algorithm algorithm = ordered[_i].algorithm;
+    nin_precision precision = ordered[_i].precision;
     uint64_t bits;
 
     use_a_device_module();
-    bits = bits_of_a_run(net, algorithm, "0");
+    bits = bits_of_a_run(net, algorithm, precision, "0");
     for (int run = 0; run < 3; run++)
-        ck_assert_uint_eq(bits_of_a_run(net, algorithm, "1"), bits);
-    ck_assert_uint_eq(bits_of_a_run(net, algorithm, "0"), bits);
+        ck_assert_uint_eq(bits_of_a_run(net, algorithm, precision, "1"), bits);
+    ck_assert_uint_eq(bits_of_a_run(net, algorithm, precision, "0"), bits);
 }
 END_TEST
 
@@ -497,19 +509,20 @@ START_TEST(each_relu_is_heeded_once)
 END_TEST
 
 static const struct {
+    enum rig_net net;
     nin_precision precision;
     nin_algorithm algorithm;
-} sharings[] = {{NIN_FP32, NIN_ALGORITHM_WINOGRAD},
-                {NIN_FP32, NIN_ALGORITHM_AUTO},
-                {NIN_FP32, NIN_ALGORITHM_GEMM},
-                {NIN_TF32, NIN_ALGORITHM_AUTO},
-                {NIN_BF16, NIN_ALGORITHM_AUTO}};
+} sharings[] = {
+    {RIG_SMALL, NIN_FP32, NIN_ALGORITHM_WINOGRAD}, {RIG_SMALL, NIN_FP32, NIN_ALGORITHM_AUTO},
+    {RIG_SMALL, NIN_FP32, NIN_ALGORITHM_GEMM},     {RIG_SMALL, NIN_TF32, NIN_ALGORITHM_AUTO},
+    {RIG_SMALL, NIN_BF16, NIN_ALGORITHM_AUTO},     {RIG_EIGHTS, NIN_TF32, NIN_ALGORITHM_DIRECT},
+    {RIG_EIGHTS, NIN_BF16, NIN_ALGORITHM_DIRECT}};
 
 /* A plan that infers makes some forms of the weights that a training plan needs, too, which then
  * makes the others alone. Nothing of that is part of the bits. */
 START_TEST(plans_share_the_forms_of_weights)
 {
-    struct rig_desc desc = cuda_rig(RIG_SMALL, NIN_TRAIN);
+    struct rig_desc desc = cuda_rig(sharings[_i].net, NIN_TRAIN);
     struct rig alone, shared;
     nin_plan *plan = NULL;
 
@@ -552,7 +565,9 @@ START_TEST(minimal_filtering_is_used_where_it_pays)
                  {NIN_FP32, NIN_ALGORITHM_GEMM, 0, 0, 3, 6},
                  {NIN_TF32, NIN_ALGORITHM_AUTO, 0, 7, 2, 0},
                  {NIN_TF32, NIN_ALGORITHM_GEMM, 0, 0, 3, 6},
-                 {NIN_BF16, NIN_ALGORITHM_AUTO, 0, 7, 2, 0}};
+                 {NIN_TF32, NIN_ALGORITHM_DIRECT, 0, 9, 0, 0},
+                 {NIN_BF16, NIN_ALGORITHM_AUTO, 0, 7, 2, 0},
+                 {NIN_BF16, NIN_ALGORITHM_DIRECT, 0, 9, 0, 0}};
     struct rig_desc desc = cuda_rig(RIG_MNIST, NIN_TRAIN);
 
     use_a_device_module();
@@ -939,12 +954,12 @@ START_TEST(without_an_epilogue_biases_are_added_apart)
     int before;
 
     use_module("stand_in");
-    training = bits_of_a_run(RIG_DENSE, NIN_ALGORITHM_GEMM, "1");
+    training = bits_of_a_run(RIG_DENSE, NIN_ALGORITHM_GEMM, NIN_FP32, "1");
     inference = bits_of_batches(70);
     before = matmuls();
     ck_assert_int_gt(before, 2 * 70);
     setenv(without_epilogues[_i].name, without_epilogues[_i].value, 1);
-    ck_assert_uint_eq(bits_of_a_run(RIG_DENSE, NIN_ALGORITHM_GEMM, "1"), training);
+    ck_assert_uint_eq(bits_of_a_run(RIG_DENSE, NIN_ALGORITHM_GEMM, NIN_FP32, "1"), training);
     ck_assert_uint_eq(bits_of_batches(70), inference);
     ck_assert_int_eq(matmuls(), before);
 }
@@ -1552,7 +1567,7 @@ Suite *cuda_suite(void)
                         sizeof machines / sizeof machines[0]);
     tcase_add_loop_test(training, training_agrees_with_the_cpu, 0, 2);
     tcase_add_loop_test(training, neither_the_order_of_threads_nor_a_graph_is_part_of_the_bits, 0,
-                        4);
+                        sizeof ordered / sizeof ordered[0]);
     tcase_add_test(training, a_bad_step_changes_nothing);
     tcase_add_loop_test(training, tf32_rounds_operands, 0, 2);
     tcase_add_loop_test(training, bf16_rounds_maps, 0, 2);

@@ -20,7 +20,7 @@
 
 enum {
     BATCH = 5,
-    SMALL = 9 /* the height of maps that are quickly done */
+    SMALL = 13 /* the height of maps that are quickly done */
 };
 
 static const float KEEP = 0.5f; /* of dropout: what is kept is doubled */
@@ -104,6 +104,20 @@ static void ten_without_bias(nin_builder *builder)
 static void three_by_three(nin_builder *builder)
 {
     nin_builder_conv2d(builder, "three", NIN_DESC(nin_conv2d_desc, .filters = 24, .kernel = 3));
+    nin_builder_relu(builder, "relu3");
+    ten(builder);
+}
+
+static void strided(nin_builder *builder)
+{
+    nin_builder_conv2d(builder, "strided",
+                       NIN_DESC(nin_conv2d_desc, .filters = 16, .kernel = 3, .stride = 2));
+    nin_builder_relu(builder, "relu2");
+    nin_builder_conv2d(
+        builder, "skipping",
+        NIN_DESC(nin_conv2d_desc, .filters = 8, .kernel = 1, .stride = 2, .no_bias = 1));
+    nin_builder_conv2d(builder, "wide",
+                       NIN_DESC(nin_conv2d_desc, .filters = 8, .kernel = 3, .pad = 2));
     nin_builder_relu(builder, "relu3");
     ten(builder);
 }
@@ -201,6 +215,8 @@ static const struct net {
     {3, 8, 3, 0, nothing, three_by_three, 3, 2, 9, 7, 0, true},
     {3, 8, 3, 0, max_pool_and_dropout, three_by_three, 3, 1, 9, 7, 0, true},
     {16, 40, 3, 0, max_pool, three_by_three, 3, 4, 9, 7, 0, true},
+    {8, 8, 3, 0, nothing, strided, 5, 1, 9, 7, 0, true},
+    {4, 24, 3, 0, dropout, strided, 5, 1, 13, 11, 0, true},
     {12, 20, 3, 0, nothing, ten, 0, 2, 9, 7, 2, true},
     {24, 12, 3, 0, nothing, ten, 1, 2, 9, 7, 1, true},
     {8, 264, 3, 0, nothing, ten, 0, 6, 9, 7, 0, true},

@@ -47,6 +47,7 @@ struct run_desc {
     void *stream; /* the caller's */
     bool apart;   /* images stay the host's */
     nin_precision precision;
+    bool direct;     /* NIN_ALGORITHM_DIRECT, on RIG_EIGHTS */
     int64_t stretch; /* steps at most; 0: an epoch */
 };
 
@@ -94,12 +95,14 @@ static void make_scheduler(struct run *run, enum pace pace)
 
 static void make_run(struct run *run, const struct run_desc *desc)
 {
-    const struct rig_desc rig = {.net = RIG_SMALL,
+    const struct rig_desc rig = {.net = desc->direct ? RIG_EIGHTS : RIG_SMALL,
                                  .mode = NIN_TRAIN,
                                  .device = NIN_DEVICE_CUDA,
                                  .cuda_stream = desc->stream,
                                  .threads = 1,
                                  .precision = desc->precision,
+                                 .algorithm =
+                                     desc->direct ? NIN_ALGORITHM_DIRECT : NIN_ALGORITHM_AUTO,
                                  .batch = desc->batch};
 
     memset(run, 0, sizeof *run);
@@ -296,6 +299,8 @@ START_TEST(batches_that_are_fed_have_the_bits_of_single_steps)
         {.apart = true, .batch = 2, .dtype = NIN_U8},
         {.apart = true, .batch = 1},
         {.apart = true, .batch = 4, .precision = NIN_TF32, .dtype = NIN_U8},
+        {.apart = true, .batch = 4, .precision = NIN_TF32, .direct = true},
+        {.apart = true, .batch = 7, .precision = NIN_BF16, .direct = true},
     };
     const struct run_desc *desc = &descs[_i];
     const int32_t steps = (SAMPLES - 1) / desc->batch + 1;
@@ -312,7 +317,8 @@ START_TEST(batches_that_are_fed_have_the_bits_of_single_steps)
     make_run(&resident, &(struct run_desc){.batch = desc->batch,
                                            .dtype = desc->dtype,
                                            .pace = desc->pace,
-                                           .precision = desc->precision});
+                                           .precision = desc->precision,
+                                           .direct = desc->direct});
     for (int i = 0; i < 3; i++)
         ASSERT_OK(nin_trainer_epoch(NULL, resident.trainer));
     assert_same(&fed, &resident);
@@ -1034,6 +1040,7 @@ Suite *stretch_suite(void)
     tcase_set_tags(stand_in, "cuda");
     tcase_set_tags(more, "cuda long");
     tcase_add_loop_test(more, neither_a_graph_nor_a_change_of_pace_is_part_of_the_bits, 1, 2);
+    tcase_add_loop_test(training, batches_that_are_fed_have_the_bits_of_single_steps, 8, 10);
     tcase_add_loop_test(more, batches_that_are_fed_have_the_bits_of_single_steps, 3, 8);
     tcase_add_loop_test(more, epochs_have_the_bits_of_single_steps, 3, 2 * PACES);
     tcase_add_loop_test(more, looks_are_no_part_of_the_bits, 5, 6);

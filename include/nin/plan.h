@@ -68,14 +68,15 @@ typedef enum {
 /* How convolutions are computed on a CPU. A CUDA device has all of them but NIN_ALGORITHM_FFT: with
  * NIN_ALGORITHM_GEMM products by cuBLAS of windows that are gathered, with NIN_ALGORITHM_WINOGRAD
  * products at the points of minimal filtering wherever it fits, with NIN_ALGORITHM_DIRECT kernels
- * of libnin's own for 1x1 and for few channels and products of windows elsewhere, and
- * NIN_ALGORITHM_AUTO picks one of these by a rule of shapes alone. NIN_FP32 is fp32 whatever the
- * environment says, and NVIDIA_TF32_OVERRIDE=0 forbids cuBLAS's TF32. NIN_TF32 and NIN_BF16 have no
- * NIN_ALGORITHM_WINOGRAD; their kernels of libnin's own are for at most 256 filters, over 1x1
- * windows of 4, 8, ... 256 channels (in NIN_BF16 8, 16, ... 256), over any ones of at most 4
- * channels and 96 elements and, where NIN_ALGORITHM_DIRECT asks for them, over any ones of 8, 12,
- * 16, ... channels (in NIN_BF16 8, 16, ...). Other requests are NIN_UNSUPPORTED there, and lanes
- * mean nothing.
+ * of libnin's own wherever one fits, and NIN_ALGORITHM_AUTO picks one of these by a rule of shapes
+ * alone; what fits nowhere goes to cuBLAS. NIN_FP32 is fp32 whatever the environment says, and
+ * NVIDIA_TF32_OVERRIDE=0 forbids cuBLAS's TF32. In NIN_FP32 kernels of libnin's own are for 1x1
+ * windows of stride 1 and for others of at most 4 channels and 512 elements. In NIN_TF32 and
+ * NIN_BF16 they are for at most 256 filters, over 1x1 windows of stride 1 of 4, 8, ... 256 channels
+ * (in NIN_BF16 8, 16, ... 256), over others of at most 4 channels and 96 elements and, where
+ * NIN_ALGORITHM_DIRECT asks for them, over others of 8, 12, 16, ... channels (in NIN_BF16 8, 16,
+ * ...) that are not the whole map. NIN_ALGORITHM_FFT, and in NIN_TF32 and NIN_BF16
+ * NIN_ALGORITHM_WINOGRAD, are NIN_UNSUPPORTED there, and lanes mean nothing.
  *
  * The root mean square of the errors of one convolution, relative to that of the result, where
  * nothing is near the limits of single precision (1e-30 to 1e35). Behind a ReLU or a maximum an

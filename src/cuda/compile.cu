@@ -81,7 +81,8 @@ void choose_types(struct nin__executable *executable)
     }
 }
 
-void choose_data(struct nin__executable *executable)
+/* What of backward depends on how maps are stored. */
+void choose_backward(struct nin__executable *executable)
 {
     for (int32_t i = 0; i < executable->program.count; i++) {
         struct cuda_op *cuda = &executable->ops[i];
@@ -142,8 +143,8 @@ enum {
     TURNED = 3,        /* the same, of kernels turned around */
     NARROW = 4,        /* OHWI in bf16 */
     ROUNDED = 5,       /* OHWI in floats that are rounded to TF32 */
-    NARROW_TURNED = 6, /* channels first and filters last, of kernels turned around, likewise */
-    ROUNDED_TURNED = 7
+    NARROW_TURNED = 6, /* IHWO in bf16, of kernels turned around */
+    ROUNDED_TURNED = 7 /* IHWO in floats that are rounded to TF32, likewise */
 };
 
 uint32_t form_of(const struct cuda_op *cuda)
@@ -200,7 +201,7 @@ nin_status build(struct nin__executable *executable, const struct nin__program *
     NIN__TRY(scope.status);
     NIN__TRY(copy_program(executable, program));
     choose_types(executable);
-    choose_data(executable);
+    choose_backward(executable);
     NIN__TRY(check_sizes(executable));
     leave_rest_to_pools(executable);
     choose_classifier(executable);

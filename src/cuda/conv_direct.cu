@@ -5,8 +5,9 @@
  *
  *     y  = act(x' w' + b)      (pixels x OC), x' the windows, pixels x K
  *     dx = dy w                (pixels x C), 0 where x is not positive, if a ReLU made it; of windows of
- *                              vectors the convolution of dy with the kernels turned around, of other
- *                              windows as conv_gemm.cu has it
+ *                              vectors, if dy comes in vectors, too, and the stride is 1, the
+ *                              convolution of dy with the kernels turned around; else as conv_gemm.cu
+ *                              has it
  *     dw = dy' x'              (OC x K), and db the sums of dy, in parts of some pixels, which are added up
  *
  * On tensor cores, in NIN_TF32 and NIN_BF16, rows of weights, which weights.cu has rounded and
@@ -27,7 +28,7 @@ enum {
     LANE_PARTS = 4,       /* and each thread has more parts than this, */
     UNDER_WAY = 8,        /* of which it asks for so many before it waits for the first */
     MOST_CHANNELS = 4,    /* of windows whose taps are read one by one */
-    MOST_DEPTH = 256,     /* channels of a product that memory bounds on tensor cores, */
+    MOST_DEPTH = 256,     /* channels and filters of a product on tensor cores, */
     READ_BYTES = 16,      /* of which so much is read at once, */
     MOST_TENSOR_TAPS = 96 /* and taps of a window that are read one by one */
 };
@@ -294,7 +295,7 @@ nin_status set_tensor_output(const struct cuda_call *call)
 
     p.a = x_of(call);
     p.b = weights_of(call);
-    p.turned = true;
+    p.transposed = true;
     p.c = call->y;
     p.narrow = call->cuda->narrow_y;
     p.bias = nin__cuda_bias(call);
@@ -318,9 +319,9 @@ nin_status set_tensor_data(const struct cuda_call *call)
 {
     struct cuda_tensor_product p = {};
 
-    p.turned = call->turned != NULL;
-    p.a = p.turned ? windows_of_dy(call) : dy_of(call);
-    p.b = p.turned ? turned_weights_of(call) : weights_of(call);
+    p.transposed = call->turned != NULL;
+    p.a = call->turned == NULL ? dy_of(call) : windows_of_dy(call);
+    p.b = call->turned == NULL ? weights_of(call) : turned_weights_of(call);
     p.c = call->dx;
     p.narrow = call->cuda->narrow_x;
     p.gate = call->gate ? call->x : NULL;
@@ -338,7 +339,7 @@ bool tensor_cores_fit(const struct nin__op *op, const struct nin__compile_option
         return are_vectors(op->in.c, narrow) && op->in.c <= MOST_DEPTH;
     case CUDA_TAPS:
         return nin__cuda_patch(op) <= MOST_TENSOR_TAPS;
-    default:
+    default: /* (the whole map lies in memory as its window does) */
         return are_vectors(op->in.c, narrow) && !nin__cuda_is_flat(op) &&
                options->algorithm == NIN_ALGORITHM_DIRECT;
     }
@@ -361,8 +362,7 @@ bool nin__cuda_direct_fits(const struct nin__op *op, const struct nin__compile_o
            (op->in.c <= MOST_CHANNELS && nin__cuda_patch(op) <= CUDA_MOST_TAPS);
 }
 
-/* Rows of dx are counted likewise. A window of dy that reaches over a side by more than the kernel
- * would see no pixel of it. */
+/* Rows of dx are counted likewise. */
 bool nin__cuda_direct_data_fits(const struct cuda_op *cuda, int32_t batch)
 {
     const struct nin__op *op = cuda->op;
@@ -372,9 +372,9 @@ bool nin__cuda_direct_data_fits(const struct cuda_op *cuda, int32_t batch)
     if (cuda->algorithm != CUDA_DIRECT || nin__cuda_is_pointwise(op))
         return cuda->algorithm == CUDA_DIRECT;
     return cuda->tensor_cores && layout_of(op) == CUDA_VECTORS && op->stride == 1 &&
-           op->kernel_h == op->kernel_w && op->pad < op->kernel_h &&
-           cuda->narrow_x == cuda->narrow_y && are_vectors(op->out.c, cuda->narrow_y) &&
-           rows <= INT32_MAX && under_a_window <= INT32_MAX;
+           op->kernel_h == op->kernel_w && cuda->narrow_x == cuda->narrow_y &&
+           are_vectors(op->out.c, cuda->narrow_y) && rows <= INT32_MAX &&
+           under_a_window <= INT32_MAX;
 }
 
 size_t nin__cuda_direct_sums(const struct cuda_op *cuda, int32_t batch)

@@ -109,7 +109,7 @@ struct cuda_call {
     const void *x;
     void *y, *dy, *dx;   /* [image][row][column][channel] */
     const void *weights; /* conv: OHWI, [out.c][row], or at points: [point][out.c][in.c] */
-    const void *turned;  /* the same of kernels turned around, or NULL */
+    const void *turned;  /* of kernels turned around: IHWO, or at points as above; or NULL */
     int32_t images;
     bool gated; /* dy comes 0 where this op's ReLU gave nothing */
     bool gate;  /* dx is wanted so: 0 where x is not positive, for a ReLU made it */
@@ -260,7 +260,7 @@ void nin__cuda_discard(struct nin__executable *executable);
 /* memory.cu, for compile.cu: all of an executable's, and whether windows of op i's are in it. */
 nin_status nin__cuda_make_memory(struct nin__executable *executable);
 bool nin__cuda_has_patches(const struct nin__executable *executable, int32_t i);
-bool nin__cuda_wants_dx(const struct nin__executable *executable, int32_t i);
+bool nin__cuda_wants_dx(const struct nin__executable *executable, int32_t i); /* of op i's */
 
 nin_status nin__cuda_prepare(struct nin__executable *executable, const float *parameters,
                              void *const *targets);

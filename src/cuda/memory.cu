@@ -269,7 +269,8 @@ bool nin__cuda_wants_dx(const struct nin__executable *executable, int32_t i)
     return executable->program.train && (i > 1 || executable->program.input_gradient);
 }
 
-/* Of a direct convolution for its gradient of the data, if somebody wants that. */
+/* Of a direct convolution for its gradient of the data, if somebody wants that and it is no product
+ * of libnin's own. */
 bool nin__cuda_has_patches(const struct nin__executable *executable, int32_t i)
 {
     const struct cuda_op *cuda = &executable->ops[i];

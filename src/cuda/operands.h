@@ -132,10 +132,10 @@ __device__ void nin__cuda_load_tile(T (*tile)[ROW], const struct cuda_matrix &m,
         PIECES = WIDTH / PIECE, /* of a row */
         ALL = HEIGHT * PIECES
     };
-    bool pieces = FLAT && nin__cuda_is_stored_as<T>(m.narrow) && m.depth % PIECE == 0;
+    bool whole = FLAT && nin__cuda_is_stored_as<T>(m.narrow) && m.depth % PIECE == 0;
     const size_t bytes = PIECE * sizeof **tile;
 
-    if (pieces) {
+    if (whole) {
 #pragma unroll
         for (uint32_t first = 0; first < ALL; first += THREADS) {
             uint32_t i = first + threadIdx.x, in = i % PIECES * PIECE, row = row0 + i / PIECES;
@@ -174,10 +174,10 @@ struct tap {
     int32_t offset, r, s;
 };
 
-/* From row `end` on windows see nothing. */
+/* From row `end` on windows see nothing, wherever they seem to begin. */
 template <typename T>
-__device__ struct corner<T> nin__cuda_corner_of(const struct cuda_matrix &m, uint32_t row,
-                                                uint32_t end) {
+__device__ corner<T> nin__cuda_corner_of(const struct cuda_matrix &m, uint32_t row, uint32_t end)
+{
     const struct windows &w = m.windows;
     uint32_t image = nin__cuda_quotient(row, m.by_pixels);
     uint32_t pixel = row - image * m.by_pixels.value;
@@ -193,9 +193,9 @@ __device__ struct corner<T> nin__cuda_corner_of(const struct cuda_matrix &m, uin
     return corner;
 }
 
-/* Behind a window's elements nothing is seen. */
-static __device__ inline struct tap
-nin__cuda_tap_of(const struct cuda_matrix &m, uint32_t k)
+/* Behind a window's elements nothing is seen: none begins further up than `pad`, which is not
+ * negative. */
+static __device__ inline struct tap nin__cuda_tap_of(const struct cuda_matrix &m, uint32_t k)
 {
     const struct windows &w = m.windows;
     uint32_t rs = nin__cuda_quotient(k, m.by_channels), r = nin__cuda_quotient(rs, m.by_kernel_w);

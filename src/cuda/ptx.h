@@ -4,7 +4,7 @@
 
 /* What a warp does as one with its tensor cores. C++ has words for it, but those (nvcuda::wmma)
  * load a matrix from shared memory as if it were anywhere, element by element, and do not say which
- * elements a thread has. So there is PTX here, and nowhere else. */
+ * elements a thread has. So there is PTX here, and nowhere else; and what else C++ cannot say. */
 
 #include "cuda/vectors.h"
 

@@ -3,8 +3,8 @@
 #define NIN__CUDA_TENSOR_CORES_H
 
 /* Matrix products by the tensor cores, of bf16 or TF32 with sums in float, by kernels of libnin's
- * own: for matrices of many rows and some hundred columns at most, which the device's memory
- * bounds. So whatever is to be done with a result is done before it is written. */
+ * own: for matrices of many rows and some hundred columns, which the device's memory bounds, or
+ * would if windows were there. So whatever is to be done with a result is done before it is written. */
 
 #include "cuda/windows.h"
 
@@ -27,12 +27,12 @@ struct cuda_matrix {
     struct divisor by_pixels, by_width, by_channels, by_kernel_w; /* CUDA_VECTORS: of windows */
 };
 
-/* c (rows x columns) = a b, or a b' where b is turned; then its rows may be longer than a's. b is
- * of weights, which have been rounded; for windows it is turned. Then, each if it is asked for, c
+/* c (rows x columns) = a b, or a b' where b is transposed; then its rows may be longer than a's. b
+ * is of weights, which have been rounded; for windows it is transposed. Then, each if it is asked for, c
  * += bias, c = max(c, 0) (NaN stays), c = 0 where gate is not positive. */
 struct cuda_tensor_product {
     struct cuda_matrix a, b;
-    bool turned;
+    bool transposed;
     void *c;
     bool narrow;       /* c is bf16, not float */
     const float *bias; /* columns, or NULL */

@@ -15,35 +15,35 @@ enum {
 
 /* Blocks that a multiprocessor is to have at once: three, with 80 registers a thread, where a warp
  * has few squares across, else two, with 128. Elsewhere than on sm_90 addresses take more of them,
- * of windows above all. */
+ * of taps one by one above all. */
 enum {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
     FEW_SQUARES = 2,
-    WINDOWS_AT_ONCE = 2
+    TAPS_AT_ONCE = 2
 #elif defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
     FEW_SQUARES = 3,
-    WINDOWS_AT_ONCE = 2
+    TAPS_AT_ONCE = 2
 #else
     FEW_SQUARES = 3,
-    WINDOWS_AT_ONCE = 3
+    TAPS_AT_ONCE = 3
 #endif
 };
 
 constexpr int at_once(enum cuda_layout layout, int squares)
 {
-    return layout == CUDA_TAPS ? WINDOWS_AT_ONCE : squares > FEW_SQUARES ? 2 : 3;
+    return layout == CUDA_TAPS ? TAPS_AT_ONCE : squares > FEW_SQUARES ? 2 : 3;
 }
 
 /* Tiles that WARPS / ACROSS x ACROSS warps make, each of them DOWN x NT squares. */
-template <typename T, bool TURNED, int ACROSS, int NT> struct row_tile {
+template <typename T, bool TRANSPOSED, int ACROSS, int NT> struct row_tile {
     enum {
         DEPTH = operand<T>::DEPTH,
         DOWN = ROWS * ACROSS / WARPS / SIDE,
         COLUMNS = ACROSS * NT * SIDE,
         A_ROW = DEPTH + operand<T>::ALONG,
-        B_HEIGHT = TURNED ? COLUMNS : DEPTH,
-        B_WIDTH = TURNED ? DEPTH : COLUMNS,
-        B_ROW = B_WIDTH + (TURNED ? operand<T>::ALONG : operand<T>::ACROSS),
+        B_HEIGHT = TRANSPOSED ? COLUMNS : DEPTH,
+        B_WIDTH = TRANSPOSED ? DEPTH : COLUMNS,
+        B_ROW = B_WIDTH + (TRANSPOSED ? operand<T>::ALONG : operand<T>::ACROSS),
         STAGE = (ROWS * A_ROW + B_HEIGHT * B_ROW) * sizeof(T),
         STAGES = 3 * STAGE > SHARED ? 2 : 3 /* what is multiplied, and what comes */
     };
@@ -143,7 +143,7 @@ __device__ void finish_row(const struct cuda_tensor_product &p, uint32_t columns
 
 /* Adds the products of one stage, whose columns from `depth` on are zeros and left out, step by
  * step. a, b: where the warp's part begins. b has been rounded. */
-template <bool TURNED, int DOWN, int NT, int A_ROW, int B_ROW, typename T>
+template <bool TRANSPOSED, int DOWN, int NT, int A_ROW, int B_ROW, typename T>
 __device__ void multiply_stage(struct square (*sums)[NT], const T *a, const T *b, uint32_t depth)
 {
     const uint32_t step = operand<T>::STEP;
@@ -163,8 +163,8 @@ __device__ void multiply_stage(struct square (*sums)[NT], const T *a, const T *b
         for (int j = 0; j < NT; j++) {
             struct fragment columns;
 
-            nin__cuda_load_fragment<true, TURNED>(
-                &columns, b + (TURNED ? j * SIDE * B_ROW + k : k * B_ROW + j * SIDE), B_ROW);
+            nin__cuda_load_fragment<true, TRANSPOSED>(
+                &columns, b + (TRANSPOSED ? j * SIDE * B_ROW + k : k * B_ROW + j * SIDE), B_ROW);
 #pragma unroll
             for (int i = 0; i < DOWN; i++)
                 nin__cuda_add_products<T>(&sums[i][j], rows[i], columns);
@@ -202,12 +202,12 @@ __device__ void load_windows(T (*tile)[ROW], const struct cuda_matrix &m,
 
 #endif
 
-template <typename T, enum cuda_layout LAYOUT, bool TURNED, int ACROSS, int NT>
+template <typename T, enum cuda_layout LAYOUT, bool TRANSPOSED, int ACROSS, int NT>
 __global__ void __launch_bounds__(THREADS, at_once(LAYOUT, NT))
     multiply_rows(struct cuda_tensor_product p, uint32_t columns, uint32_t tiles)
 {
 #if NIN__HAS_TENSOR_CORES
-    typedef row_tile<T, TURNED, ACROSS, NT> tile;
+    typedef row_tile<T, TRANSPOSED, ACROSS, NT> tile;
     __shared__ typename tile::operands operands;
     __shared__ float bias[tile::COLUMNS];
     uint32_t row0 = blockIdx.x / tiles * ROWS, n0 = blockIdx.x % tiles * tile::COLUMNS;
@@ -232,16 +232,16 @@ __global__ void __launch_bounds__(THREADS, at_once(LAYOUT, NT))
                 nin__cuda_load_tile<LAYOUT == CUDA_ROWS, ROWS, tile::DEPTH>(operands.a[next], p.a,
                                                                             row0, p.a.count, k0);
             nin__cuda_load_tile<true, tile::B_HEIGHT, tile::B_WIDTH>(
-                operands.b[next], p.b, TURNED ? n0 : k0, p.b.count, TURNED ? k0 : n0);
+                operands.b[next], p.b, TRANSPOSED ? n0 : k0, p.b.count, TRANSPOSED ? k0 : n0);
         }
         __pipeline_commit();
         if (coming < tile::STAGES - 1)
             continue;
         __pipeline_wait_prior(tile::STAGES - 1);
         __syncthreads();
-        multiply_stage<TURNED, tile::DOWN, NT, tile::A_ROW, tile::B_ROW, T>(
+        multiply_stage<TRANSPOSED, tile::DOWN, NT, tile::A_ROW, tile::B_ROW, T>(
             sums, operands.a[stage][down],
-            &operands.b[stage][TURNED ? across : 0][TURNED ? 0 : across],
+            &operands.b[stage][TRANSPOSED ? across : 0][TRANSPOSED ? 0 : across],
             p.a.depth - chunk * tile::DEPTH);
         __syncthreads(); /* all have read what comes next overwrites */
     }
@@ -257,18 +257,18 @@ __global__ void __launch_bounds__(THREADS, at_once(LAYOUT, NT))
 
 /* ---- which tiles ---------------------------------------------------------------------------- */
 
-template <typename T, enum cuda_layout LAYOUT, bool TURNED, int ACROSS, int NT>
+template <typename T, enum cuda_layout LAYOUT, bool TRANSPOSED, int ACROSS, int NT>
 nin_status start_rows(struct nin__device *device, const struct cuda_tensor_product *p,
                       uint32_t columns)
 {
-    uint32_t tiles = nin__cuda_tiles_over(columns, row_tile<T, TURNED, ACROSS, NT>::COLUMNS);
+    uint32_t tiles = nin__cuda_tiles_over(columns, row_tile<T, TRANSPOSED, ACROSS, NT>::COLUMNS);
 
     return nin__cuda_launch_threads(device, (size_t)nin__cuda_tiles_over(p->a.count, ROWS) * tiles,
-                                    THREADS, multiply_rows<T, LAYOUT, TURNED, ACROSS, NT>, *p,
+                                    THREADS, multiply_rows<T, LAYOUT, TRANSPOSED, ACROSS, NT>, *p,
                                     columns, tiles);
 }
 
-template <typename T, bool TURNED>
+template <typename T, bool TRANSPOSED>
 nin_status start_product(struct nin__device *device, const struct cuda_tensor_product *p,
                          uint32_t columns)
 {
@@ -277,15 +277,15 @@ nin_status start_product(struct nin__device *device, const struct cuda_tensor_pr
 
     switch (nin__cuda_choose_width(widths, count, columns, 32)) {
     case 16:
-        return start_rows<T, CUDA_ROWS, TURNED, 1, 1>(device, p, columns);
+        return start_rows<T, CUDA_ROWS, TRANSPOSED, 1, 1>(device, p, columns);
     case 48:
-        return start_rows<T, CUDA_ROWS, TURNED, 1, 3>(device, p, columns);
+        return start_rows<T, CUDA_ROWS, TRANSPOSED, 1, 3>(device, p, columns);
     case 64:
-        return start_rows<T, CUDA_ROWS, TURNED, 2, 2>(device, p, columns);
+        return start_rows<T, CUDA_ROWS, TRANSPOSED, 2, 2>(device, p, columns);
     case 96:
-        return start_rows<T, CUDA_ROWS, TURNED, 2, 3>(device, p, columns);
+        return start_rows<T, CUDA_ROWS, TRANSPOSED, 2, 3>(device, p, columns);
     default:
-        return start_rows<T, CUDA_ROWS, TURNED, 2, 4>(device, p, columns);
+        return start_rows<T, CUDA_ROWS, TRANSPOSED, 2, 4>(device, p, columns);
     }
 }
 
@@ -298,17 +298,22 @@ nin_status start_taps(struct nin__device *device, const struct cuda_tensor_produ
                         : start_rows<T, CUDA_TAPS, true, 1, 3>(device, p, columns);
 }
 
-/* Their rows are long: what a tile does besides its sums is little. */
+/* Finding windows is as much work again as other rows are. No tile is so wide that there would be
+ * few blocks. */
 template <typename T>
 nin_status start_vectors(struct nin__device *device, const struct cuda_tensor_product *p,
                          uint32_t columns)
 {
-    const uint32_t widths[] = {32, 64, 96, 128};
-    int count = nin__cuda_tiles_over(p->a.count, ROWS) < FEW_BLOCKS ? 1 : 4;
+    const uint32_t widths[] = {32, 48, 64, 96, 128}, down = nin__cuda_tiles_over(p->a.count, ROWS);
+    int count = 1;
 
+    while (count < 5 && down * nin__cuda_tiles_over(columns, widths[count]) >= FEW_BLOCKS)
+        count++;
     switch (nin__cuda_choose_width(widths, count, columns, 64)) {
     case 32:
         return start_rows<T, CUDA_VECTORS, true, 1, 2>(device, p, columns);
+    case 48:
+        return start_rows<T, CUDA_VECTORS, true, 1, 3>(device, p, columns);
     case 64:
         return start_rows<T, CUDA_VECTORS, true, 2, 2>(device, p, columns);
     case 96:
@@ -327,8 +332,8 @@ nin_status start(struct nin__device *device, const struct cuda_tensor_product *p
     case CUDA_VECTORS:
         return start_vectors<T>(device, p, p->b.count);
     default:
-        return p->turned ? start_product<T, true>(device, p, p->b.count)
-                         : start_product<T, false>(device, p, p->b.depth);
+        return p->transposed ? start_product<T, true>(device, p, p->b.count)
+                             : start_product<T, false>(device, p, p->b.depth);
     }
 }
 

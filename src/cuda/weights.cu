@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Weights: OIHW in the arena, OHWI where products take them, with rows filled up with zeros, and
- * perhaps in bf16 or rounded to TF32. One kernel makes all of a network's, for each is small; a
+ * perhaps in bf16 or rounded to TF32; or, for gradients of the data, IHWO, of kernels turned
+ * around. One kernel makes all of a network's, for each is small; a
  * gradient that is a product comes back alone. Those at points are conv_winograd_weights.cu's. */
 #include "cuda/conv.h"
 #include "cuda/ptx.h"
@@ -80,21 +81,26 @@ nin_status start(struct nin__executable *executable, struct makings *all)
     return status;
 }
 
-/* Unless it is NULL. */
+/* turned: channels first, of kernels turned around. A form that is NULL is not wanted. */
 nin_status list(struct makings *all, struct nin__executable *executable, const struct cuda_op *cuda,
                 const float *parameters, void *form, bool turned)
 {
-    struct weights w = weights_of(cuda);
-    struct making making = {parameters + cuda->op->weight,         form,  w, all->blocks,
-                            cuda->tensor_cores && !cuda->narrow_x, turned};
+    struct making *making = &all->each[all->count];
+    struct weights w;
 
     if (form == NULL)
         return NIN_OK;
+    w = weights_of(cuda);
     if (turned)
-        making.weights.row = w.taps * w.filters;
-    all->each[all->count++] = making;
-    all->blocks += nin__cuda_blocks_of((turned ? w.channels : w.filters) * making.weights.row);
-    return all->count < AT_ONCE ? NIN_OK : start(executable, all);
+        w.row = w.taps * w.filters;
+    making->arena = parameters + cuda->op->weight;
+    making->form = form;
+    making->weights = w;
+    making->first_block = all->blocks;
+    making->rounded = cuda->tensor_cores && !cuda->narrow_x;
+    making->turned = turned;
+    all->blocks += nin__cuda_blocks_of((turned ? w.channels : w.filters) * w.row);
+    return ++all->count < AT_ONCE ? NIN_OK : start(executable, all);
 }
 
 /* OHWI to OIHW, to the gradient's arena or added to it. */
