@@ -590,6 +590,58 @@ START_TEST(tf32_rounds_away_from_zero)
 }
 END_TEST
 
+/* The gradients of scores are floats, of which a bias adds up what stands there; whatever is
+ * multiplied is rounded. */
+START_TEST(a_bias_adds_gradients_of_scores_as_they_are)
+{
+    enum {
+        CHANNELS = 8,
+        PIXELS = 9
+    };
+    static const nin_algorithm algorithms[] = {NIN_ALGORITHM_AUTO, NIN_ALGORITHM_GEMM,
+                                               NIN_ALGORITHM_DIRECT};
+    const int32_t kernel = _i % 2 == 0 ? 1 : 3;
+    const float odd = 1.0f + 0x1p-10f; /* between two numbers of bf16 */
+    float images[CHANNELS * PIXELS] = {0}, score_gradient[CHANNELS * PIXELS] = {0};
+    float gradient[CHANNELS];
+    nin_context *context = NULL;
+    nin_builder *builder = NULL;
+    nin_network *network = NULL;
+    nin_plan *plan = NULL;
+    nin_tensor *tensor = NULL;
+
+    use_a_device_module();
+    for (int i = 0; i < CHANNELS; i++)
+        score_gradient[i * PIXELS + i] = i % 2 == 0 ? odd : -odd;
+    ASSERT_OK(nin_context_create(&context, NIN_DESC(nin_context_desc, .device = NIN_DEVICE_CUDA)));
+    ASSERT_OK(nin_builder_create(
+        &builder, context,
+        NIN_DESC(nin_input_desc, .channels = CHANNELS, .height = 3, .width = 3)));
+    nin_builder_conv2d(
+        builder, "scores",
+        NIN_DESC(nin_conv2d_desc, .filters = CHANNELS, .kernel = kernel, .pad = kernel / 2));
+    ASSERT_OK(nin_builder_finish(&network, builder));
+    ASSERT_OK(nin_plan_create(&plan, network,
+                              NIN_DESC(nin_plan_desc, .mode = NIN_TRAIN, .precision = NIN_BF16,
+                                       .algorithm = algorithms[_i / 2])));
+    ASSERT_OK(nin_plan_forward(
+        plan, NIN_DESC(nin_batch_desc, .images = images, .dtype = NIN_F32, .count = 1)));
+    for (int32_t times = 1; times <= 2; times++) {
+        ASSERT_OK(nin_plan_backward(NULL, plan,
+                                    NIN_DESC(nin_backward_desc, .score_gradient = score_gradient,
+                                             .accumulate = times > 1)));
+        ASSERT_OK(nin_plan_gradient(&tensor, plan, nin_network_layer(network, 0), NIN_BIAS));
+        ASSERT_OK(nin_tensor_read(tensor, gradient, sizeof gradient));
+        for (int i = 0; i < CHANNELS; i++)
+            ck_assert_float_eq(gradient[i], (float)times * (i % 2 == 0 ? odd : -odd));
+    }
+    nin_plan_destroy(plan);
+    nin_network_destroy(network);
+    nin_builder_destroy(builder);
+    nin_context_destroy(context);
+}
+END_TEST
+
 /* A kernel makes the forms of 32 layers' weights. Each layer here doubles, or halves. */
 START_TEST(many_layers_have_their_weights)
 {
@@ -755,6 +807,7 @@ struct Suite *cuda_bf16_suite(void)
     tcase_set_tags(more, "cuda long");
     add_loops(bf16, more, 0);
     add_loops(tf32, more, NETS);
+    tcase_add_loop_test(bf16, a_bias_adds_gradients_of_scores_as_they_are, 0, 6);
     tcase_add_test(bf16, many_layers_have_their_weights);
     tcase_add_test(bf16, a_dense_layer_of_few_channels_leaves_other_memory_alone);
     tcase_add_test(bf16, keeping_an_output_changes_no_bits);

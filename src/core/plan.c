@@ -137,7 +137,9 @@ static nin_status make(nin_plan *plan, const nin_plan_desc *desc,
     plan->score_copy =
         calloc(nin__shape_size(plan->scores) * (size_t)desc->max_batch, sizeof *plan->score_copy);
     if (plan->losses == NULL || plan->marks == NULL || plan->score_copy == NULL)
-        return nin__no_memory("a plan");
+        return nin__fail(NIN_OUT_OF_MEMORY,
+                         "no memory for the scores of %d images, %zu floats each", desc->max_batch,
+                         nin__shape_size(plan->scores));
     NIN__TRY(compile(plan, hidden));
     return allocate_gradient(plan);
 }

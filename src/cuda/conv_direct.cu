@@ -135,13 +135,21 @@ nin_status start_finish(const struct cuda_call *call, const struct gradients &g,
                                    (const float *)call->executable->scratch.sums, parts);
 }
 
+/* dy is float and is multiplied as bf16: the bias's gradient, which multiplies nothing, is then the
+ * sum of other numbers. */
+bool is_bias_apart(const struct cuda_op *cuda)
+{
+    return cuda->op->bias != NIN__NO_PARAMETER && cuda->narrow_x && !cuda->narrow_y;
+}
+
 nin_status finish(const struct cuda_call *call, uint32_t parts)
 {
     const struct nin__op *op = call->op;
     struct gradients g = {};
 
     g.weights = call->run->gradient + op->weight;
-    g.bias = op->bias == NIN__NO_PARAMETER ? NULL : call->run->gradient + op->bias;
+    if (op->bias != NIN__NO_PARAMETER && !is_bias_apart(call->cuda))
+        g.bias = call->run->gradient + op->bias;
     g.filters = (uint32_t)op->out.c;
     g.channels = (uint32_t)op->in.c;
     g.taps = (uint32_t)op->kernel_h * (uint32_t)op->kernel_w;
@@ -312,7 +320,10 @@ nin_status add_tensor_weights(const struct cuda_call *call)
     o.sums = call->executable->scratch.sums;
     nin__cuda_cut_tensor_sums(&o);
     NIN__TRY(nin__cuda_tensor_sums(call->device, &o));
-    return finish(call, o.cut.parts);
+    NIN__TRY(finish(call, o.cut.parts));
+    if (is_bias_apart(call->cuda))
+        return nin__cuda_bias_gradient(call, {call->dy, NULL, o.dy.count, false}, o.sums);
+    return NIN_OK;
 }
 
 nin_status set_tensor_data(const struct cuda_call *call)
@@ -386,7 +397,10 @@ size_t nin__cuda_direct_sums(const struct cuda_op *cuda, int32_t batch)
                          ? nin__cuda_most_tensor_parts(filters, patch, layout_of(op), rows)
                          : nin__cuda_most_parts(filters, patch, nin__cuda_is_pointwise(op), rows);
 
-    return (size_t)parts * filters * (patch + 1);
+    size_t sums = (size_t)parts * filters * (patch + 1);
+    size_t of_bias = is_bias_apart(cuda) ? nin__cuda_sum_parts(rows, filters) * filters : 0;
+
+    return sums > of_bias ? sums : of_bias;
 }
 
 nin_status nin__cuda_direct_conv(const struct cuda_call *call)

@@ -34,8 +34,11 @@ void add_op(struct nin__text *text, const struct nin__executable *executable, in
                   op->out.h, op->out.w);
     if (op->kernel_h > 0)
         nin__text_add(text, ", %dx%d/%d pad %d", op->kernel_h, op->kernel_w, op->stride, op->pad);
-    nin__text_add(text, "%s%s%s; %zu bytes an image, %zu saved\n", op->relu ? ", relu" : "",
+    nin__text_add(text, "%s%s%s%s; %zu bytes an image, %zu saved\n", op->relu ? ", relu" : "",
                   op->drop ? ", dropout" : "", cuda->classifies ? ", with the pool before it" : "",
+                  nin__cuda_has_patches(executable, i) && cuda->algorithm == CUDA_DIRECT
+                      ? ", gradient of the data by patches"
+                      : "",
                   nin__shape_size(op->out) * nin__cuda_element_bytes(cuda->narrow_y),
                   cuda->saved_per_image);
 }

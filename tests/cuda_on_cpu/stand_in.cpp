@@ -31,6 +31,7 @@
 #include <set>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include <sys/mman.h>
@@ -383,11 +384,11 @@ void stand_in_enqueue(cudaStream_t stream, std::function<void()> work)
         std::lock_guard<std::recursive_mutex> turn(the_machine().at_work);
 
         if (stream->capturing) {
-            stream->captured.push_back(work);
+            stream->captured.push_back(std::move(work));
             return;
         }
         stream->calls++;
-        stream->work.push_back(work);
+        stream->work.push_back(std::move(work));
         some = random_number() % 8 == 0 ? random_number() % (stream->work.size() + 1) : 0;
         if (stand_in_setting("NIN_CUDA_LATE", 0) == 1)
             some = 0;
@@ -1009,7 +1010,9 @@ cudaError_t cudaMemcpyAsync(void *target, const void *source, size_t bytes, cuda
     if (up && !pinned) {
         std::string copy((const char *)source, bytes);
 
-        stand_in_enqueue(stream, [target, copy]() { memcpy(target, copy.data(), copy.size()); });
+        stand_in_enqueue(stream, [target, copy = std::move(copy)]() {
+            memcpy(target, copy.data(), copy.size());
+        });
     } else {
         stand_in_enqueue(stream, [target, source, bytes, up]() {
             stand_in_watched_by->moves(up ? target : source, bytes, up);
