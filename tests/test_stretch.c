@@ -5,6 +5,7 @@
 #include "cuda_on_cpu/stand_in.h"
 #include "device.h"
 #include "rig.h"
+#include "sanitized.h"
 #include "suites.h"
 #include "test.h"
 
@@ -1059,7 +1060,7 @@ Suite *stretch_suite(void)
     tcase_add_loop_test(stand_in, a_data_set_that_is_not_fed_is_taken_step_by_step, 0, 2);
     tcase_add_loop_test(stand_in, a_bad_step_is_noticed_on_the_way, 0, 4);
     tcase_add_checked_fixture(failures, setup_stand_in, NULL);
-    tcase_set_timeout(failures, 600);
+    tcase_set_timeout(failures, SANITIZED ? 3600 : 600);
     tcase_set_tags(failures, "cuda long");
     tcase_add_loop_test(failures, every_failure_is_survived, 0, 6);
     suite_add_tcase(suite, training);

@@ -4,7 +4,8 @@
 
 /* Matrix products by the tensor cores, of bf16 or TF32 with sums in float, by kernels of libnin's
  * own: for matrices of many rows and some hundred columns, which the device's memory bounds, or
- * would if windows were there. So whatever is to be done with a result is done before it is written. */
+ * would if windows were there. So whatever is to be done with a result is done before it is
+ * written. */
 
 #include "cuda/windows.h"
 
@@ -28,8 +29,8 @@ struct cuda_matrix {
 };
 
 /* c (rows x columns) = a b, or a b' where b is transposed; then its rows may be longer than a's. b
- * is of weights, which have been rounded; for windows it is transposed. Then, each if it is asked for, c
- * += bias, c = max(c, 0) (NaN stays), c = 0 where gate is not positive. */
+ * is of weights, which have been rounded; for windows it is transposed. Then, each if it is asked
+ * for, c += bias, c = max(c, 0) (NaN stays), c = 0 where gate is not positive. */
 struct cuda_tensor_product {
     struct cuda_matrix a, b;
     bool transposed;
