@@ -208,8 +208,6 @@ static uint64_t bits_of_a_run(enum rig_net net, nin_algorithm algorithm, nin_pre
     return hash;
 }
 
-/* The stand-in has a seed for the order of blocks and threads, and for when work is done: it is
- * drawn from all along, so no two runs have the same. A GPU has an order of its own each time. */
 static const struct {
     enum rig_net net;
     nin_algorithm algorithm;
@@ -219,6 +217,8 @@ static const struct {
     {RIG_SMALL, NIN_ALGORITHM_WINOGRAD, NIN_FP32}, {RIG_DENSE, NIN_ALGORITHM_WINOGRAD, NIN_FP32},
     {RIG_EIGHTS, NIN_ALGORITHM_DIRECT, NIN_TF32},  {RIG_EIGHTS, NIN_ALGORITHM_DIRECT, NIN_BF16}};
 
+/* The stand-in has a seed for the order of blocks and threads, and for when work is done: it is
+ * drawn from all along, so no two runs have the same. A GPU has an order of its own each time. */
 START_TEST(neither_the_order_of_threads_nor_a_graph_is_part_of_the_bits)
 {
     enum rig_net net = ordered[_i].net;

@@ -100,18 +100,24 @@ struct cuda_rows rows_of(const struct cuda_call *call, const void *map, struct n
     return rows;
 }
 
+/* Of a map, the windows: a row for each pixel of the output. */
+struct cuda_rows windows_over(const struct cuda_call *call, const void *map,
+                              const struct windows &w)
+{
+    struct cuda_rows rows = {};
+
+    rows.data = (const float *)map;
+    rows.windows = w;
+    rows.count = (uint32_t)call->images * (uint32_t)w.out_h * (uint32_t)w.out_w;
+    rows.depth = (uint32_t)w.kernel_h * (uint32_t)w.kernel_w * (uint32_t)w.in_c;
+    return rows;
+}
+
 struct cuda_rows windows_of(const struct cuda_call *call)
 {
-    const struct nin__op *op = call->op;
-    struct cuda_rows rows = rows_of(call, call->x, op->in);
-
-    if (nin__cuda_is_pointwise(op))
-        return rows;
-    rows.windows = nin__cuda_windows_of(op);
-    rows.count = (uint32_t)call->images * (uint32_t)op->out.h * (uint32_t)op->out.w;
-    rows.depth = (uint32_t)nin__cuda_patch(op);
-    rows.flat = rows.fours = false;
-    return rows;
+    return nin__cuda_is_pointwise(call->op)
+               ? rows_of(call, call->x, call->op->in)
+               : windows_over(call, call->x, nin__cuda_windows_of(call->op));
 }
 
 /* A rule of the shape alone, for it orders sums. */
@@ -139,7 +145,7 @@ nin_status start_finish(const struct cuda_call *call, const struct gradients &g,
  * sum of other numbers. */
 bool is_bias_apart(const struct cuda_op *cuda)
 {
-    return cuda->op->bias != NIN__NO_PARAMETER && cuda->narrow_x && !cuda->narrow_y;
+    return cuda->op->bias != NIN__NO_PARAMETER && nin__cuda_rounds_dy(cuda);
 }
 
 nin_status finish(const struct cuda_call *call, uint32_t parts)
@@ -210,59 +216,34 @@ enum cuda_layout layout_of(const struct nin__op *op)
                                        : CUDA_VECTORS;
 }
 
-struct cuda_matrix matrix_of(const void *data, uint32_t count, uint32_t depth, bool narrow)
+struct cuda_matrix matrix_of(const struct cuda_rows &rows, enum cuda_layout layout, bool narrow)
 {
+    const struct windows &w = rows.windows;
     struct cuda_matrix matrix = {};
 
-    matrix.data = data;
-    matrix.count = count;
-    matrix.depth = depth;
+    matrix.data = rows.data;
+    matrix.count = rows.count;
+    matrix.depth = rows.depth;
     matrix.narrow = narrow;
-    matrix.layout = CUDA_ROWS;
-    return matrix;
-}
-
-/* A row for each pixel of a map of the call's images. */
-struct cuda_matrix map_of(const struct cuda_call *call, const void *map, struct nin__shape shape,
-                          bool narrow)
-{
-    uint32_t pixels = (uint32_t)shape.h * (uint32_t)shape.w;
-
-    return matrix_of(map, (uint32_t)call->images * pixels, (uint32_t)shape.c, narrow);
-}
-
-/* Of a map, the windows of an output of that shape. */
-struct cuda_matrix windows_over(const struct cuda_call *call, const void *map,
-                                enum cuda_layout layout, const struct windows &w, bool narrow)
-{
-    uint32_t pixels = (uint32_t)w.out_h * (uint32_t)w.out_w;
-    struct cuda_matrix matrix =
-        matrix_of(map, (uint32_t)call->images * pixels,
-                  (uint32_t)w.kernel_h * (uint32_t)w.kernel_w * (uint32_t)w.in_c, narrow);
-
     matrix.layout = layout;
     matrix.windows = w;
-    matrix.by_pixels = nin__cuda_divisor(pixels);
-    matrix.by_width = nin__cuda_divisor((uint32_t)w.out_w);
-    matrix.by_channels = nin__cuda_divisor((uint32_t)w.in_c);
-    matrix.by_kernel_w = nin__cuda_divisor((uint32_t)w.kernel_w);
+    if (layout == CUDA_VECTORS) {
+        matrix.by_pixels = nin__cuda_divisor((uint32_t)w.out_h * (uint32_t)w.out_w);
+        matrix.by_width = nin__cuda_divisor((uint32_t)w.out_w);
+        matrix.by_channels = nin__cuda_divisor((uint32_t)w.in_c);
+        matrix.by_kernel_w = nin__cuda_divisor((uint32_t)w.kernel_w);
+    }
     return matrix;
 }
 
 struct cuda_matrix x_of(const struct cuda_call *call)
 {
-    const struct nin__op *op = call->op;
-    enum cuda_layout layout = layout_of(op);
-    bool narrow = call->cuda->narrow_x;
-
-    return layout == CUDA_ROWS
-               ? map_of(call, call->x, op->in, narrow)
-               : windows_over(call, call->x, layout, nin__cuda_windows_of(op), narrow);
+    return matrix_of(windows_of(call), layout_of(call->op), call->cuda->narrow_x);
 }
 
 struct cuda_matrix dy_of(const struct cuda_call *call)
 {
-    return map_of(call, call->dy, call->op->out, call->cuda->narrow_y);
+    return matrix_of(rows_of(call, call->dy, call->op->out), CUDA_ROWS, call->cuda->narrow_y);
 }
 
 /* The windows of dy over which the kernels that are turned around go: one for each pixel of x. */
@@ -277,24 +258,35 @@ struct cuda_matrix windows_of_dy(const struct cuda_call *call)
     w.out_h = op->in.h;
     w.out_w = op->in.w;
     w.pad = op->kernel_h - 1 - op->pad;
-    return windows_over(call, call->dy, CUDA_VECTORS, w, call->cuda->narrow_y);
+    return matrix_of(windows_over(call, call->dy, w), CUDA_VECTORS, call->cuda->narrow_y);
+}
+
+struct cuda_matrix weights_matrix(const struct cuda_call *call, const void *weights, int32_t count,
+                                  size_t depth)
+{
+    struct cuda_matrix matrix = {};
+
+    matrix.data = weights;
+    matrix.count = (uint32_t)count;
+    matrix.depth = (uint32_t)depth;
+    matrix.narrow = call->cuda->narrow_x;
+    matrix.layout = CUDA_ROWS;
+    return matrix;
 }
 
 /* [filter][row] */
 struct cuda_matrix weights_of(const struct cuda_call *call)
 {
-    return matrix_of(call->weights, (uint32_t)call->op->out.c, (uint32_t)nin__cuda_row(call->cuda),
-                     call->cuda->narrow_x);
+    return weights_matrix(call, call->weights, call->op->out.c, nin__cuda_row(call->cuda));
 }
 
 /* [channel][taps, the last one first][filter] */
 struct cuda_matrix turned_weights_of(const struct cuda_call *call)
 {
     const struct nin__op *op = call->op;
-    uint32_t taps = (uint32_t)op->kernel_h * (uint32_t)op->kernel_w;
 
-    return matrix_of(call->turned, (uint32_t)op->in.c, taps * (uint32_t)op->out.c,
-                     call->cuda->narrow_x);
+    return weights_matrix(call, call->turned, op->in.c,
+                          (size_t)op->kernel_h * (size_t)op->kernel_w * (size_t)op->out.c);
 }
 
 nin_status set_tensor_output(const struct cuda_call *call)

@@ -241,8 +241,7 @@ struct cuda_product describe(const struct cuda_call *call, struct cuda_part part
 /* dy as products take it: that of scores is rounded where x is bf16. */
 const void *multiplied_dy(const struct cuda_call *call)
 {
-    return call->cuda->narrow_x && !call->cuda->narrow_y ? call->executable->scratch.points
-                                                         : call->dy;
+    return nin__cuda_rounds_dy(call->cuda) ? call->executable->scratch.points : call->dy;
 }
 
 struct cuda_product describe_backward(const struct cuda_call *call, struct cuda_part part)

@@ -444,6 +444,12 @@ struct cuda_point_needs {
 
 struct cuda_point_needs nin__cuda_point_needs(const struct cuda_op *cuda, int32_t batch);
 
+/* dy is of scores, float, and rounded to bf16 where it is multiplied. */
+static inline bool nin__cuda_rounds_dy(const struct cuda_op *cuda)
+{
+    return cuda->narrow_x && !cuda->narrow_y;
+}
+
 /* Whoever makes the gradient of its output may leave out what its ReLU did. */
 static inline bool nin__cuda_wants_gate(const struct cuda_op *cuda)
 {

@@ -105,7 +105,7 @@ void need_points(struct needs *needs, const struct nin__executable *executable,
 /* The gradient of scores in bf16. */
 void need_rounded(struct needs *needs, const struct cuda_op *cuda, int32_t batch)
 {
-    if (cuda->narrow_x && !cuda->narrow_y)
+    if (nin__cuda_rounds_dy(cuda))
         at_least(&needs->points, (size_t)batch * nin__shape_size(cuda->op->out));
 }
 

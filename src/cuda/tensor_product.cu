@@ -268,25 +268,33 @@ nin_status start_rows(struct nin__device *device, const struct cuda_tensor_produ
                                     columns, tiles);
 }
 
+/* Tiles of 48 columns or more. */
+template <typename T, enum cuda_layout LAYOUT, bool TRANSPOSED>
+nin_status start_width(struct nin__device *device, const struct cuda_tensor_product *p,
+                       uint32_t columns, uint32_t width)
+{
+    switch (width) {
+    case 48:
+        return start_rows<T, LAYOUT, TRANSPOSED, 1, 3>(device, p, columns);
+    case 64:
+        return start_rows<T, LAYOUT, TRANSPOSED, 2, 2>(device, p, columns);
+    case 96:
+        return start_rows<T, LAYOUT, TRANSPOSED, 2, 3>(device, p, columns);
+    default:
+        return start_rows<T, LAYOUT, TRANSPOSED, 2, 4>(device, p, columns);
+    }
+}
+
 template <typename T, bool TRANSPOSED>
 nin_status start_product(struct nin__device *device, const struct cuda_tensor_product *p,
                          uint32_t columns)
 {
     const uint32_t widths[] = {16, 48, 64, 96, 128};
     int count = nin__cuda_tiles_over(p->a.count, ROWS) < FEW_BLOCKS ? 3 : 5;
+    uint32_t width = nin__cuda_choose_width(widths, count, columns, 32);
 
-    switch (nin__cuda_choose_width(widths, count, columns, 32)) {
-    case 16:
-        return start_rows<T, CUDA_ROWS, TRANSPOSED, 1, 1>(device, p, columns);
-    case 48:
-        return start_rows<T, CUDA_ROWS, TRANSPOSED, 1, 3>(device, p, columns);
-    case 64:
-        return start_rows<T, CUDA_ROWS, TRANSPOSED, 2, 2>(device, p, columns);
-    case 96:
-        return start_rows<T, CUDA_ROWS, TRANSPOSED, 2, 3>(device, p, columns);
-    default:
-        return start_rows<T, CUDA_ROWS, TRANSPOSED, 2, 4>(device, p, columns);
-    }
+    return width == 16 ? start_rows<T, CUDA_ROWS, TRANSPOSED, 1, 1>(device, p, columns)
+                       : start_width<T, CUDA_ROWS, TRANSPOSED>(device, p, columns, width);
 }
 
 /* Of windows, which each tile looks for again. */
@@ -305,22 +313,14 @@ nin_status start_vectors(struct nin__device *device, const struct cuda_tensor_pr
                          uint32_t columns)
 {
     const uint32_t widths[] = {32, 48, 64, 96, 128}, down = nin__cuda_tiles_over(p->a.count, ROWS);
+    uint32_t width;
     int count = 1;
 
     while (count < 5 && down * nin__cuda_tiles_over(columns, widths[count]) >= FEW_BLOCKS)
         count++;
-    switch (nin__cuda_choose_width(widths, count, columns, 64)) {
-    case 32:
-        return start_rows<T, CUDA_VECTORS, true, 1, 2>(device, p, columns);
-    case 48:
-        return start_rows<T, CUDA_VECTORS, true, 1, 3>(device, p, columns);
-    case 64:
-        return start_rows<T, CUDA_VECTORS, true, 2, 2>(device, p, columns);
-    case 96:
-        return start_rows<T, CUDA_VECTORS, true, 2, 3>(device, p, columns);
-    default:
-        return start_rows<T, CUDA_VECTORS, true, 2, 4>(device, p, columns);
-    }
+    width = nin__cuda_choose_width(widths, count, columns, 64);
+    return width == 32 ? start_rows<T, CUDA_VECTORS, true, 1, 2>(device, p, columns)
+                       : start_width<T, CUDA_VECTORS, true>(device, p, columns, width);
 }
 
 template <typename T>

@@ -15,8 +15,8 @@ enum {
 
 /* A tensor of weights, of which none has 2^31. */
 struct weights {
-    uint32_t filters, channels, taps;
-    uint32_t row; /* taps * channels and what is filled up; turned: taps * filters */
+    uint32_t rows, depth, taps; /* filters, channels, or the other way round */
+    uint32_t row;               /* taps * depth and what is filled up */
 };
 
 /* A form that is to be made, by blocks from first_block on. */
@@ -33,14 +33,15 @@ struct makings {
     uint32_t count, blocks;
 };
 
-struct weights weights_of(const struct cuda_op *cuda)
+/* turned: a row for each channel, of kernels turned around */
+struct weights weights_of(const struct cuda_op *cuda, bool turned)
 {
-    const struct nin__op *op = cuda->op;
-    struct weights w = {(uint32_t)op->out.c, (uint32_t)op->in.c,
-                        (uint32_t)op->kernel_h * (uint32_t)op->kernel_w,
-                        (uint32_t)nin__cuda_row(cuda)};
+    uint32_t filters = (uint32_t)cuda->op->out.c, channels = (uint32_t)cuda->op->in.c;
+    uint32_t taps = (uint32_t)cuda->op->kernel_h * (uint32_t)cuda->op->kernel_w;
+    struct weights as_they_are = {filters, channels, taps, (uint32_t)nin__cuda_row(cuda)};
+    struct weights around = {channels, filters, taps, taps * filters};
 
-    return w;
+    return turned ? around : as_they_are;
 }
 
 template <typename T> __global__ void __launch_bounds__(BLOCK) make_forms(struct makings all)
@@ -52,17 +53,15 @@ template <typename T> __global__ void __launch_bounds__(BLOCK) make_forms(struct
 
     const struct making &m = all.each[n];
     const struct weights &w = m.weights;
-    uint32_t rows = m.turned ? w.channels : w.filters, depth = m.turned ? w.filters : w.channels;
     uint32_t i = (blockIdx.x - m.first_block) * BLOCK + threadIdx.x, row = i / w.row;
-    uint32_t in_row = i % w.row, k = in_row % depth, tap = in_row / depth;
+    uint32_t in_row = i % w.row, k = in_row % w.depth, tap = in_row / w.depth;
     float v = 0.0f;
 
-    if (row >= rows)
+    if (row >= w.rows)
         return;
-    if (m.turned)
-        v = m.arena[(k * w.channels + row) * w.taps + (w.taps - 1 - tap)];
-    else if (tap < w.taps)
-        v = m.arena[(row * w.channels + k) * w.taps + tap];
+    if (tap < w.taps)
+        v = m.arena[m.turned ? (k * w.rows + row) * w.taps + (w.taps - 1 - tap)
+                             : (row * w.depth + k) * w.taps + tap];
     if (m.rounded)
         v = nin__cuda_rounded_to_tf32(v);
     nin__cuda_store((T *)m.form + i, v);
@@ -81,7 +80,7 @@ nin_status start(struct nin__executable *executable, struct makings *all)
     return status;
 }
 
-/* turned: channels first, of kernels turned around. A form that is NULL is not wanted. */
+/* A form that is NULL is not wanted. */
 nin_status list(struct makings *all, struct nin__executable *executable, const struct cuda_op *cuda,
                 const float *parameters, void *form, bool turned)
 {
@@ -90,16 +89,14 @@ nin_status list(struct makings *all, struct nin__executable *executable, const s
 
     if (form == NULL)
         return NIN_OK;
-    w = weights_of(cuda);
-    if (turned)
-        w.row = w.taps * w.filters;
+    w = weights_of(cuda, turned);
     making->arena = parameters + cuda->op->weight;
     making->form = form;
     making->weights = w;
     making->first_block = all->blocks;
     making->rounded = cuda->tensor_cores && !cuda->narrow_x;
     making->turned = turned;
-    all->blocks += nin__cuda_blocks_of((turned ? w.channels : w.filters) * w.row);
+    all->blocks += nin__cuda_blocks_of(w.rows * w.row);
     return ++all->count < AT_ONCE ? NIN_OK : start(executable, all);
 }
 
@@ -107,11 +104,11 @@ nin_status list(struct makings *all, struct nin__executable *executable, const s
 __global__ void __launch_bounds__(BLOCK)
     finish(float *gradient, const float *product, struct weights w, bool accumulate)
 {
-    uint32_t i = nin__cuda_element(w.filters * w.channels * w.taps).element;
-    uint32_t filter = i / w.taps / w.channels, tap = i % w.taps, c = i / w.taps % w.channels;
-    uint32_t from = filter * w.row + tap * w.channels + c;
+    uint32_t i = nin__cuda_element(w.rows * w.depth * w.taps).element;
+    uint32_t filter = i / w.taps / w.depth, tap = i % w.taps, c = i / w.taps % w.depth;
+    uint32_t from = filter * w.row + tap * w.depth + c;
 
-    if (i < w.filters * w.channels * w.taps)
+    if (i < w.rows * w.depth * w.taps)
         gradient[i] = accumulate ? gradient[i] + product[from] : product[from];
 }
 
@@ -145,5 +142,5 @@ nin_status nin__cuda_finish_weights(const struct cuda_call *call)
     return nin__cuda_launch_images(call->device, 1, (size_t)op->out.c * nin__cuda_patch(op), finish,
                                    call->run->gradient + op->weight,
                                    (const float *)call->executable->scratch.products,
-                                   weights_of(call->cuda), call->run->accumulate);
+                                   weights_of(call->cuda, false), call->run->accumulate);
 }
